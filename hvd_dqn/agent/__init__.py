@@ -1,0 +1,1 @@
+"""Networks, learner, actor, exploration of one rank; knows no ranks."""

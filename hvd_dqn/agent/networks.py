@@ -1,0 +1,105 @@
+"""Q-networks as Keras 3 models: an MLP for vectors and categories, the Nature CNN for images."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers
+
+from hvd_dqn.errors import UserError
+
+SMALLEST_CNN_IMAGE = 36
+"""Pixels per side below which the Nature CNN's three convolutions leave nothing."""
+
+
+def choose_kind(kind: str, observation_shape: tuple[int, ...], observation_dtype: np.dtype) -> str:
+    """Resolves "auto": cnn for integer observations with two or three dimensions, else mlp.
+
+    Raises:
+      UserError: if the CNN is asked for (or chosen) and the observation is no image that it can take.
+    """
+    image = len(observation_shape) in (2, 3) and np.issubdtype(observation_dtype, np.integer)
+    if kind == "auto":
+        kind = "cnn" if image else "mlp"
+    if kind == "cnn":
+        if len(observation_shape) not in (2, 3):
+            raise UserError(
+                f"--network cnn needs images [height, width(, channels)], not {observation_shape}: use --network mlp"
+            )
+        if min(_height_width_channels(observation_shape)[:2]) < SMALLEST_CNN_IMAGE:
+            raise UserError(
+                f"observations of shape {observation_shape} are too small for the CNN (at least "
+                f"{SMALLEST_CNN_IMAGE} x {SMALLEST_CNN_IMAGE} pixels): use --network mlp, or resize them in a wrapper"
+            )
+    return kind
+
+
+def build_network(
+    kind: str,
+    observation_shape: tuple[int, ...],
+    observation_dtype: np.dtype,
+    num_categories: int,
+    num_actions: int,
+    hidden_sizes: tuple[int, ...],
+    seed: int,
+) -> keras.Model:
+    """Builds the Q-network: observation -> one linear output per action.
+
+    Args:
+      kind: "mlp" or "cnn" (see `choose_kind`).
+      observation_shape: shape of one observation; () for a category.
+      observation_dtype: dtype of one observation; integer images are scaled from 0..255 to 0..1.
+      num_categories: values of a Discrete observation, one-hot encoded; 0 for others.
+      num_actions: A.
+      hidden_sizes: units of the MLP's hidden layers.
+      seed: seed of the initial weights.
+
+    Returns:
+      A Keras model: [B, *observation_shape] -> float32 [B, A].
+    """
+    inputs = keras.Input(observation_shape, dtype=np.dtype(observation_dtype).name)
+    if num_categories:
+        x = layers.CategoryEncoding(num_categories, output_mode="one_hot")(inputs)  # [B, S]
+        x = layers.Reshape((num_categories,))(x)
+    elif kind == "cnn":
+        x = _nature_torso(inputs, observation_shape, observation_dtype, seed)  # [B, 3136]
+        hidden_sizes = (512,)
+    else:
+        x = layers.Flatten()(inputs)
+        if np.issubdtype(observation_dtype, np.integer):
+            x = layers.Rescaling(1.0 / 255.0)(x)
+    for depth, units in enumerate(hidden_sizes):
+        x = layers.Dense(units, activation="relu", kernel_initializer=_he_uniform(seed, depth))(x)
+    q = layers.Dense(num_actions, kernel_initializer=_he_uniform(seed, len(hidden_sizes)))(x)  # [B, A]
+    return keras.Model(inputs, q, name=f"q_{kind}")
+
+
+def _nature_torso(
+    inputs: keras.KerasTensor, observation_shape: tuple[int, ...], observation_dtype: np.dtype, seed: int
+) -> keras.KerasTensor:
+    """The three convolutions of Mnih et al. (2015), Methods, "Model architecture"."""
+    height, width, channels = _height_width_channels(observation_shape)
+    x = inputs
+    if len(observation_shape) == 3 and observation_shape != (height, width, channels):
+        x = layers.Permute((2, 3, 1))(x)  # [B, H, W, C]
+    x = layers.Reshape((height, width, channels))(x)
+    if np.issubdtype(observation_dtype, np.integer):
+        x = layers.Rescaling(1.0 / 255.0)(x)
+    for depth, (filters, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1))):
+        x = layers.Conv2D(
+            filters, size, strides=stride, activation="relu", kernel_initializer=_he_uniform(seed, 100 + depth)
+        )(x)
+    return layers.Flatten()(x)
+
+
+def _height_width_channels(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Reads an image's shape; a three-dimensional one whose first side is the smallest has its channels first."""
+    if len(shape) == 2:
+        return shape[0], shape[1], 1
+    if shape[0] < min(shape[1:]):
+        return shape[1], shape[2], shape[0]
+    return shape[0], shape[1], shape[2]
+
+
+def _he_uniform(seed: int, layer: int) -> keras.initializers.Initializer:
+    return keras.initializers.HeUniform(seed=seed + layer)

@@ -1,0 +1,33 @@
+"""All weights of a network as one flat float32 vector, and back."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class ParameterLayout:
+    """Where each weight of a network lies in the flat vector [P]."""
+
+    def __init__(self, network: keras.Model) -> None:
+        """Reads the layout of the network's trainable variables, in Keras' order."""
+        variables = network.trainable_variables
+        self.names = [variable.path for variable in variables]
+        self.shapes = [tuple(variable.shape) for variable in variables]
+        self.sizes = [int(np.prod(shape)) for shape in self.shapes]
+        self.total = sum(self.sizes)
+
+    def flatten_variables(self, network: keras.Model) -> np.ndarray:
+        """Returns the network's present weights as float32 [P]."""
+        return np.concatenate([np.asarray(v).ravel() for v in network.trainable_variables]).astype(np.float32)
+
+    def split(self, vector: tf.Tensor) -> list[tf.Tensor]:
+        """Returns the weights of a flat tensor [P], each in its own shape."""
+        parts = tf.split(vector, self.sizes)
+        return [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the weights of a flat array [P] by name, as views."""
+        parts = np.split(vector, np.cumsum(self.sizes)[:-1])
+        return {name: part.reshape(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}

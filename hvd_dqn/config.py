@@ -1,0 +1,168 @@
+"""The configuration: every amount is global, so the same values mean the same run at any number of ranks.
+
+Field names are unique over the sections: they are the names of the command line's flags, of the keys of a
+`--config` file and of the keys of `config.json`, all flat.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+PresetName = Literal["cartpole", "lunarlander", "acrobot", "mountaincar", "maze"]
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """The run: length, seed, directory, screen."""
+
+    total_env_steps: int = 50_000
+    """Env steps of the whole run, summed over all ranks' environments."""
+    seed: int = 0
+    """Seed of everything random; the same seed and number of ranks give the same run, bit for bit, on CPU."""
+    runs_dir: str = "runs"
+    """Folder below which run directories <env>/<name> are made."""
+    name: str = ""
+    """Name of the run directory; empty: date and time, chosen by rank 0."""
+    resume: str = ""
+    """Run directory to go on with, from its newest good checkpoint; other flags override its configuration."""
+    log_period: int = 1_000
+    """Global env steps between two lines of metrics (and checks that all ranks hold the same weights)."""
+    checkpoint_period: int = 10_000
+    """Global env steps between two checkpoints; a new best evaluation is checkpointed as well."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints kept on disk, beside the best one."""
+    progress: Literal["auto", "live", "plain", "off"] = "auto"
+    """Rank 0's display: live on a terminal, plain lines elsewhere (auto), or always one of them."""
+    stall_timeout_seconds: float = 25.0
+    """Seconds that a rank waits for the others before it ends the job with a message; 0 waits for ever."""
+    threads_per_rank: int = 0
+    """Threads of TensorFlow's and BLAS' pools on each rank; 0: this host's cores shared by its ranks."""
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """The environments."""
+
+    env: str = "CartPole-v1"
+    """Any Gymnasium id; `module:Id` imports a third party's module, which registers the Id, first."""
+    env_kwargs: str = "{}"
+    """Keyword arguments of the environment, as a JSON object."""
+    num_envs: int = 16
+    """Environments stepped together, summed over ranks; each rank steps its share."""
+    vectorization: Literal["auto", "native", "sync", "async"] = "auto"
+    """native: the environment's own vector form; sync: one loop; async: a process each; auto: native, else sync."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The Q-network."""
+
+    network: Literal["auto", "mlp", "cnn"] = "auto"
+    """mlp for vectors and Discrete observations, cnn (Mnih et al. 2015) for images; auto looks at the observation."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Units of the MLP's hidden layers (ReLU); none makes it linear. The CNN's sizes are fixed."""
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """Epsilon-greedy exploration."""
+
+    epsilon_schedule: Literal["linear", "exponential", "per-episode"] = "linear"
+    """linear and exponential decay over global env steps; per-episode multiplies once per finished episode."""
+    epsilon_start: float = 1.0
+    """Probability of a random action at the start."""
+    epsilon_end: float = 0.04
+    """Probability of a random action after the decay."""
+    epsilon_decay_env_steps: int = 8_000
+    """Global env steps over which linear and exponential schedules decay."""
+    epsilon_decay_per_episode: float = 0.995
+    """Factor of the per-episode schedule, per episode finished on any rank."""
+    epsilon_ladder: bool = False
+    """Give each environment i of N (over all ranks) epsilon ** (1 + 7 i / (N - 1)), Horgan et al. (2018)."""
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Experience replay."""
+
+    replay_capacity: int = 50_000
+    """Transitions kept, summed over ranks; each rank keeps its share."""
+    learning_starts: int = 1_000
+    """Global env steps before the first learner step (and after a resume, while the replay fills again)."""
+    global_batch_size: int = 128
+    """Transitions per learner step, summed over ranks; each rank draws its share from its own replay."""
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """The learner."""
+
+    train_period: int = 4
+    """Global env steps per learner step."""
+    learning_rate: float = 1e-3
+    """Step size of the optimizer, before a weak scaling's rule is applied."""
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    """adam (Keras' constants), rmsprop (centred, the constants of Mnih et al. 2015), or sgd."""
+    loss: Literal["huber", "mse"] = "huber"
+    """Loss of the TD error: huber (threshold 1) or mse (squared)."""
+    gamma: float = 0.99
+    """Discount per env step."""
+    double_dqn: bool = True
+    """Let the online network choose the action that the target network values (van Hasselt et al. 2016)."""
+    max_grad_norm: float = 10.0
+    """Global L2 norm to which the averaged gradient is clipped; 0 turns clipping off."""
+    target_update_period: int = 250
+    """Learner steps between two copies of the online network to the target network."""
+    scaling: Literal["strong", "weak", "weak-sqrt", "weak-linear"] = "strong"
+    """strong: amounts are global. weak: num_envs, global_batch_size, replay_capacity, learning_starts and
+    train_period are multiplied by the number of ranks, the learning rate by 1, its square root, or itself."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Greedy evaluation."""
+
+    evaluation_period: int = 2_500
+    """Global env steps between two greedy evaluations; 0 turns them off (the final one stays)."""
+    evaluation_episodes: int = 20
+    """Episodes of a periodic evaluation, shared out over the ranks."""
+    final_evaluation_episodes: int = 100
+    """Episodes of the final evaluation of the best checkpoint, on seeds that were never used before."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration, in sections."""
+
+    job: JobConfig = field(default_factory=JobConfig)
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Returns all fields as one flat, JSON-ready mapping."""
+    flat = {}
+    for section in dataclasses.fields(config):
+        flat.update(dataclasses.asdict(getattr(config, section.name)))
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
+
+
+def field_names() -> list[str]:
+    """Returns the flat names of all fields."""
+    return list(flatten(Config()))
+
+
+def replace(config: Config, flat: dict[str, Any]) -> Config:
+    """Returns a copy with the flat fields replaced; the names must be known and the values of the right type."""
+    sections = {}
+    for section in dataclasses.fields(config):
+        part = getattr(config, section.name)
+        own = {f.name: flat[f.name] for f in dataclasses.fields(part) if f.name in flat}
+        sections[section.name] = dataclasses.replace(part, **own)
+    return Config(**sections)

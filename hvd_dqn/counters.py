@@ -1,0 +1,43 @@
+"""The counters that steer the job; equal on all ranks, so every decision made from them is too."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass
+class Counters:
+    """How far the job has come, in global amounts."""
+
+    env_steps: int = 0
+    """Environment steps over all ranks; the step that resets an ended environment counts as one."""
+    learner_steps: int = 0
+    """Optimizer updates."""
+    target_updates: int = 0
+    """Copies of the online to the target network."""
+    episodes: int = 0
+    """Finished episodes over all ranks."""
+    learning_from_env_step: int = 0
+    """Env step at which learning starts (again, after a resume)."""
+    learning_from_learner_step: int = 0
+    """Learner steps done when learning starts (again)."""
+
+    def learner_steps_due(self, train_period: int) -> int:
+        """Returns K, the learner steps that the env steps so far have earned and that are not done yet."""
+        earned = max(0, self.env_steps - self.learning_from_env_step) // train_period
+        return self.learning_from_learner_step + earned - self.learner_steps
+
+    def wait_for_replay(self, learning_starts: int) -> None:
+        """Puts learning off until `learning_starts` more env steps have filled the replay."""
+        self.learning_from_env_step = self.env_steps + learning_starts
+        self.learning_from_learner_step = self.learner_steps
+
+    def as_dict(self) -> dict[str, int]:
+        """Returns the counters as JSON-ready values."""
+        return dataclasses.asdict(self)
+
+
+def crossed(before: int, after: int, period: int) -> bool:
+    """Returns whether a multiple of `period` lies in (before, after]; a period of 0 is never due."""
+    return period > 0 and after // period > before // period

@@ -1,0 +1,1 @@
+"""Environments of one rank: construction, collection, the treasure maze; knows no ranks."""

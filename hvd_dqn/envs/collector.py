@@ -1,0 +1,120 @@
+"""Steps one rank's environments and returns what really happened as transitions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncVectorEnv
+
+from hvd_dqn.envs.guard import check_vector_step
+from hvd_dqn.envs.spaces import Spaces
+from hvd_dqn.errors import UserError
+from hvd_dqn.transition import Transition
+
+
+class Episode(NamedTuple):
+    """A finished episode."""
+
+    episode_return: float
+    length: int
+
+
+class Collector:
+    """Keeps the current observation of E vectorised environments and turns steps into transitions.
+
+    With Gymnasium's NEXT_STEP autoreset, the step after an episode's end only resets: its action is ignored and
+    it is no transition, so it is never returned.
+    """
+
+    def __init__(self, vector_env: VectorEnv[Any, Any, Any], spaces: Spaces) -> None:
+        """Takes the environments over; `reset` must be called before `step`.
+
+        Raises:
+          UserError: if the environment resets in a mode other than NEXT_STEP or SAME_STEP.
+        """
+        mode = vector_env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+            raise UserError(
+                f"the vector environment's autoreset mode is {mode}: NEXT_STEP and SAME_STEP are supported; "
+                "use --vectorization sync"
+            )
+        self.num_envs: int = vector_env.num_envs
+        self._vector_env = vector_env
+        self._same_step = mode == AutoresetMode.SAME_STEP
+        self._dtype = spaces.observation_dtype
+        self._shape = (self.num_envs, *spaces.observation_shape)
+        self._guarded = isinstance(vector_env, (SyncVectorEnv, AsyncVectorEnv))
+        self._step = 0
+        self.observation = np.zeros(self._shape, self._dtype)
+
+    def reset(self, seeds: list[int]) -> None:
+        """Starts all episodes anew.
+
+        Args:
+          seeds: one seed per environment; a native vector environment, which has a single generator, takes the
+            first one.
+        """
+        observation, _ = self._vector_env.reset(seed=seeds if self._guarded else seeds[0])
+        self.observation = np.asarray(observation, self._dtype)
+        self._resetting = np.zeros(self.num_envs, np.bool_)
+        self._returns = np.zeros(self.num_envs, np.float64)
+        self._lengths = np.zeros(self.num_envs, np.int64)
+
+    def step(self, actions: np.ndarray) -> tuple[Transition, list[Episode]]:
+        """Takes one step in every environment.
+
+        Args:
+          actions: int [E].
+
+        Returns:
+          The transitions [N], N <= E (an environment that only reset itself gives none), and the episodes that
+          ended in this step.
+
+        Raises:
+          JobFault: if an environment breaks its contract; anything that an environment raises passes through.
+        """
+        observation, reward, terminated, truncated, info = self._vector_env.step(actions)
+        self._step += 1
+        if not self._guarded:
+            check_vector_step(observation, reward, self._shape, self._step)
+        s_t = np.asarray(observation, self._dtype)
+        done = terminated | truncated
+        transition = Transition(
+            s_tm1=self.observation,
+            a_tm1=actions.astype(np.int32),
+            r_t=reward.astype(np.float32),
+            terminated=terminated,
+            truncated=truncated,
+            s_t=self._with_final_observations(s_t, done, info) if self._same_step else s_t,
+        )
+        if self._resetting.any():
+            transition = Transition(*(column[~self._resetting] for column in transition))
+        episodes = self._finished_episodes(reward, done)
+        self.observation = s_t
+        if not self._same_step:
+            self._resetting = done
+        return transition, episodes
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self._vector_env.close()
+
+    def _finished_episodes(self, reward: np.ndarray, done: np.ndarray) -> list[Episode]:
+        self._returns += np.where(self._resetting, 0.0, reward)
+        self._lengths += ~self._resetting
+        ended = np.flatnonzero(done)
+        episodes = [Episode(float(self._returns[i]), int(self._lengths[i])) for i in ended]
+        self._returns[ended] = 0.0
+        self._lengths[ended] = 0
+        return episodes
+
+    def _with_final_observations(self, s_t: np.ndarray, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        """Puts the last observation of each ended episode in place of the next episode's first one."""
+        if not done.any():
+            return s_t
+        s_t = s_t.copy()
+        for i in np.flatnonzero(done):
+            s_t[i] = info["final_obs"][i]
+        return s_t

@@ -1,0 +1,54 @@
+"""Which observation and action spaces the job supports, and what the network needs to know of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+
+from hvd_dqn.errors import UserError
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """One environment's spaces in plain terms."""
+
+    observation_shape: tuple[int, ...]
+    """Shape of one observation as stored; () for Discrete."""
+    observation_dtype: np.dtype
+    """float32 for real Boxes, the Box's own dtype for integer ones, int32 for Discrete."""
+    num_categories: int
+    """Number of values of a Discrete observation (one-hot in the network); 0 for a Box."""
+    num_actions: int
+
+    def describe(self) -> dict[str, object]:
+        """Returns a JSON-ready description, compared over the ranks."""
+        return {
+            "observation": [list(self.observation_shape), str(self.observation_dtype), self.num_categories],
+            "actions": self.num_actions,
+        }
+
+
+def read_spaces(env_id: str, observation: gym.Space, action: gym.Space) -> Spaces:
+    """Translates Gymnasium's spaces of a single environment.
+
+    Raises:
+      UserError: for any action space but Discrete, and any observation space but Box and Discrete.
+    """
+    if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
+        raise UserError(
+            f"{env_id} has the action space {action}: a DQN needs Discrete actions that count from 0. "
+            "Choose an environment with Discrete actions, or wrap it in one that lists its actions."
+        )
+    if isinstance(observation, gym.spaces.Discrete) and observation.start == 0:
+        return Spaces((), np.dtype(np.int32), int(observation.n), int(action.n))
+    if isinstance(observation, gym.spaces.Box) and observation.shape:
+        real = np.issubdtype(observation.dtype, np.floating)
+        dtype = np.dtype(np.float32) if real else np.dtype(observation.dtype)
+        return Spaces(tuple(observation.shape), dtype, 0, int(action.n))
+    raise UserError(
+        f"{env_id} has the observation space {observation}: supported are Box (vectors and images) and Discrete "
+        "counting from 0. Flatten others with gymnasium.wrappers.FlattenObservation in an environment of your own, "
+        "registered and named as --env your_module:YourEnv-v0."
+    )

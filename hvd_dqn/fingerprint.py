@@ -1,0 +1,40 @@
+"""What a run ran on: versions, code, revision; compared over the ranks and kept in config.json."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+_PACKAGES = ("tensorflow", "keras", "horovod", "numpy", "gymnasium", "mpi4py", "openmpi")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that shape a result; "absent" where not installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def code_digest(*entry_points: Path) -> str:
+    """Returns a digest of this package's sources and of the given files, in 16 hexadecimal digits."""
+    package = Path(__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for path in [*sorted(package.rglob("*.py")), *entry_points]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def git_revision() -> str:
+    """Returns the working tree's revision, with "-dirty" for uncommitted changes; "unknown" outside git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,179 @@
+"""Checkpoints: immutable files and a manifest, written last, that names each with its size and checksum.
+
+    checkpoints/<env_steps>/model.safetensors     the online network's weights by layer
+                            learner.safetensors   online, target and optimizer state as flat vectors
+                            state.json            counters and statistics
+                            manifest.json         the checkpoint exists when this does
+
+Nothing that is loaded back is pickled. Each rank's own state will lie beside it in rank-00000-of-00004/.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from hvd_dqn.errors import UserError
+from hvd_dqn.job.files import sha256, write_bytes_atomically, write_json_atomically
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds."""
+
+    env_steps: int
+    score: float | None
+    """Mean return of the greedy evaluation made at this very step, if there was one."""
+    learner: dict[str, np.ndarray]
+    state: dict[str, Any]
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used, and why."""
+
+
+class CheckpointStore:
+    """Writes checkpoints, keeps the newest N and the best, and reads back the newest good one."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Uses `folder`; it is made with the first checkpoint."""
+        self._folder = folder
+        self._keep = keep
+
+    def save(self, checkpoint: Checkpoint, weights: dict[str, np.ndarray]) -> Path:
+        """Writes a checkpoint and removes those that are no longer kept.
+
+        Args:
+          checkpoint: the state to come back to.
+          weights: the online network's weights by layer, for other programs.
+
+        Returns:
+          The checkpoint's folder.
+
+        Raises:
+          OSError: if it cannot be written; the earlier checkpoints stay as they are.
+        """
+        folder = self._folder / f"{checkpoint.env_steps:012d}"
+        if (folder / MANIFEST).exists():
+            (folder / MANIFEST).unlink()  # from here on the folder is no checkpoint until its new manifest is there
+        folder.mkdir(parents=True, exist_ok=True)
+        contents = {
+            "model.safetensors": safetensors.numpy.save(weights),
+            "learner.safetensors": safetensors.numpy.save(checkpoint.learner),
+            "state.json": (json.dumps(checkpoint.state, indent=2) + "\n").encode(),
+        }
+        for name, content in contents.items():
+            write_bytes_atomically(folder / name, content)
+        manifest = {
+            "format": FORMAT,
+            "env_steps": checkpoint.env_steps,
+            "score": checkpoint.score,
+            "files": {name: {"bytes": len(c), "sha256": sha256(c)} for name, c in contents.items()},
+        }
+        write_json_atomically(folder / MANIFEST, manifest)
+        self._remove_unkept()
+        return folder
+
+    def newest_good(self) -> tuple[Checkpoint, list[str]]:
+        """Reads the newest checkpoint that is whole.
+
+        Returns:
+          The checkpoint, and one line for each newer one that had to be passed over.
+
+        Raises:
+          UserError: if there is none.
+        """
+        passed_over = []
+        for folder in sorted(self._folders(), reverse=True):
+            try:
+                return self._read(folder), passed_over
+            except CheckpointError as error:
+                passed_over.append(f"checkpoint {folder} cannot be used: {error}")
+        reasons = "\n".join(passed_over) or f"{self._folder} holds none"
+        raise UserError(f"no usable checkpoint:\n{reasons}")
+
+    def best(self) -> Checkpoint | None:
+        """Returns the good checkpoint with the highest score (the newest of equals), or None."""
+        for _, folder in self._scored():
+            try:
+                return self._read(folder)
+            except CheckpointError:
+                continue
+        return None
+
+    def best_score(self) -> float | None:
+        """Returns the highest score on disk, or None."""
+        scored = self._scored()
+        return scored[0][0] if scored else None
+
+    def _folders(self) -> list[Path]:
+        """Returns the folders that have a manifest."""
+        return [path.parent for path in self._folder.glob(f"*/{MANIFEST}")]
+
+    def _scored(self) -> list[tuple[float, Path]]:
+        scored = []
+        for folder in self._folders():
+            try:
+                score = _read_manifest(folder)["score"]
+            except CheckpointError:
+                continue
+            if score is not None:
+                scored.append((score, folder))
+        return sorted(scored, reverse=True)
+
+    def _read(self, folder: Path) -> Checkpoint:
+        manifest = _read_manifest(folder)
+        contents = {name: _read_verified(folder / name, facts) for name, facts in manifest["files"].items()}
+        try:
+            return Checkpoint(
+                env_steps=int(manifest["env_steps"]),
+                score=manifest["score"],
+                learner=safetensors.numpy.load(contents["learner.safetensors"]),
+                state=json.loads(contents["state.json"]),
+            )
+        except (KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"its contents are not a checkpoint ({error!r})") from None
+
+    def _remove_unkept(self) -> None:
+        kept = set(sorted(self._folders())[-self._keep :])
+        kept |= {folder for _, folder in self._scored()[:1]}
+        for folder in self._folders():
+            if folder not in kept:
+                (folder / MANIFEST).unlink()
+                shutil.rmtree(folder)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        if manifest["format"] > FORMAT:
+            raise CheckpointError(
+                f"its format {manifest['format']} is newer than this program's {FORMAT}: use a newer version"
+            )
+        _ = manifest["env_steps"], manifest["score"], manifest["files"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"its manifest cannot be read ({error!r})") from None
+    return manifest
+
+
+def _read_verified(path: Path, facts: dict[str, Any]) -> bytes:
+    """Returns a file's bytes after comparing size and checksum with the manifest's."""
+    try:
+        content = path.read_bytes()
+        if len(content) != facts["bytes"]:
+            raise CheckpointError(f"{path.name} has {len(content)} bytes instead of {facts['bytes']}")
+        if sha256(content) != facts["sha256"]:
+            raise CheckpointError(f"{path.name} is damaged: its checksum is not the manifest's")
+    except (OSError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path.name} cannot be read ({error!r})") from None
+    return content

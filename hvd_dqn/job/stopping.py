@@ -1,0 +1,29 @@
+"""Turns signals into a request to stop, which the ranks then act on together."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """Whether this rank was asked to stop; the second request ends the process at once."""
+
+    def __init__(self) -> None:
+        """Starts without a request; `install` connects the signals."""
+        self.requested = False
+        self.reason = ""
+
+    def install(self) -> None:
+        """Handles SIGINT, SIGTERM and SIGUSR1 from now on."""
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number != signal.SIGTERM:
+            os._exit(128 + number)
+        self.requested = True
+        self.reason = signal.Signals(number).name

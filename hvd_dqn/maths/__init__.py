@@ -1,0 +1,1 @@
+"""Pure functions: targets, losses, optimizers, schedules, shares, statistics."""

@@ -1,0 +1,31 @@
+"""Means with confidence intervals, for the numbers that a summary quotes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Computes the percentile bootstrap interval of the mean (Efron 1979).
+
+    Args:
+      values: float [N], one value per episode.
+      confidence: the interval's nominal coverage.
+      resamples: bootstrap samples drawn.
+      seed: the same values always give the same interval.
+
+    Returns:
+      (low, high); both are the value itself for N = 1.
+
+    Raises:
+      ValueError: if there are no values.
+    """
+    if len(values) == 0:
+        raise ValueError("no values: an interval needs at least one episode")
+    rng = np.random.default_rng(seed)
+    draws = rng.choice(np.asarray(values, np.float64), size=(resamples, len(values)))
+    tail = 100.0 * (1.0 - confidence) / 2.0
+    low, high = np.percentile(draws.mean(axis=1), [tail, 100.0 - tail])
+    return float(low), float(high)

@@ -1,0 +1,62 @@
+"""What the launcher's environment variables say before anything heavy is imported."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+_LAUNCHERS = (
+    # rank, size, rank on this host, ranks on this host
+    ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),  # horovodrun --gloo
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),  # MPICH
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How this process was started."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    under_launcher: bool = False
+
+    @property
+    def cores_per_rank(self) -> int:
+        """Returns this rank's share of the cores that it may use, at least 1.
+
+        A launcher that binds a rank to cores has dealt them out already.
+        """
+        usable = len(os.sched_getaffinity(0))
+        bound = usable < (os.cpu_count() or 1)
+        return usable if bound else max(1, usable // self.local_size)
+
+    @property
+    def oversubscribed(self) -> bool:
+        """Returns whether this host has more ranks than cores."""
+        return self.local_size > (os.cpu_count() or 1)
+
+
+def read_launch(environ: dict[str, str] | os._Environ[str] = os.environ) -> Launch:
+    """Reads the launcher's variables; a process that no launcher started is rank 0 of 1."""
+    for rank, size, local_rank, local_size in _LAUNCHERS:
+        if size in environ and rank in environ:
+            return Launch(
+                rank=int(environ[rank]),
+                size=int(environ[size]),
+                local_rank=int(environ.get(local_rank, 0)),
+                local_size=int(environ.get(local_size, 1)),
+                under_launcher=True,
+            )
+    if "PMIX_RANK" in environ and "SLURM_NTASKS" in environ:  # srun --mpi=pmix
+        local_size = int(environ.get("SLURM_NTASKS_PER_NODE", environ.get("SLURM_TASKS_PER_NODE", "1")).split("(")[0])
+        return Launch(
+            rank=int(environ["PMIX_RANK"]),
+            size=int(environ["SLURM_NTASKS"]),
+            local_rank=int(environ.get("SLURM_LOCALID", 0)),
+            local_size=local_size,
+            under_launcher=True,
+        )
+    return Launch()

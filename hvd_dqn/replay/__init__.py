@@ -1,0 +1,1 @@
+"""Experience replay of one rank; knows no ranks and no TensorFlow."""

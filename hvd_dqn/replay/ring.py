@@ -1,0 +1,95 @@
+"""A preallocated ring of transitions with uniform sampling (Lin 1992; Mnih et al. 2015)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hvd_dqn.transition import Transition
+
+
+class RingReplay:
+    """Keeps the newest `capacity` transitions and samples them uniformly with replacement.
+
+    All memory is taken at construction (NumPy's zero pages, so it is charged as it fills).
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        observation_shape: tuple[int, ...],
+        observation_dtype: np.dtype,
+        rng: np.random.Generator,
+    ) -> None:
+        """Preallocates the ring.
+
+        Args:
+          capacity: transitions kept on this rank.
+          observation_shape: shape of one observation.
+          observation_dtype: dtype of one observation.
+          rng: the generator that sampling draws from; owned by this replay.
+
+        Raises:
+          ValueError: if the capacity is not positive.
+        """
+        if capacity < 1:
+            raise ValueError(f"replay capacity per rank is {capacity}: it must be at least 1")
+        self.capacity = capacity
+        self._rng = rng
+        self._size = 0
+        self._cursor = 0
+        self._storage = Transition(
+            s_tm1=np.zeros((capacity, *observation_shape), observation_dtype),
+            a_tm1=np.zeros(capacity, np.int32),
+            r_t=np.zeros(capacity, np.float32),
+            terminated=np.zeros(capacity, np.bool_),
+            truncated=np.zeros(capacity, np.bool_),
+            s_t=np.zeros((capacity, *observation_shape), observation_dtype),
+        )
+
+    def __len__(self) -> int:
+        """Returns the number of transitions stored."""
+        return self._size
+
+    @property
+    def nbytes(self) -> int:
+        """Returns the bytes that the full ring takes."""
+        return sum(column.nbytes for column in self._storage)
+
+    def add(self, batch: Transition) -> None:
+        """Stores a batch [N], overwriting the oldest transitions; only the newest `capacity` of N survive."""
+        count = len(batch.a_tm1)
+        if count > self.capacity:
+            batch = Transition(*(column[-self.capacity :] for column in batch))
+            count = self.capacity
+        head = min(count, self.capacity - self._cursor)
+        for stored, new in zip(self._storage, batch, strict=True):
+            stored[self._cursor : self._cursor + head] = new[:head]
+            stored[: count - head] = new[head:]
+        self._cursor = (self._cursor + count) % self.capacity
+        self._size = min(self.capacity, self._size + count)
+
+    def sample(self, *shape: int) -> Transition:
+        """Draws transitions uniformly with replacement.
+
+        Args:
+          *shape: the leading shape of the result, [K, B] for K batches of B.
+
+        Returns:
+          A Transition whose columns have the leading shape `shape`; copies, never views.
+
+        Raises:
+          ValueError: if nothing is stored.
+        """
+        if self._size == 0:
+            raise ValueError("sample from an empty replay: add a transition first")
+        index = self._rng.integers(self._size, size=shape)
+        return Transition(*(column[index] for column in self._storage))
+
+    def blank(self, *shape: int) -> Transition:
+        """Returns zeros in the form of `sample`: what a rank that cannot go on brings to its last exchange."""
+        return Transition(*(np.zeros((*shape, *column.shape[1:]), column.dtype) for column in self._storage))
+
+    def contents(self) -> Transition:
+        """Returns copies of all stored transitions, oldest first."""
+        order = np.arange(self._cursor - self._size, self._cursor) % self.capacity
+        return Transition(*(column[order] for column in self._storage))

@@ -1,0 +1,203 @@
+"""The composition root: builds every object of a rank and passes it in."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hvd_dqn.agent.action_values import make_action_values
+from hvd_dqn.agent.learner import Learner
+from hvd_dqn.agent.networks import build_network, choose_kind
+from hvd_dqn.agent.policy import Exploration
+from hvd_dqn.config import Config, flatten
+from hvd_dqn.envs.collector import Collector
+from hvd_dqn.envs.evaluation import GreedyEvaluation
+from hvd_dqn.envs.make import EnvironmentMaker
+from hvd_dqn.envs.spaces import Spaces
+from hvd_dqn.fingerprint import code_digest, git_revision, versions
+from hvd_dqn.job.checkpoint import CheckpointStore
+from hvd_dqn.job.metrics import DiskMetrics, MetricsWriter, NullMetrics
+from hvd_dqn.job.progress import Display, NullDisplay, make_display
+from hvd_dqn.job.report import start_report
+from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.maths.shares import first_index, share
+from hvd_dqn.parallel.agreement import check_same_job, on_root, together
+from hvd_dqn.parallel.ranks import Ranks
+from hvd_dqn.parallel.runtime import Runtime
+from hvd_dqn.parallel.watchdog import Watchdog
+from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.seeding import generator, integer_seed
+from hvd_dqn.training.job import Flags, Job
+from hvd_dqn.validation import environment_arguments, scale, shares
+
+
+def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[str]) -> Job:
+    """Builds the job; a collective: all ranks call it, and what fails on one fails on all.
+
+    Args:
+      config: the configuration as the user gave it.
+      runtime: this rank, up.
+      stop: the signals' request to stop.
+      command: the command line, for config.json.
+
+    Raises:
+      UserError: on all ranks.
+    """
+    ranks = runtime.ranks
+    config = scale(config, ranks.size)
+    own = shares(config, ranks.rank, ranks.size)
+    maker, spaces = together(ranks, lambda: _find_environment(config))  # COLLECTIVE
+    kind = choose_kind(config.network.network, spaces.observation_shape, spaces.observation_dtype)
+    fingerprint = {**flatten(config), **versions(), "code": code_digest(Path(command[0])), **spaces.describe()}
+    check_same_job(ranks, fingerprint)  # COLLECTIVE
+    collector = together(ranks, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces))  # COLLECTIVE
+    learner = _build_learner(config, ranks, kind, spaces, own.batch_size_per_rank)
+    directory = _open_directory(config, ranks, command)
+    evaluated_values = make_action_values(kind, learner, spaces.num_categories, spaces.observation_dtype)
+    metrics, display = _outputs(config, ranks, directory)
+    display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
+    display.message(start_report(_derived_sizes(config, runtime, kind, learner)))
+    return Job(
+        config=config,
+        ranks=ranks,
+        stop=stop,
+        watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.abort),
+        directory=directory,
+        store=CheckpointStore(directory.checkpoints, config.job.keep_checkpoints),
+        metrics=metrics,
+        display=display,
+        collector=collector,
+        exploration=_build_exploration(config, ranks, own.num_envs_per_rank),
+        policy_rng=generator(config.job.seed, "policy", ranks.rank),
+        acting_values=make_action_values(kind, learner, spaces.num_categories, spaces.observation_dtype),
+        replay=RingReplay(
+            own.replay_capacity_per_rank,
+            spaces.observation_shape,
+            spaces.observation_dtype,
+            generator(config.job.seed, "replay", ranks.rank),
+        ),
+        learner=learner,
+        batch_size_per_rank=own.batch_size_per_rank,
+        evaluation=GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype),
+        evaluated_values=evaluated_values,
+    )
+
+
+def reset_environments(job: Job, occasion: int) -> None:
+    """Starts all episodes anew, seeded by (seed, global environment, occasion).
+
+    Args:
+      job: the job.
+      occasion: a number that is different at each reset of the run, so that no future repeats a past.
+    """
+    first = first_index(job.config.environment.num_envs, job.ranks.rank, job.ranks.size)
+    job.collector.reset(
+        [integer_seed(job.config.job.seed, "environment", first + i, occasion) for i in range(job.collector.num_envs)]
+    )
+
+
+def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
+    environment = config.environment
+    maker = EnvironmentMaker(environment.env, environment_arguments(config), environment.vectorization)
+    return maker, maker.spaces()
+
+
+def _build_learner(config: Config, ranks: Ranks, kind: str, spaces: Spaces, batch_size_per_rank: int) -> Learner:
+    network = build_network(
+        kind,
+        spaces.observation_shape,
+        spaces.observation_dtype,
+        spaces.num_categories,
+        spaces.num_actions,
+        config.network.hidden_sizes,
+        integer_seed(config.job.seed, "network"),
+    )
+    return Learner(
+        network,
+        optimizer=config.learner.optimizer,
+        learning_rate=config.learner.learning_rate,
+        loss=config.learner.loss,
+        gamma=config.learner.gamma,
+        double_dqn=config.learner.double_dqn,
+        max_grad_norm=config.learner.max_grad_norm,
+        global_batch_size=config.replay.global_batch_size,
+        batch_size_per_rank=batch_size_per_rank,
+        num_flags=len(Flags()),
+        allreduce_sum=ranks.allreduce_sum,
+        jit_compile=kind == "mlp",
+    )
+
+
+def _build_exploration(config: Config, ranks: Ranks, num_envs_per_rank: int) -> Exploration:
+    exploration = config.exploration
+    return Exploration(
+        exploration.epsilon_schedule,
+        start=exploration.epsilon_start,
+        end=exploration.epsilon_end,
+        decay_env_steps=exploration.epsilon_decay_env_steps,
+        decay_per_episode=exploration.epsilon_decay_per_episode,
+        ladder=exploration.epsilon_ladder,
+        num_envs=config.environment.num_envs,
+        first_env=first_index(config.environment.num_envs, ranks.rank, ranks.size),
+        num_envs_per_rank=num_envs_per_rank,
+    )
+
+
+def _open_directory(config: Config, ranks: Ranks, command: list[str]) -> RunDirectory:
+    """Creates or opens the run directory on rank 0 and tells all ranks where it is; writes config.json."""
+
+    def create_or_open() -> str:
+        job = config.job
+        if job.resume:
+            directory = RunDirectory.open(job.resume)
+        else:
+            directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name)
+        directory.write_config(
+            {
+                "config": flatten(config) | {"resume": ""},
+                "ranks": ranks.size,
+                "command": command,
+                "versions": versions(),
+                "git_revision": git_revision(),
+                "unix_time": time.time(),
+            }
+        )
+        return str(directory.path)
+
+    return RunDirectory(Path(on_root(ranks, create_or_open)))  # COLLECTIVE
+
+
+def _outputs(config: Config, ranks: Ranks, directory: RunDirectory) -> tuple[MetricsWriter, Display]:
+    """Opens rank 0's metrics and display; the other ranks get null objects."""
+    opened: list[MetricsWriter] = []
+    on_root(ranks, lambda: opened.append(DiskMetrics(directory.metrics, directory.tensorboard)))  # COLLECTIVE
+    if ranks.rank == 0:
+        return opened[0], make_display(config.job.progress, config.job.total_env_steps)
+    return NullMetrics(), NullDisplay()
+
+
+def _derived_sizes(config: Config, runtime: Runtime, kind: str, learner: Learner) -> dict[str, Any]:
+    """Returns what follows from the configuration at this number of ranks, for the start report."""
+    size = runtime.ranks.size
+    environments = config.environment.num_envs
+    batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
+    return {
+        "ranks (W)": f"{size}, controller {runtime.ranks.controller}",
+        "device per rank": runtime.device,
+        "network": f"{kind}, {learner.layout.total:,} parameters",
+        "environments": f"{environments} = {_dealt(environments, size)} per rank",
+        "batch": f"{batch} = {_dealt(batch, size)} per rank",
+        "replay capacity": f"{capacity:,} = {_dealt(capacity, size)} per rank",
+        "learner steps per iteration": f"{environments / config.learner.train_period:g} "
+        f"({environments} env steps, one learner step per {config.learner.train_period})",
+        "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling)",
+    }
+
+
+def _dealt(amount: int, size: int) -> str:
+    """Returns the ranks' shares of an amount in a few words."""
+    counts = Counter(share(amount, rank, size) for rank in range(size))
+    return " and ".join(f"{part:,}" + (f" (x{count})" if size > 1 else "") for part, count in counts.items())

@@ -1,0 +1,65 @@
+"""One rank's view of the job: every object that the loop works with."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from hvd_dqn.agent.action_values import ActionValues
+from hvd_dqn.agent.learner import Learner
+from hvd_dqn.agent.policy import Exploration
+from hvd_dqn.config import Config
+from hvd_dqn.counters import Counters
+from hvd_dqn.envs.collector import Collector
+from hvd_dqn.envs.evaluation import GreedyEvaluation
+from hvd_dqn.job.checkpoint import CheckpointStore
+from hvd_dqn.job.metrics import MetricsWriter
+from hvd_dqn.job.progress import Display
+from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.statistics import LearnerAverages, RecentEpisodes, Speed
+from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.parallel.ranks import Ranks
+from hvd_dqn.parallel.watchdog import Watchdog
+from hvd_dqn.replay.ring import RingReplay
+
+
+class Flags(NamedTuple):
+    """What one rank knows and all must learn, carried by each iteration's exchange; the ranks' values are summed."""
+
+    stop: float = 0.0  # this rank was asked to stop
+    fault: float = 0.0  # this rank cannot go on
+    episodes: float = 0.0  # episodes that ended on this rank in this iteration
+
+
+@dataclass
+class Job:
+    """Built by `assemble`; `directory` and `store` are used on rank 0 alone."""
+
+    config: Config
+    ranks: Ranks
+    stop: StopRequest
+    watchdog: Watchdog
+    directory: RunDirectory
+    store: CheckpointStore
+    metrics: MetricsWriter
+    display: Display
+    collector: Collector
+    exploration: Exploration
+    policy_rng: np.random.Generator
+    acting_values: ActionValues
+    replay: RingReplay
+    learner: Learner
+    batch_size_per_rank: int
+    evaluation: GreedyEvaluation
+    evaluated_values: ActionValues
+    counters: Counters = field(default_factory=Counters)
+    recent: RecentEpisodes = field(default_factory=RecentEpisodes)
+    averages: LearnerAverages = field(default_factory=LearnerAverages)
+    speed: Speed = field(default_factory=lambda: Speed(0, 0))
+    finished_episodes: list[tuple[int, float, int]] = field(default_factory=list)
+    """(env step, return, length) of episodes that ended on this rank since the last log line."""
+    best_score: float | None = None
+    started: float = field(default_factory=time.monotonic)

@@ -1,0 +1,60 @@
+"""The periodic records: gathers what all ranks saw, writes and shows it on rank 0."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from hvd_dqn.parallel.agreement import check_same_weights
+from hvd_dqn.training.job import Job
+
+
+def log_training(job: Job) -> None:
+    """Writes and shows one line of training metrics, after checking that all ranks hold the same state; a collective.
+
+    Raises:
+      JobFault: on all ranks, if weights, target or optimizer state differ.
+    """
+    check_same_weights(job.ranks, job.learner.state().values())  # COLLECTIVE
+    finished = job.ranks.gather_json(job.finished_episodes)  # COLLECTIVE
+    job.finished_episodes = []
+    job.recent.add([episode for part in finished for episode in part])
+    counters = job.counters
+    record = {
+        "learner_steps": counters.learner_steps,
+        "target_updates": counters.target_updates,
+        "episodes": counters.episodes,
+        **job.recent.summary(),
+        "epsilon": job.exploration.epsilon(counters.env_steps, counters.episodes),
+        **job.averages.take(),
+        **job.speed.take(counters.env_steps, counters.learner_steps),
+    }
+    job.display.update(write_record(job, "training", record))
+
+
+def log_evaluation(job: Job, returns: np.ndarray) -> None:
+    """Writes and shows one evaluation's mean return."""
+    record = {"mean_return": float(returns.mean()), "std_return": float(returns.std()), "episodes": len(returns)}
+    write_record(job, "evaluation", record)
+    job.display.message(
+        f"evaluation at env step {job.counters.env_steps:,}: mean return {record['mean_return']:.2f} "
+        f"over {len(returns)} greedy episodes"
+    )
+
+
+def write_record(job: Job, kind: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Writes a record with its kind, step and time, and returns it; a full disk costs the line, not the run."""
+    whole = {
+        "kind": kind,
+        "env_steps": job.counters.env_steps,
+        "unix_time": time.time(),
+        "seconds": time.monotonic() - job.started,
+        **record,
+    }
+    try:
+        job.metrics.write(whole)
+    except OSError as error:
+        job.display.message(f"metrics could not be written: {error}")
+    return whole

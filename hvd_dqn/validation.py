@@ -1,0 +1,149 @@
+"""What a configuration must satisfy, alone and at a number of ranks; each error says what to do."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from hvd_dqn.config import Config, flatten, replace
+from hvd_dqn.errors import UserError
+from hvd_dqn.maths.shares import share
+
+_AT_LEAST_ONE = [
+    "total_env_steps",
+    "num_envs",
+    "replay_capacity",
+    "learning_starts",
+    "global_batch_size",
+    "train_period",
+    "target_update_period",
+    "log_period",
+    "checkpoint_period",
+    "keep_checkpoints",
+    "evaluation_episodes",
+    "final_evaluation_episodes",
+]
+_NOT_NEGATIVE = [
+    "seed",
+    "epsilon_decay_env_steps",
+    "max_grad_norm",
+    "evaluation_period",
+    "stall_timeout_seconds",
+    "threads_per_rank",
+]
+_PROBABILITIES = ["epsilon_start", "epsilon_end", "epsilon_decay_per_episode", "gamma"]
+_GROWING = ["num_envs", "global_batch_size", "replay_capacity", "learning_starts", "train_period"]
+
+
+def flag(name: str) -> str:
+    """Returns the command line's spelling of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def validate(config: Config) -> None:
+    """Checks everything that does not depend on the number of ranks.
+
+    Raises:
+      UserError: naming the flag, its value and the remedy.
+    """
+    values = flatten(config)
+    for name in _AT_LEAST_ONE:
+        _require(values[name] >= 1, f"{flag(name)} is {values[name]}: give at least 1")
+    for name in _NOT_NEGATIVE:
+        _require(values[name] >= 0, f"{flag(name)} is {values[name]}: give 0 or more")
+    for name in _PROBABILITIES:
+        _require(0.0 <= values[name] <= 1.0, f"{flag(name)} is {values[name]}: give a number from 0 to 1")
+    _require(
+        values["learning_rate"] > 0 and math.isfinite(values["learning_rate"]),
+        f"--learning-rate is {values['learning_rate']}: give a positive number",
+    )
+    _require(
+        all(units >= 1 for units in values["hidden_sizes"]),
+        f"--hidden-sizes is {values['hidden_sizes']}: give layer sizes of at least 1",
+    )
+    if values["epsilon_schedule"] == "exponential":
+        _require(
+            min(values["epsilon_start"], values["epsilon_end"]) > 0,
+            "--epsilon-schedule exponential never reaches 0: give a positive --epsilon-end, or choose linear",
+        )
+    _require(
+        values["epsilon_end"] <= values["epsilon_start"],
+        f"--epsilon-end {values['epsilon_end']} is above --epsilon-start {values['epsilon_start']}: swap them",
+    )
+    _require(
+        values["replay_capacity"] >= values["global_batch_size"],
+        f"--replay-capacity {values['replay_capacity']} is smaller than one --global-batch-size "
+        f"{values['global_batch_size']}: keep at least one batch",
+    )
+    _require(
+        values["learning_starts"] <= values["replay_capacity"],
+        f"--learning-starts {values['learning_starts']} is beyond --replay-capacity "
+        f"{values['replay_capacity']}: that many transitions are never stored; lower the one or raise the other",
+    )
+    name = values["name"]
+    _require(
+        "/" not in name and name not in (".", ".."),
+        f"--name {name!r} must be one folder's name: choose the place with --runs-dir",
+    )
+    environment_arguments(config)
+
+
+def environment_arguments(config: Config) -> dict[str, Any]:
+    """Returns the environment's keyword arguments from their JSON, or raises UserError."""
+    text = config.environment.env_kwargs
+    try:
+        arguments = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--env-kwargs {text!r} is not JSON ({error}): write '{{\"key\": value}}'") from None
+    _require(isinstance(arguments, dict), f"--env-kwargs {text!r} is not a JSON object: write '{{\"key\": value}}'")
+    return arguments
+
+
+def scale(config: Config, size: int) -> Config:
+    """Applies the weak scaling that the configuration asks for; strong scaling changes nothing."""
+    rule = config.learner.scaling
+    if rule == "strong":
+        return config
+    values = flatten(config)
+    factor = {"weak": 1.0, "weak-sqrt": math.sqrt(size), "weak-linear": float(size)}[rule]
+    scaled = {name: values[name] * size for name in _GROWING}
+    return replace(config, {**scaled, "learning_rate": config.learner.learning_rate * factor})
+
+
+@dataclass(frozen=True)
+class Shares:
+    """One rank's part of the global amounts."""
+
+    num_envs_per_rank: int
+    batch_size_per_rank: int
+    replay_capacity_per_rank: int
+
+
+def shares(config: Config, rank: int, size: int) -> Shares:
+    """Deals the (already scaled) global amounts out.
+
+    Raises:
+      UserError: if a rank would be left with nothing; equal on all ranks.
+    """
+    for name, value in (
+        ("global_batch_size", config.replay.global_batch_size),
+        ("num_envs", config.environment.num_envs),
+        ("replay_capacity", config.replay.replay_capacity),
+    ):
+        _require(
+            value >= size,
+            f"{flag(name)} {value} is less than one for each of {size} ranks: "
+            f"give at least {size}, or start at most {value} ranks",
+        )
+    return Shares(
+        num_envs_per_rank=share(config.environment.num_envs, rank, size),
+        batch_size_per_rank=share(config.replay.global_batch_size, rank, size),
+        replay_capacity_per_rank=share(config.replay.replay_capacity, rank, size),
+    )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)

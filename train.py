@@ -1,0 +1,243 @@
+#!/usr/bin/env python
+"""Trains a Deep Q-Network on one or many ranks: the entry and the loop.
+
+    python train.py                       one rank
+    horovodrun -np 4 python train.py      four ranks on this host
+    mpirun -np 4 python train.py          the same through MPI's own launcher
+
+All ranks run this file in lockstep. Every branch that leads to a collective depends only on the configuration and
+on counters that are equal on all ranks; what one rank alone knows travels in `Flags` first.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and importlib.util.find_spec("horovod") is None:
+    # `python` may be the system's (a launcher named by its path, no activation): go on in the project's own.
+    own_python = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
+    if own_python.exists():
+        os.execv(own_python, [str(own_python), *sys.argv])
+
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from hvd_dqn.cli.arguments import parse
+from hvd_dqn.counters import crossed
+from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
+from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.parallel.launcher import Launch, read_launch
+from hvd_dqn.parallel.runtime import Runtime, prepare_environment, start
+
+if TYPE_CHECKING:
+    from hvd_dqn.config import Config
+    from hvd_dqn.training.job import Job
+
+# NumPy and TensorFlow are imported inside the functions below: after the thread pools' sizes are set, and never for
+# --help or a mistyped flag.
+
+
+def train(job: Job) -> bool:
+    """Runs iterations until the env steps are done; returns False if a signal ended the run earlier.
+
+    Raises:
+      JobFault: on all ranks, if an environment fails, a gradient is not finite or the ranks' weights differ.
+    """
+    import numpy as np
+
+    from hvd_dqn.agent.policy import epsilon_greedy_actions
+    from hvd_dqn.parallel.agreement import raise_together
+    from hvd_dqn.training.faults import describe, raise_not_finite
+    from hvd_dqn.training.job import Flags
+    from hvd_dqn.training.records import log_training
+
+    config, counters, learner, ranks = job.config, job.counters, job.learner, job.ranks
+    num_envs, total_env_steps = config.environment.num_envs, config.job.total_env_steps
+    while counters.env_steps < total_env_steps:
+        job.watchdog.beat("training")
+        fault, episodes, env_steps_before = None, [], counters.env_steps
+
+        # Collect. All ranks: one step in each of this rank's environments, into this rank's replay.
+        epsilon = job.exploration.epsilon(counters.env_steps, counters.episodes)
+        q = job.acting_values(job.collector.observation)  # [E, A]
+        actions = epsilon_greedy_actions(q, job.exploration.per_env(epsilon), job.policy_rng)  # [E]
+        try:
+            transitions, episodes = job.collector.step(actions)
+            job.replay.add(transitions)
+        except Exception as error:
+            fault = describe(error)
+        counters.env_steps += num_envs
+        job.finished_episodes += [(counters.env_steps, *episode) for episode in episodes]
+
+        # Learn. All ranks: K updates in one call; the flags ride along, or travel alone where K is 0.
+        due = counters.learner_steps_due(config.learner.train_period)
+        flags = np.array(Flags(job.stop.requested, fault is not None, len(episodes)), np.float32)
+        if due > 0:
+            shape = (due, job.batch_size_per_rank)
+            batches = job.replay.sample(*shape) if fault is None else job.replay.blank(*shape)
+            report = learner.learn(batches, flags)  # COLLECTIVE
+            flags = report.flags
+            counters.learner_steps += report.steps
+            job.averages.add(report.steps, report.loss, report.abs_td_error, report.mean_q)
+            job.acting_values.load(learner.online)
+        else:
+            flags = ranks.sum(flags)  # COLLECTIVE
+        stop, faults, ended = Flags(*flags)
+        counters.episodes += round(ended)
+        if faults:
+            raise_together(ranks, fault)  # COLLECTIVE
+        if due > 0 and not report.finite:
+            raise_not_finite(ranks, counters.learner_steps, report.local_finite)  # COLLECTIVE
+
+        # Target. Rank 0's online network becomes everyone's target network.
+        if crossed(counters.learner_steps - max(due, 0), counters.learner_steps, config.learner.target_update_period):
+            learner.target = ranks.broadcast(learner.online)  # COLLECTIVE
+            counters.target_updates += 1
+
+        # Report, evaluate, save, stop: due at steps that all ranks compute alike.
+        if (
+            crossed(env_steps_before, counters.env_steps, config.job.log_period)
+            or counters.env_steps >= total_env_steps
+        ):
+            log_training(job)  # COLLECTIVE
+        if stop or not evaluate_and_save(job, env_steps_before):  # COLLECTIVE
+            return False
+    return True
+
+
+def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
+    """Evaluates and checkpoints where due; returns False if a signal came meanwhile. A collective."""
+    from hvd_dqn.training.evaluation import evaluate
+    from hvd_dqn.training.persistence import save
+    from hvd_dqn.training.records import log_evaluation
+
+    config, counters, since = job.config, job.counters, time.monotonic()
+    ending = counters.env_steps >= config.job.total_env_steps
+    score, better = None, False
+    period = config.evaluation.evaluation_period
+    if crossed(env_steps_before, counters.env_steps, period) or (ending and period > 0):
+        returns = evaluate(
+            job, job.learner.online, "evaluation", counters.env_steps, config.evaluation.evaluation_episodes
+        )  # COLLECTIVE
+        if returns is None:
+            return False
+        score = float(returns.mean())
+        log_evaluation(job, returns)
+        better = job.best_score is None or score > job.best_score
+        job.best_score = score if better else job.best_score
+    if better or ending or crossed(env_steps_before, counters.env_steps, config.job.checkpoint_period):
+        try:
+            save(job, score)  # COLLECTIVE
+        except UserError as error:
+            if ending:
+                raise
+            job.display.message(f"{error}; training goes on")
+    job.speed.leave_out(time.monotonic() - since)
+    return True
+
+
+def finish(job: Job) -> None:
+    """Evaluates the best checkpoint on fresh episodes and prints the closing summary. A collective."""
+    from hvd_dqn.job.report import closing_summary
+    from hvd_dqn.training.evaluation import evaluate
+    from hvd_dqn.training.persistence import best_parameters
+    from hvd_dqn.training.records import write_record
+
+    seconds = time.monotonic() - job.started
+    env_steps, parameters = best_parameters(job)  # COLLECTIVE
+    returns = evaluate(
+        job, parameters, "final-evaluation", 0, job.config.evaluation.final_evaluation_episodes
+    )  # COLLECTIVE
+    if returns is None:
+        job.display.message(f"stopped during the final evaluation; the run is saved in {job.directory.path}")
+        return
+    text, record = closing_summary(
+        run_directory=job.directory.path,
+        seconds=seconds,
+        env_steps=job.counters.env_steps,
+        learner_steps=job.counters.learner_steps,
+        best_env_steps=env_steps,
+        returns=returns,
+        env_id=job.config.environment.env,
+    )
+    write_record(job, "final_evaluation", record)
+    job.display.close()
+    job.display.message(text)
+
+
+def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
+    """Assembles the job, trains, and returns the exit code. A collective.
+
+    Raises:
+      UserError: on all ranks.
+    """
+    from hvd_dqn.training.assembly import assemble, reset_environments
+    from hvd_dqn.training.persistence import restore, save
+
+    job = assemble(config, runtime, stop, sys.argv)  # COLLECTIVE
+    job.watchdog.start()
+    try:
+        restore(job)  # COLLECTIVE
+        reset_environments(job, occasion=job.counters.env_steps)
+        if train(job):
+            finish(job)  # COLLECTIVE
+            return EXIT_DONE
+        save(job, score=None)  # COLLECTIVE
+        job.display.close()
+        job.display.message(
+            f"stopped and saved at env step {job.counters.env_steps:,}; go on with: --resume {job.directory.path}"
+        )
+        return EXIT_REQUEUE
+    finally:
+        job.watchdog.stop()
+        job.display.close()
+        job.metrics.close()
+        job.evaluation.close()
+        job.collector.close()
+
+
+def refuse(error: UserError, launch: Launch) -> int:
+    """Reports a mistake found before the ranks have met: once, as all ranks find the same."""
+    if launch.rank > 0:
+        # Rank 0 speaks and leaves first; its launcher then ends the others. A rank that lives on was alone in
+        # finding the mistake (another file on its host) and must speak.
+        time.sleep(3.0)
+    print(f"train.py: {error}", file=sys.stderr, flush=True)
+    return EXIT_USER_ERROR
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the job on this rank and returns its exit code."""
+    launch = read_launch()
+    stop = StopRequest()
+    stop.install()
+    try:
+        config = parse(arguments, lambda path: RunDirectory.open(path).read_config(), quiet=launch.rank > 0)
+    except UserError as error:
+        return refuse(error, launch)
+    threads = prepare_environment(launch, config.job.threads_per_rank, config.job.stall_timeout_seconds)
+    runtime = start(launch, threads)  # COLLECTIVE
+    ranks = runtime.ranks
+    try:
+        code = run(config, runtime, stop)  # COLLECTIVE
+    except UserError as error:
+        if ranks.rank == 0:
+            print(f"train.py: {error}", file=sys.stderr, flush=True)
+        ranks.barrier()  # COLLECTIVE: rank 0 has spoken before a launcher sees the first exit and ends the rest
+        code = EXIT_USER_ERROR
+    except Exception:
+        print(f"train.py: rank {ranks.rank} failed; the job ends", file=sys.stderr)
+        traceback.print_exc()
+        sys.stderr.flush()
+        ranks.abort(EXIT_FAILED)
+    ranks.shutdown()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
