@@ -99,21 +99,21 @@ class ReplayConfig:
 class LearnerConfig:
     """The learner."""
 
-    train_period: int = 4
+    train_period: int = 1
     """Global env steps per learner step."""
     learning_rate: float = 1e-3
     """Step size of the optimizer, before a weak scaling's rule is applied."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """adam (Keras' constants), rmsprop (centred, the constants of Mnih et al. 2015), or sgd."""
-    loss: Literal["huber", "mse"] = "huber"
-    """Loss of the TD error: huber (threshold 1) or mse (squared)."""
+    loss: Literal["mse", "huber"] = "mse"
+    """Loss of the TD error: mse (squared) or huber (quadratic up to 1, then linear)."""
     gamma: float = 0.99
     """Discount per env step."""
-    double_dqn: bool = True
+    double_dqn: bool = False
     """Let the online network choose the action that the target network values (van Hasselt et al. 2016)."""
     max_grad_norm: float = 10.0
     """Global L2 norm to which the averaged gradient is clipped; 0 turns clipping off."""
-    target_update_period: int = 250
+    target_update_period: int = 200
     """Learner steps between two copies of the online network to the target network."""
     scaling: Literal["strong", "weak", "weak-sqrt", "weak-linear"] = "strong"
     """strong: amounts are global. weak: num_envs, global_batch_size, replay_capacity, learning_starts and

@@ -6,8 +6,10 @@ import sys
 import time
 from typing import Any, Protocol, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from hvd_dqn.job.terminal import watched_terminal
 
@@ -76,30 +78,28 @@ class LiveDisplay:
 
     def __init__(self, total_env_steps: int, stream: TextIO) -> None:
         """Takes over the bottom of a terminal."""
-        self._total = total_env_steps
-        self._progress = Progress(
+        self._bar = Progress(
             BarColumn(bar_width=28),
             TaskProgressColumn(),
             TextColumn("{task.completed:,}/{task.total:,} env steps, ETA"),
             TimeRemainingColumn(),
-            TextColumn("\n{task.fields[numbers]}"),
-            console=Console(file=stream, force_terminal=True),
-            refresh_per_second=4,
         )
-        self._task = self._progress.add_task("training", total=total_env_steps, numbers="")
-        self._progress.start()
+        self._task = self._bar.add_task("training", total=total_env_steps)
+        self._live = Live(self._bar, console=Console(file=stream, force_terminal=True), refresh_per_second=4)
+        self._live.start()
 
     def update(self, record: dict[str, Any]) -> None:
         """Moves the bar."""
-        self._progress.update(self._task, completed=record["env_steps"], numbers=_numbers(record))
+        self._bar.update(self._task, completed=record["env_steps"])
+        self._live.update(Group(self._bar, Text(_numbers(record))))
 
     def message(self, text: str) -> None:
         """Prints a line above the bar."""
-        self._progress.console.print(text, highlight=False, markup=False)
+        self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Stops refreshing and leaves the last state standing."""
-        self._progress.stop()
+        self._live.stop()
 
 
 def make_display(kind: str, total_env_steps: int) -> Display:
