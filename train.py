@@ -36,6 +36,7 @@ from hvd_dqn.parallel.runtime import Runtime, prepare_environment, start
 
 if TYPE_CHECKING:
     from hvd_dqn.config import Config
+    from hvd_dqn.envs.collector import Episode
     from hvd_dqn.training.job import Job
 
 # NumPy and TensorFlow are imported inside the functions below: after the thread pools' sizes are set, and never for
@@ -60,7 +61,8 @@ def train(job: Job) -> bool:
     num_envs, total_env_steps = config.environment.num_envs, config.job.total_env_steps
     while counters.env_steps < total_env_steps:
         job.watchdog.beat("training")
-        fault, episodes, env_steps_before = None, [], counters.env_steps
+        env_steps_before, fault = counters.env_steps, None
+        episodes: list[Episode] = []
 
         # Collect. All ranks: one step in each of this rank's environments, into this rank's replay.
         epsilon = job.exploration.epsilon(counters.env_steps, counters.episodes)
@@ -100,10 +102,8 @@ def train(job: Job) -> bool:
             counters.target_updates += 1
 
         # Report, evaluate, save, stop: due at steps that all ranks compute alike.
-        if (
-            crossed(env_steps_before, counters.env_steps, config.job.log_period)
-            or counters.env_steps >= total_env_steps
-        ):
+        ending = counters.env_steps >= total_env_steps
+        if ending or crossed(env_steps_before, counters.env_steps, config.job.log_period):
             log_training(job)  # COLLECTIVE
         if stop or not evaluate_and_save(job, env_steps_before):  # COLLECTIVE
             return False

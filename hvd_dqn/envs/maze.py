@@ -91,7 +91,7 @@ class TreasureMaze(gym.Env[np.int64, np.int64]):
         found = self._cell == self.treasure
         return np.int64(self._cell), TREASURE_REWARD if found else 0.0, found, False, {}
 
-    def render(self) -> str:  # type: ignore[override]
+    def render(self) -> str:
         """Returns the grid with the agent as '@'."""
         cells = self.grid.copy().ravel()
         cells[self._cell] = "@"

@@ -93,7 +93,7 @@ class CheckpointStore:
         Raises:
           UserError: if there is none.
         """
-        passed_over = []
+        passed_over: list[str] = []
         for folder in sorted(self._folders(), reverse=True):
             try:
                 return self._read(folder), passed_over

@@ -48,7 +48,8 @@ class LearnerAverages:
 
     def __init__(self) -> None:
         """Starts empty."""
-        self._clear()
+        self._steps = 0
+        self._sums = [0.0] * len(self._NAMES)
 
     def add(self, steps: int, *means: float) -> None:
         """Adds the means of loss, |td| and Q over `steps` learner steps."""
@@ -58,12 +59,8 @@ class LearnerAverages:
     def take(self) -> dict[str, float | None]:
         """Returns the means by name and starts anew; None where there was no learner step."""
         means = [total / self._steps if self._steps else None for total in self._sums]
-        self._clear()
+        self._steps, self._sums = 0, [0.0] * len(self._NAMES)
         return dict(zip(self._NAMES, means, strict=True))
-
-    def _clear(self) -> None:
-        self._steps = 0
-        self._sums = [0.0] * len(self._NAMES)
 
 
 class Speed:

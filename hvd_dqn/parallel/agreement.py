@@ -103,7 +103,7 @@ def check_same_weights(ranks: Ranks, vectors: Iterable[np.ndarray]) -> None:
     """
     digest = hashlib.blake2b(digest_size=16)
     for vector in vectors:
-        digest.update(np.ascontiguousarray(vector))
+        digest.update(np.ascontiguousarray(vector).tobytes())
     digests = ranks.gather_json(digest.hexdigest())  # COLLECTIVE
     common = max(sorted(set(digests)), key=digests.count)
     odd = [rank for rank, other in enumerate(digests) if other != common]

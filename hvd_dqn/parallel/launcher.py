@@ -51,12 +51,12 @@ def read_launch(environ: dict[str, str] | os._Environ[str] = os.environ) -> Laun
                 under_launcher=True,
             )
     if "PMIX_RANK" in environ and "SLURM_NTASKS" in environ:  # srun --mpi=pmix
-        local_size = int(environ.get("SLURM_NTASKS_PER_NODE", environ.get("SLURM_TASKS_PER_NODE", "1")).split("(")[0])
+        tasks_here = environ.get("SLURM_NTASKS_PER_NODE", environ.get("SLURM_TASKS_PER_NODE", "1"))  # such as "4(x2)"
         return Launch(
             rank=int(environ["PMIX_RANK"]),
             size=int(environ["SLURM_NTASKS"]),
             local_rank=int(environ.get("SLURM_LOCALID", 0)),
-            local_size=local_size,
+            local_size=int(tasks_here.split("(")[0].split(",")[0]),
             under_launcher=True,
         )
     return Launch()

@@ -46,9 +46,9 @@ def prepare_environment(launch: Launch, threads_per_rank: int, stall_timeout_sec
     if launch.oversubscribed:
         defaults["OMPI_MCA_mpi_yield_when_idle"] = "1"  # a waiting rank that spins would starve a working one
     if stall_timeout_seconds > 0:
-        # Effective with the MPI controller only; the Watchdog covers Gloo.
-        defaults["HOROVOD_STALL_CHECK_TIME_SECONDS"] = str(max(1, int(stall_timeout_seconds / 2)))
-        defaults["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = str(max(2, int(stall_timeout_seconds)))
+        # The second line, effective with the MPI controller only: our own Watchdog speaks first.
+        defaults["HOROVOD_STALL_CHECK_TIME_SECONDS"] = str(int(stall_timeout_seconds) + 1)
+        defaults["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = str(2 * int(stall_timeout_seconds) + 2)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     return threads

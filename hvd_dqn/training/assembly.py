@@ -16,6 +16,7 @@ from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.evaluation import GreedyEvaluation
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
+from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, git_revision, versions
 from hvd_dqn.job.checkpoint import CheckpointStore
 from hvd_dqn.job.metrics import DiskMetrics, MetricsWriter, NullMetrics
@@ -46,8 +47,8 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     Raises:
       UserError: on all ranks.
     """
-    ranks = runtime.ranks
-    config = scale(config, ranks.size)
+    ranks, given = runtime.ranks, config
+    config = scale(given, ranks.size)
     own = shares(config, ranks.rank, ranks.size)
     maker, spaces = together(ranks, lambda: _find_environment(config))  # COLLECTIVE
     kind = choose_kind(config.network.network, spaces.observation_shape, spaces.observation_dtype)
@@ -55,7 +56,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     check_same_job(ranks, fingerprint)  # COLLECTIVE
     collector = together(ranks, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces))  # COLLECTIVE
     learner = _build_learner(config, ranks, kind, spaces, own.batch_size_per_rank)
-    directory = _open_directory(config, ranks, command)
+    directory = _open_directory(given, ranks, command)
     evaluated_values = make_action_values(kind, learner, spaces.num_categories, spaces.observation_dtype)
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
@@ -153,6 +154,12 @@ def _open_directory(config: Config, ranks: Ranks, command: list[str]) -> RunDire
         job = config.job
         if job.resume:
             directory = RunDirectory.open(job.resume)
+            trained = directory.read_config().get("env")
+            if trained != config.environment.env:
+                raise UserError(
+                    f"{job.resume} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
+                    "with it, or --resume out to start anew"
+                )
         else:
             directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name)
         directory.write_config(

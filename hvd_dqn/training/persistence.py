@@ -36,6 +36,7 @@ def save(job: Job, score: float | None) -> None:
         checkpoint = Checkpoint(job.counters.env_steps, score, learner, state)
         job.store.save(checkpoint, job.learner.layout.views(learner["online"]))
 
+    job.watchdog.beat("writing a checkpoint", allow=2.0)
     try:
         on_root(job.ranks, write)  # COLLECTIVE
     except UserError as error:
