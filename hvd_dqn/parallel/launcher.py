@@ -33,11 +33,6 @@ class Launch:
         bound = usable < (os.cpu_count() or 1)
         return usable if bound else max(1, usable // self.local_size)
 
-    @property
-    def oversubscribed(self) -> bool:
-        """Returns whether this host has more ranks than cores."""
-        return self.local_size > (os.cpu_count() or 1)
-
 
 def read_launch(environ: dict[str, str] | os._Environ[str] = os.environ) -> Launch:
     """Reads the launcher's variables; a process that no launcher started is rank 0 of 1."""

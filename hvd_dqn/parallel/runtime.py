@@ -43,8 +43,11 @@ def prepare_environment(launch: Launch, threads_per_rank: int, stall_timeout_sec
     defaults = {name: str(threads) for name in _POOLS}
     defaults["TF_CPP_MIN_LOG_LEVEL"] = "3"
     defaults["MPLCONFIGDIR"] = os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}")
-    if launch.oversubscribed:
-        defaults["OMPI_MCA_mpi_yield_when_idle"] = "1"  # a waiting rank that spins would starve a working one
+    if launch.size > 1:
+        # A rank that spins while it waits starves whatever shares its core: TensorFlow's and Horovod's own threads too.
+        defaults["OMPI_MCA_mpi_yield_when_idle"] = "1"
+        # A learner step waits for Horovod's background thread to wake up; its default of 1 ms is longer than the step.
+        defaults["HOROVOD_CYCLE_TIME"] = "0.1"
     if stall_timeout_seconds > 0:
         # The second line, effective with the MPI controller only: our own Watchdog speaks first.
         defaults["HOROVOD_STALL_CHECK_TIME_SECONDS"] = str(int(stall_timeout_seconds) + 1)
