@@ -81,7 +81,7 @@ class CheckpointStore:
             "files": {name: {"bytes": len(c), "sha256": sha256(c)} for name, c in contents.items()},
         }
         write_json_atomically(folder / MANIFEST, manifest)
-        self._remove_unkept()
+        self._remove_unkept(written=folder)
         return folder
 
     def newest_good(self) -> tuple[Checkpoint, list[str]]:
@@ -144,8 +144,9 @@ class CheckpointStore:
         except (KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"its contents are not a checkpoint ({error!r})") from None
 
-    def _remove_unkept(self) -> None:
-        kept = set(sorted(self._folders())[-self._keep :])
+    def _remove_unkept(self, written: Path) -> None:
+        """Removes what is neither among the newest nor the best; damaged newer ones do not push out the one just written."""
+        kept = {written, *sorted(self._folders())[-self._keep :]}
         kept |= {folder for _, folder in self._scored()[:1]}
         for folder in self._folders():
             if folder not in kept:

@@ -1,0 +1,213 @@
+"""Starts real jobs under real launchers and leaves nobody behind.
+
+Every process of a launch inherits a mark in its environment, by which it is found in /proc wherever the launcher
+has put it (process groups and sessions differ between launchers): only what was started here is ever ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+TRAIN = ROOT / "train.py"
+LAUNCHERS = ("mpirun", "horovodrun --mpi", "horovodrun --gloo")
+
+_MARK = "HVD_DQN_TEST_LAUNCH"
+_RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK")
+_FOREIGN = ("HOROVOD_", "OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_")
+_GLOO_PREFIX = re.compile(r"^\[\d+\]<std(?:out|err)>:", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a launch ended."""
+
+    code: int
+    output: str  # standard output and error of launcher and ranks, horovodrun's line prefixes removed
+    seconds: float
+
+
+class Launch:
+    """A job that runs under a launcher."""
+
+    def __init__(self, command: list[str], environ: Mapping[str, str]) -> None:
+        """Starts the command in a session of its own."""
+        self._mark = uuid.uuid4().hex
+        self._log = tempfile.NamedTemporaryFile(mode="w+b", prefix="launch-", suffix=".log")  # noqa: SIM115
+        self._started = time.monotonic()
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**environ, _MARK: self._mark},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def output(self) -> str:
+        """Returns what launcher and ranks have printed so far."""
+        return _GLOO_PREFIX.sub("", Path(self._log.name).read_text(errors="replace").replace("\r\n", "\n"))
+
+    def wait_for(self, text: str, seconds: float = 90.0) -> None:
+        """Returns as soon as the text has been printed; fails if the job ends or the time is over before."""
+        deadline = time.monotonic() + seconds
+        while text not in self.output:
+            assert self.process.poll() is None, f"the job ended before it printed {text!r}:\n{self.output}"
+            assert time.monotonic() < deadline, f"{text!r} was not printed within {seconds:g} s:\n{self.output}"
+            time.sleep(0.05)
+
+    def wait_for_silence(self, quiet: float, seconds: float = 90.0) -> None:
+        """Returns when nothing has been printed for `quiet` seconds."""
+        deadline = time.monotonic() + seconds
+        seen, since = self.output, time.monotonic()
+        while time.monotonic() - since < quiet:
+            assert time.monotonic() < deadline, f"the job never fell silent:\n{self.output}"
+            time.sleep(0.1)
+            if (now := self.output) != seen:
+                seen, since = now, time.monotonic()
+
+    def rank_pid(self, rank: int) -> int:
+        """Returns the process id of a rank's interpreter."""
+        found = []
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+                ranks = {f"{name}={rank}".encode() for name in _RANK_VARIABLES}
+                if ranks & set(environ) and Path(program).name.startswith("python"):
+                    found.append(pid)
+        assert len(found) == 1, f"rank {rank} should be one process, not {found}"
+        return found[0]
+
+    def processes(self) -> list[int]:
+        """Returns the ids of all living processes of this launch."""
+        mark = f"{_MARK}={self._mark}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if mark in (entry / "environ").read_bytes().split(b"\0"):
+                        found.append(int(entry.name))
+        return found
+
+    def finish(self, seconds: float = 120.0) -> Outcome:
+        """Waits for the launcher's end and checks that no process outlives it by more than a moment."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the job still runs after {seconds:g} s:\n{self.output}") from None
+        ended = time.monotonic()
+        while self.processes() and time.monotonic() < ended + 10.0:
+            time.sleep(0.1)
+        left = {pid: _command_line(pid) for pid in self.processes()}
+        assert not left, f"processes were left behind: {left}\n{self.output}"
+        return Outcome(code, self.output, ended - self._started)
+
+    def end(self) -> None:
+        """Kills whatever of this launch still lives."""
+        deadline = time.monotonic() + 10.0
+        while (living := self.processes()) and time.monotonic() < deadline:
+            for pid in living:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        self.process.wait(10.0)
+        self._log.close()
+
+
+@contextlib.contextmanager
+def launched(
+    how: str, ranks: int, *arguments: str | Path, program: Path = TRAIN, environ: Mapping[str, str] | None = None
+) -> Iterator[Launch]:
+    """Starts `program` on some ranks for the time of a with-block.
+
+    Args:
+      how: "python" (one rank, no launcher) or one of LAUNCHERS.
+      ranks: their number.
+      *arguments: the program's.
+      program: what each rank runs.
+      environ: additional environment variables of all ranks.
+    """
+    bin_folder = Path(sys.executable).parent
+    start = {
+        "python": [],
+        # Ranks may outnumber the cores; unbound, since other jobs may sit on the same cores.
+        "mpirun": [str(bin_folder / "mpirun"), "--oversubscribe", "--bind-to", "none", "-np", str(ranks)],
+        "horovodrun --mpi": [str(bin_folder / "horovodrun"), "--mpi", "-np", str(ranks), "-H", f"localhost:{ranks}"],
+        "horovodrun --gloo": [str(bin_folder / "horovodrun"), "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}"],
+    }[how]
+    assert how != "python" or ranks == 1
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    own["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(PROGRAMS)])
+    launch = Launch([*start, sys.executable, str(program), *map(str, arguments)], own | dict(environ or {}))
+    try:
+        yield launch
+    finally:
+        launch.end()
+
+
+def run(
+    how: str,
+    ranks: int,
+    *arguments: str | Path,
+    program: Path = TRAIN,
+    environ: Mapping[str, str] | None = None,
+    seconds: float = 120.0,
+) -> Outcome:
+    """Runs a program to its end; see `launched`."""
+    with launched(how, ranks, *arguments, program=program, environ=environ) as launch:
+        return launch.finish(seconds)
+
+
+def run_well(
+    how: str,
+    ranks: int,
+    *arguments: str | Path,
+    program: Path = TRAIN,
+    environ: Mapping[str, str] | None = None,
+    seconds: float = 120.0,
+) -> Outcome:
+    """Runs a program that has to end with exit code 0."""
+    outcome = run(how, ranks, *arguments, program=program, environ=environ, seconds=seconds)
+    assert outcome.code == 0, outcome.output
+    return outcome
+
+
+def read_metrics(run_directory: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Returns the records of metrics.jsonl, of one kind or all."""
+    records = [json.loads(line) for line in (run_directory / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if kind in (None, record["kind"])]
+
+
+def newest_checkpoint(run_directory: Path) -> Path:
+    """Returns the folder of the newest checkpoint that has a manifest."""
+    return max(path.parent for path in run_directory.glob("checkpoints/*/manifest.json"))
+
+
+def copy_run(source: Path, target: Path) -> Path:
+    """Returns a copy of a run directory, to be changed at will."""
+    return Path(shutil.copytree(source, target))
+
+
+def _command_line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return "?"

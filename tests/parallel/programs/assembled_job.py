@@ -1,0 +1,145 @@
+"""Assembles the real job, trains it, and damages one rank on purpose to see who notices.
+
+    assembled_job.py OUT.json RUNS_DIR
+
+Rank 0 writes OUT.json: what the ranks said at each stage, one entry per rank.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hvd_dqn.config import Config, replace
+from hvd_dqn.errors import UserError
+from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.parallel.launcher import read_launch
+from hvd_dqn.parallel.runtime import prepare_environment, start
+
+CONFIG = {
+    "total_env_steps": 960,
+    "num_envs": 6,
+    "learning_starts": 240,
+    "train_period": 6,
+    "global_batch_size": 32,
+    "hidden_sizes": (16,),
+    "target_update_period": 40,
+    "log_period": 480,
+    "evaluation_period": 0,
+    "progress": "off",
+    "seed": 3,
+}
+EPISODES = 13
+
+
+def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top to bottom
+    """Runs on every rank."""
+    launch = read_launch()
+    runtime = start(launch, prepare_environment(launch, 1, 60.0))
+
+    import numpy as np
+    import tensorflow as tf
+
+    import train
+    from hvd_dqn.parallel.agreement import check_same_job, check_same_weights
+    from hvd_dqn.training.assembly import assemble, reset_environments
+    from hvd_dqn.training.evaluation import evaluate
+    from hvd_dqn.training.job import Job
+    from hvd_dqn.training.persistence import restore
+
+    ranks = runtime.ranks
+    victim = ranks.size - 1
+    config = replace(Config(), CONFIG | {"runs_dir": sys.argv[2]})
+    job: Job = assemble(config, runtime, StopRequest(), [train.__file__])
+    learner = job.learner
+    said: dict[str, Any] = {"ranks": ranks.size}
+
+    def spoilt(vector: tf.Tensor) -> tf.Tensor:
+        """Returns the vector, on the victim with one number changed in its last bit but seven."""
+        values = vector.numpy().copy()
+        if ranks.rank == victim:
+            values[7] += 1e-5
+        return tf.constant(values)
+
+    def digest(*arrays: np.ndarray) -> str:
+        return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+    def verdict() -> str:
+        """Returns what this rank is told about the weights, "" if they are the same everywhere."""
+        try:
+            check_same_weights(ranks, learner.state().values())
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def train_on(env_steps: int) -> None:
+        job.config = replace(job.config, {"total_env_steps": job.counters.env_steps + env_steps})
+        assert train.train(job)
+
+    def digests() -> list[dict[str, str]]:
+        return ranks.gather_json({name: digest(vector) for name, vector in learner.state().items()})
+
+    # The start: rank 0's state becomes everyone's.
+    learner.online, learner.target = spoilt(learner.online), spoilt(learner.target)
+    learner.slots = tuple(spoilt(slot) for slot in learner.slots)
+    said["before_the_broadcast"] = ranks.gather_json(verdict())
+    restore(job)
+    said["after_the_broadcast"] = digests()
+    reset_environments(job, occasion=0)
+
+    # Evaluation, with weights that do not depend on the number of ranks.
+    weights = tf.constant(np.random.default_rng(0).normal(size=learner.layout.total), tf.float32)
+    said["returns"] = ranks.gather_json(evaluate(job, weights, "evaluation", 0, EPISODES).tolist())  # type: ignore[union-attr]
+
+    # Training.
+    train_on(960)
+    said["counters"] = ranks.gather_json(dataclasses.asdict(job.counters))
+    said["after_training"] = digests()
+    stored = job.replay.contents()
+    said["transitions"] = ranks.gather_json([digest(column) for column in (stored.s_tm1, stored.a_tm1, stored.s_t)])
+    said["first_observations"] = ranks.gather_json(stored.s_tm1[: job.collector.num_envs].tolist())
+
+    # Damage, and who names it.
+    for name in ("online", "target"):
+        sound = getattr(learner, name)
+        setattr(learner, name, spoilt(sound))
+        said[f"{name}_spoilt"] = ranks.gather_json(verdict())
+        setattr(learner, name, sound)
+    sound_slots = learner.slots
+    learner.slots = (spoilt(sound_slots[0]), *sound_slots[1:])
+    said["slots_spoilt"] = ranks.gather_json(verdict())
+    learner.slots = sound_slots
+    said["all_restored"] = ranks.gather_json(verdict())
+
+    # A damaged target is repaired by the next target sync, not earlier. No log line is due in between.
+    job.config = replace(job.config, {"log_period": 10**9})
+    updates = job.counters.target_updates
+    learner.target = spoilt(learner.target)
+    said["target_spoilt_again"] = digests()
+    train_on(6 * CONFIG["target_update_period"])  # type: ignore[operator]
+    said["target_updates_meanwhile"] = job.counters.target_updates - updates
+    said["after_the_target_sync"] = digests()
+
+    # Ranks that are not the same job.
+    fingerprint = {"seed": 1, "code": "aaaa" if ranks.rank < victim else "bbbb"}
+    try:
+        check_same_job(ranks, fingerprint)
+        said["other_code"] = ranks.gather_json("")
+    except UserError as error:
+        said["other_code"] = ranks.gather_json(str(error))
+    check_same_job(ranks, {"seed": 1, "code": "aaaa"})
+
+    if ranks.rank == 0:
+        Path(sys.argv[1]).write_text(json.dumps(said))
+    job.metrics.close()
+    job.collector.close()
+    job.evaluation.close()
+    ranks.shutdown()
+
+
+if __name__ == "__main__":
+    main()

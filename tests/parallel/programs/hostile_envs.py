@@ -1,0 +1,107 @@
+"""Environments whose ranks behave differently, registered with Gymnasium when this module is imported."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+EPISODE_LENGTHS = (1, 7, 300, 1_000_000_000)
+"""Steps of an episode by rank; the last one never ends in a test's time."""
+FAULT_STEP = 40
+"""The step of an environment's life at which it breaks."""
+
+
+def own_rank() -> int:
+    """Returns the rank of this process, whatever launched it."""
+    return int(os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("HOROVOD_RANK", "0")))
+
+
+class Walk(gym.Env[np.ndarray, np.int64]):
+    """A random walk of three numbers; a subclass may break it."""
+
+    observation_space: gym.Space[Any] = gym.spaces.Box(-10.0, 10.0, (3,), np.float32)
+    action_space: gym.Space[Any] = gym.spaces.Discrete(2)
+
+    def __init__(self, length: int = 20) -> None:
+        """Makes an environment with episodes of `length` steps."""
+        self._length = length
+        self._age = 0
+        self._life = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode."""
+        super().reset(seed=seed)
+        self._age = 0
+        return self._observation(), {}
+
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Walks; each step is worth the action."""
+        self._age += 1
+        self._life += 1
+        return self._observation(), float(action), self._age >= self._length, False, {}
+
+    def _observation(self) -> Any:
+        return self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+
+    def _breaks(self) -> bool:
+        return own_rank() == 1 and self._life == FAULT_STEP
+
+
+class UnequalEpisodes(Walk):
+    """Episodes of 1, 7, 300 and endlessly many steps on ranks 0 to 3."""
+
+    def __init__(self) -> None:
+        """Takes the length of this rank."""
+        super().__init__(EPISODE_LENGTHS[own_rank()])
+
+
+class NanReward(Walk):
+    """Rank 1 returns a reward that is not a number."""
+
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Walks and breaks."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, float("nan") if self._breaks() else reward, terminated, truncated, info
+
+
+class NanObservation(Walk):
+    """Rank 1 returns an observation that is not a number."""
+
+    def _observation(self) -> Any:
+        return super()._observation() * (np.nan if self._breaks() else 1.0)
+
+
+class OtherShape(Walk):
+    """Rank 1 returns an observation of another shape."""
+
+    def _observation(self) -> Any:
+        return np.zeros(5, np.float32) if self._breaks() else super()._observation()
+
+
+class Raises(Walk):
+    """Rank 1 raises."""
+
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Walks and breaks."""
+        if own_rank() == 1 and self._life == FAULT_STEP - 1:
+            raise RuntimeError("the floor gave way")
+        return super().step(action)
+
+
+class DictObservation(Walk):
+    """Shows a Dict."""
+
+    observation_space = gym.spaces.Dict({"here": gym.spaces.Box(-1.0, 1.0, (3,), np.float32)})
+
+
+class TwoLevers(Walk):
+    """Takes two actions at once."""
+
+    action_space = gym.spaces.MultiDiscrete([2, 3])
+
+
+for _class in (UnequalEpisodes, NanReward, NanObservation, OtherShape, Raises, DictObservation, TwoLevers):
+    gym.register(f"{_class.__name__}-v0", entry_point=_class)

@@ -1,0 +1,109 @@
+"""Feeds one stream of global batches to the learner, each rank taking its slice, and saves what comes out.
+
+    learner_stream.py OUT_FOLDER
+
+Each rank writes OUT_FOLDER/rank<r>.npz with: the gradient of one global batch (loss `mse` and `huber`), what the
+learner reports on it, and the learner's state after one hundred learner steps.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hvd_dqn.parallel.launcher import read_launch
+from hvd_dqn.parallel.runtime import prepare_environment
+
+prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
+
+from hvd_dqn.agent.learner import Learner, LearnReport  # noqa: E402
+from hvd_dqn.agent.networks import build_network  # noqa: E402
+from hvd_dqn.maths.shares import first_index, share  # noqa: E402
+from hvd_dqn.parallel.ranks import HorovodRanks  # noqa: E402
+from hvd_dqn.transition import Transition  # noqa: E402
+
+GLOBAL_BATCH_SIZE = 128
+HUGE_STEP = 1024.0
+"""A power of two: dividing a plain gradient step of this size gives the gradient without losing digits."""
+UPDATES_PER_CALL = (1, 3, 16, 20, 10, 25, 25)  # one hundred learner steps
+
+
+def global_batches(rng: np.random.Generator, updates: int) -> Transition:
+    """Returns batches [updates, GLOBAL_BATCH_SIZE] whose first and last transitions differ wildly."""
+    shape = (updates, GLOBAL_BATCH_SIZE)
+    size = np.linspace(0.1, 5.0, GLOBAL_BATCH_SIZE)
+    return Transition(
+        s_tm1=(rng.normal(size=(*shape, 4)) * size[:, None]).astype(np.float32),
+        a_tm1=rng.integers(3, size=shape).astype(np.int32),
+        r_t=(rng.normal(size=shape) * size).astype(np.float32),
+        terminated=rng.random(shape) < 0.2,
+        truncated=rng.random(shape) < 0.1,
+        s_t=(rng.normal(size=(*shape, 4)) * size[:, None]).astype(np.float32),
+    )
+
+
+def make_learner(
+    ranks: HorovodRanks, *, optimizer: str, learning_rate: float, loss: str, clip: float, jit_compile: bool
+) -> Learner:
+    """Builds a learner for this rank's share."""
+    network = build_network("mlp", (4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)
+    return Learner(
+        network,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        loss=loss,
+        gamma=0.97,
+        double_dqn=loss == "huber",
+        max_grad_norm=clip,
+        global_batch_size=GLOBAL_BATCH_SIZE,
+        batch_size_per_rank=share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size),
+        num_flags=2,
+        allreduce_sum=ranks.allreduce_sum,
+        jit_compile=jit_compile,
+    )
+
+
+def own_part(ranks: HorovodRanks, batches: Transition) -> Transition:
+    """Returns this rank's slice of each global batch."""
+    first = first_index(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size)
+    own = slice(first, first + share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size))
+    return Transition(*(column[:, own] for column in batches))
+
+
+def gradient(ranks: HorovodRanks, loss: str) -> tuple[np.ndarray, LearnReport]:
+    """Returns the global gradient [P] that one unclipped step of plain gradient descent takes."""
+    learner = make_learner(
+        ranks, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, jit_compile=False
+    )  # compiled by XLA below; here its seconds are saved
+    before = learner.online.numpy()
+    report = learner.learn(own_part(ranks, global_batches(np.random.default_rng(1), 1)), np.array([1.0, ranks.rank]))
+    return (before - learner.online.numpy()) / HUGE_STEP, report
+
+
+def hundred_steps(ranks: HorovodRanks) -> dict[str, np.ndarray]:
+    """Returns the learner's state after one hundred clipped Adam steps with a target sync after each call."""
+    learner = make_learner(ranks, optimizer="adam", learning_rate=1e-3, loss="mse", clip=1.0, jit_compile=True)
+    rng = np.random.default_rng(2)
+    for updates in UPDATES_PER_CALL:
+        learner.learn(own_part(ranks, global_batches(rng, updates)), np.zeros(2))
+        learner.target = ranks.broadcast(learner.online)
+    assert learner.step == 100
+    return learner.state()
+
+
+def main() -> None:
+    """Runs on every rank."""
+    ranks = HorovodRanks()
+    saved: dict[str, np.ndarray] = {"share": np.array(share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size))}
+    for loss in ("mse", "huber"):
+        saved[f"gradient_{loss}"], report = gradient(ranks, loss)
+        saved[f"report_{loss}"] = np.array([report.loss, report.abs_td_error, report.mean_q])
+        saved["flags"] = report.flags
+    np.savez(Path(sys.argv[1]) / f"rank{ranks.rank}.npz", **saved, **hundred_steps(ranks))
+    ranks.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""One job under every launcher, twice the same, written by rank 0 alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import PROGRAMS, read_metrics, run_well
+
+pytestmark = pytest.mark.parallel
+
+SHORT_RUN = (
+    *("--total-env-steps", "1000", "--learning-starts", "200", "--log-period", "200", "--seed", "4"),
+    *("--evaluation-period", "500", "--evaluation-episodes", "5", "--final-evaluation-episodes", "6"),
+)
+EVERY_LAUNCH = [("python", 1), ("mpirun", 2), ("horovodrun --mpi", 2), ("horovodrun --gloo", 2)]
+TRAINING_FIELDS = {
+    *("kind", "env_steps", "unix_time", "seconds", "learner_steps", "target_updates", "episodes", "mean_return"),
+    *("mean_length", "epsilon", "loss", "abs_td_error", "mean_q", "env_steps_per_second", "learner_steps_per_second"),
+}
+TIMES = {"unix_time", "seconds", "env_steps_per_second", "learner_steps_per_second"}
+
+Runs = Callable[[str, int], tuple[Path, str]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Returns run directory and output of the short run under a launcher; each is run once."""
+    known: dict[tuple[str, int], tuple[Path, str]] = {}
+
+    def under(how: str, ranks: int) -> tuple[Path, str]:
+        if (how, ranks) not in known:
+            folder = tmp_path_factory.mktemp("runs")
+            outcome = run_well(how, ranks, *SHORT_RUN, "--runs-dir", folder, "--name", "short")
+            known[how, ranks] = folder / "CartPole-v1" / "short", outcome.output
+        return known[how, ranks]
+
+    return under
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, list[str]]]:
+    """Returns the run directory of a second run under mpirun, and what each rank wrote, made or renamed."""
+    folder = tmp_path_factory.mktemp("audited")
+    arguments = (folder, folder / "runs", *SHORT_RUN, "--name", "short")
+    run_well("mpirun", 2, *arguments, program=PROGRAMS / "audited_train.py")
+    touched = {rank: json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)}
+    return folder / "runs" / "CartPole-v1" / "short", touched
+
+
+def digests(run_directory: Path) -> dict[str, str]:
+    """Returns the checksum of each file of weights, by checkpoint and name."""
+    files = sorted(run_directory.glob("checkpoints/*/*.safetensors"))
+    return {"/".join(file.parts[-2:]): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def timeless(run_directory: Path) -> list[dict[str, Any]]:
+    """Returns the metrics without the fields that tell of time."""
+    return [
+        {name: value for name, value in record.items() if name not in TIMES} for record in read_metrics(run_directory)
+    ]
+
+
+@pytest.mark.parametrize(("how", "ranks"), EVERY_LAUNCH)
+def test_the_job_runs_under_every_launcher(runs: Runs, how: str, ranks: int) -> None:
+    """It ends well, says its sizes and its result once, and leaves the documented files."""
+    run_directory, output = runs(how, ranks)
+    assert output.count("Greedy evaluation of the best checkpoint") == 1
+    assert output.count("hvd_dqn on CartPole-v1") == 1
+    assert output.count("evaluation at env step 1,008") == 1
+    controller = {"python": "none", "horovodrun --gloo": "Gloo"}.get(how, "MPI")
+    assert f"{ranks}, controller {controller}" in output
+    config = json.loads((run_directory / "config.json").read_text())
+    assert config["ranks"] == ranks
+    assert config["config"]["total_env_steps"] == 1000
+    assert config["config"]["seed"] == 4
+    training = read_metrics(run_directory, "training")
+    assert all(set(record) == TRAINING_FIELDS for record in training)
+    assert [record["env_steps"] for record in training] == [208, 400, 608, 800, 1008]
+    assert [record["learner_steps"] for record in training] == [8, 200, 408, 600, 808]
+    assert [record["env_steps"] for record in read_metrics(run_directory, "evaluation")] == [512, 1008]
+    assert [record["episodes"] for record in read_metrics(run_directory, "final_evaluation")] == [6]
+    assert list(run_directory.glob("tensorboard/events.out.tfevents.*"))
+
+
+def test_two_runs_with_the_same_seed_and_ranks_are_bitwise_equal(
+    runs: Runs, audited: tuple[Path, dict[int, list[str]]]
+) -> None:
+    """All checkpoints' weights and optimizer state, and all metrics but times and speeds, are the same."""
+    first, second = runs("mpirun", 2)[0], audited[0]
+    assert len(digests(first)) == 4
+    assert digests(first) == digests(second)
+    assert timeless(first) == timeless(second)
+
+
+@pytest.mark.parametrize("how", ["horovodrun --mpi", "horovodrun --gloo"])
+def test_the_launcher_does_not_change_the_result(runs: Runs, how: str) -> None:
+    """With two ranks a sum has one order only: MPI and Gloo end in the same bits."""
+    assert digests(runs(how, 2)[0]) == digests(runs("mpirun", 2)[0])
+    assert timeless(runs(how, 2)[0]) == timeless(runs("mpirun", 2)[0])
+
+
+def test_only_rank_0_writes_files(audited: tuple[Path, dict[int, list[str]]]) -> None:
+    """Below the runs folder rank 1 opens nothing for writing, makes and renames nothing; rank 0 does it all."""
+    _, touched = audited
+    assert touched[1] == []
+    for name in ("metrics.jsonl", "config.json", "events.out.tfevents", "model.safetensors", "manifest.json"):
+        assert any(name in path for path in touched[0]), name
+
+
+def test_runs_of_different_seeds_differ(runs: Runs, tmp_path: Path) -> None:
+    """The seed reaches weights and experience: without this the laws above could hold for nothing."""
+    run_well("python", 1, *SHORT_RUN, "--seed", "5", "--runs-dir", tmp_path, "--name", "short")
+    other, first = tmp_path / "CartPole-v1" / "short", runs("python", 1)[0]
+    assert timeless(first) != timeless(other)
+    assert not set(digests(first).values()) & set(digests(other).values())

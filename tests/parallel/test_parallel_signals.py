@@ -1,0 +1,90 @@
+"""A signal to one rank makes all of them save together and end with exit code 75; --resume goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import launched, newest_checkpoint, read_metrics, run_well
+
+pytestmark = pytest.mark.parallel
+
+RUN = (
+    *("--total-env-steps", "100000000", "--learning-starts", "200", "--log-period", "200"),
+    *("--evaluation-period", "1000", "--evaluation-episodes", "4", "--final-evaluation-episodes", "4"),
+    *("--name", "stopped"),
+)
+
+
+def state_of(run_directory: Path) -> dict[str, Any]:
+    """Returns the newest checkpoint's counters and statistics."""
+    return json.loads((newest_checkpoint(run_directory) / "state.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("number", "rank", "how", "ranks"),
+    [(signal.SIGUSR1, 1, "mpirun", 3), (signal.SIGTERM, 0, "python", 1)],
+    ids=["SIGUSR1 to rank 1, resumed on three ranks", "SIGTERM to rank 0, resumed on one"],
+)
+def test_a_signal_to_one_rank_saves_the_job_and_resume_continues_it(
+    number: signal.Signals, rank: int, how: str, ranks: int, tmp_path: Path
+) -> None:
+    """All ranks stop at one step, whose checkpoint a job of another size continues to the end."""
+    run_directory = tmp_path / "CartPole-v1" / "stopped"
+    with launched("mpirun", 2, *RUN, "--runs-dir", tmp_path) as job:
+        job.wait_for("evaluation at env step 1,008")
+        os.kill(job.rank_pid(rank), number)
+        outcome = job.finish()
+    assert outcome.code == 75, outcome.output
+    assert outcome.output.count("stopped and saved at env step") == 1
+    assert f"--resume {run_directory}" in outcome.output
+    assert "Traceback" not in outcome.output
+    saved = state_of(run_directory)
+    assert saved["counters"]["learner_steps"] > 0
+    assert saved["best_score"] is not None
+    assert f"saved at env step {saved['counters']['env_steps']:,};" in outcome.output
+
+    end = saved["counters"]["env_steps"] + 800
+    more = ("--resume", run_directory, "--total-env-steps", str(end), "--evaluation-period", "0")
+    resumed = run_well(how, ranks, *more)
+    assert f"resumed from the checkpoint at env step {saved['counters']['env_steps']:,}" in resumed.output
+    after = state_of(run_directory)
+    assert end <= after["counters"]["env_steps"] < end + 16
+    assert after["counters"]["learner_steps"] > saved["counters"]["learner_steps"]
+    assert after["counters"]["episodes"] > saved["counters"]["episodes"]
+    assert after["best_score"] == saved["best_score"]
+    assert json.loads((run_directory / "config.json").read_text())["ranks"] == ranks
+    env_steps = [record["env_steps"] for record in read_metrics(run_directory, "training")]
+    assert env_steps == sorted(set(env_steps))
+    assert env_steps[-1] == after["counters"]["env_steps"]
+
+
+def test_a_signal_during_an_evaluation_stops_all_ranks_too(tmp_path: Path) -> None:
+    """A rank that hears the signal while episodes are played takes the others along, and the job is saved."""
+    long_evaluation = ("--evaluation-episodes", "40000", "--checkpoint-period", "100000000")
+    with launched("mpirun", 2, *RUN, *long_evaluation, "--runs-dir", tmp_path) as job:
+        job.wait_for("env steps/s")
+        # The first evaluation is due at env step 1,008 and takes minutes; no line follows until it is over.
+        job.wait_for_silence(4.0)
+        os.kill(job.rank_pid(1), signal.SIGUSR1)
+        outcome = job.finish(60.0)
+    assert outcome.code == 75, outcome.output
+    assert "evaluation at env step" not in outcome.output
+    assert state_of(tmp_path / "CartPole-v1" / "stopped")["counters"]["env_steps"] == 1008
+
+
+def test_interrupting_a_single_process_saves_it_and_says_how_to_resume(tmp_path: Path) -> None:
+    """Ctrl-C on `python train.py`: exit code 75, a checkpoint, and the command that goes on."""
+    run_directory = tmp_path / "CartPole-v1" / "stopped"
+    with launched("python", 1, *RUN, "--runs-dir", tmp_path) as job:
+        job.wait_for("env steps/s")
+        os.kill(job.process.pid, signal.SIGINT)
+        outcome = job.finish()
+    assert outcome.code == 75, outcome.output
+    assert f"go on with: --resume {run_directory}" in outcome.output
+    assert "Traceback" not in outcome.output
+    assert state_of(run_directory)["counters"]["env_steps"] > 0

@@ -1,0 +1,175 @@
+"""The house's laws: imports point down only, Horovod and MPI have one door, light modules stay light."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MIDDLE = ("agent", "envs", "job", "parallel", "replay")
+LOWER = (
+    "config",
+    "counters",
+    "errors",
+    "fingerprint",
+    "maths",
+    "presets",
+    "seeding",
+    "transition",
+    "validation",
+)
+FLOOR = {"train": 4, "cli": 3, "training": 3} | dict.fromkeys(MIDDLE, 2) | dict.fromkeys(LOWER, 1)
+ONLY_IN_PARALLEL = {"horovod", "mpi4py"}
+READS_THE_CONFIGURATION = {"train", "cli", "training", "config", "presets", "validation"}
+
+
+def _modules(root: Path) -> dict[str, Path]:
+    """Returns train.py and all modules of hvd_dqn by dotted name."""
+    found = {"train": root / "train.py"} if (root / "train.py").exists() else {}
+    for path in sorted((root / "hvd_dqn").rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def _imports(name: str, path: Path, known: set[str]) -> set[str]:
+    """Returns every module that a file imports anywhere, in functions and under TYPE_CHECKING too."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            up = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*up, *([node.module] if node.module else [])])
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            imported |= {full if full in known else base for full in names}
+    return imported
+
+
+def _graph(root: Path) -> dict[str, set[str]]:
+    modules = _modules(root)
+    return {name: _imports(name, path, set(modules)) for name, path in modules.items()}
+
+
+def _unit(module: str) -> str:
+    """Returns the unit of a module that has a floor: hvd_dqn.agent.learner -> agent; "" for the bare package."""
+    parts = module.split(".")
+    return parts[0] if parts[0] != "hvd_dqn" else (parts[1] if len(parts) > 1 else "")
+
+
+def _ours(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] in ("hvd_dqn", "train")
+
+
+def violations(root: Path) -> list[str]:
+    """Returns every breach of the floors in a source tree, one line each."""
+    found = []
+    for name, imported in _graph(root).items():
+        unit = _unit(name)
+        if unit and unit not in FLOOR:
+            found.append(f"{name} has no floor: give it one in this test and in docs/design.md")
+            continue
+        for other in sorted(imported):
+            target = _unit(other)
+            if other.split(".")[0] in ONLY_IN_PARALLEL and unit != "parallel":
+                found.append(f"{name} imports {other}: only hvd_dqn/parallel/ may")
+            if not _ours(other) or target in ("", unit):
+                continue
+            if FLOOR.get(target, 0) > FLOOR.get(unit, 0):
+                found.append(f"{name} imports {other}: that points up")
+            if unit in MIDDLE and target in MIDDLE:
+                found.append(f"{name} imports {other}: the middle floor's packages never import one another")
+            if target in ("config", "presets") and unit not in READS_THE_CONFIGURATION:
+                found.append(f"{name} imports {other}: below the composition root nothing reads the configuration")
+            if unit == "training" and target == "cli":
+                found.append(f"{name} imports {other}: the job knows no command line")
+    return found
+
+
+def test_imports_point_down_only() -> None:
+    assert violations(ROOT) == []
+    assert len(_modules(ROOT)) > 30
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """TYPE_CHECKING imports count too; a package's __init__ that holds a docstring alone is no node."""
+    graph = {name: {other for other in imported if _ours(other)} for name, imported in _graph(ROOT).items()}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("hvd_dqn/replay/ring.py", "import horovod.tensorflow as hvd", "only hvd_dqn/parallel/ may"),
+        ("hvd_dqn/job/metrics.py", "def f():\n    from mpi4py import MPI", "only hvd_dqn/parallel/ may"),
+        ("train.py", "import horovod", "only hvd_dqn/parallel/ may"),
+        ("hvd_dqn/agent/learner.py", "from hvd_dqn.parallel.ranks import Ranks", "never import one another"),
+        ("hvd_dqn/agent/learner.py", "from ..replay import ring", "never import one another"),
+        ("hvd_dqn/envs/make.py", "def f():\n    import hvd_dqn.job.files", "never import one another"),
+        ("hvd_dqn/maths/losses.py", "from hvd_dqn.agent import learner", "points up"),
+        ("hvd_dqn/errors.py", "import hvd_dqn.envs.maze", "points up"),
+        ("hvd_dqn/job/report.py", "from hvd_dqn.training.job import Job", "points up"),
+        ("hvd_dqn/training/job.py", "import train", "points up"),
+        ("hvd_dqn/training/job.py", "from hvd_dqn.cli.arguments import parse", "knows no command line"),
+        ("hvd_dqn/agent/policy.py", "from hvd_dqn.config import Config", "nothing reads the configuration"),
+        ("hvd_dqn/agent/policy.py", "from hvd_dqn import config", "nothing reads the configuration"),
+        (
+            "hvd_dqn/envs/make.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from hvd_dqn.agent.learner import Learner",
+            "never import one another",
+        ),
+        ("hvd_dqn/newcomer/thing.py", "", "has no floor"),
+    ],
+)
+def test_the_floors_test_itself_can_fail(tmp_path: Path, path: str, code: str, words: str) -> None:
+    """One breach in an otherwise clean tree, with the modules that it imports present."""
+    for clean in ("config", "errors", "maths/losses", "agent/learner", "replay/ring", "job/files", "cli/arguments"):
+        file = tmp_path / "hvd_dqn" / f"{clean}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("from hvd_dqn.errors import UserError\n" if clean != "errors" else "")
+    assert violations(tmp_path) == []
+    broken = tmp_path / path
+    broken.parent.mkdir(parents=True, exist_ok=True)
+    broken.write_text(code + "\n")
+    (breach,) = violations(tmp_path)
+    assert words in breach
+
+
+def _loaded_by(*modules: str) -> set[str]:
+    """Returns the top-level packages that a fresh Python has loaded after importing some modules."""
+    code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m)\nprint(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in answer.stdout.split()}
+
+
+def test_replay_and_plain_maths_load_no_tensorflow() -> None:
+    loaded = _loaded_by(
+        "hvd_dqn.replay.ring",
+        "hvd_dqn.maths.schedules",
+        "hvd_dqn.maths.shares",
+        "hvd_dqn.maths.statistics",
+        "hvd_dqn.agent.policy",
+        "hvd_dqn.envs.collector",
+        "hvd_dqn.envs.evaluation",
+        "hvd_dqn.envs.make",
+        "hvd_dqn.job.checkpoint",
+    )
+    assert "numpy" in loaded
+    assert not loaded & {"tensorflow", "keras", "horovod", "mpi4py"}
+
+
+def test_the_command_line_and_the_launcher_load_nothing_heavy() -> None:
+    loaded = _loaded_by(
+        "hvd_dqn.cli.arguments",
+        "hvd_dqn.parallel.launcher",
+        "hvd_dqn.parallel.runtime",
+        "hvd_dqn.job.stopping",
+        "train",
+    )
+    assert not loaded & {"numpy", "tensorflow", "keras", "horovod", "mpi4py", "gymnasium"}

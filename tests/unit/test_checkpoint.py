@@ -1,0 +1,277 @@
+"""Laws of checkpoints: whole or absent, the newest good one wins, nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hvd_dqn.errors import UserError
+from hvd_dqn.job.checkpoint import MANIFEST, Checkpoint, CheckpointStore
+from hvd_dqn.job.files import sha256
+
+FILES = ["model.safetensors", "learner.safetensors", "state.json", MANIFEST]
+WEIGHTS = {"dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "dense/bias": np.ones(3, np.float32)}
+
+
+def _checkpoint(env_steps: int, score: float | None = None) -> Checkpoint:
+    return Checkpoint(
+        env_steps,
+        score,
+        {"online": np.arange(9, dtype=np.float32) + env_steps, "optimizer/mean": np.zeros(9, np.float32)},
+        {"counters": {"env_steps": env_steps}, "best_score": score},
+    )
+
+
+def _save(store: CheckpointStore, env_steps: int, score: float | None = None) -> Path:
+    return store.save(_checkpoint(env_steps, score), WEIGHTS)
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
+def _assert_is(checkpoint: Checkpoint | None, env_steps: int) -> None:
+    assert checkpoint is not None
+    expected = _checkpoint(env_steps, checkpoint.score)
+    assert checkpoint.env_steps == env_steps
+    assert checkpoint.state == expected.state
+    assert checkpoint.learner.keys() == expected.learner.keys()
+    for name, vector in expected.learner.items():
+        np.testing.assert_array_equal(checkpoint.learner[name], vector)
+        assert checkpoint.learner[name].dtype == vector.dtype
+
+
+def _rewrite_manifest(folder: Path, **changes: Any) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | changes))
+
+
+def _bless(folder: Path, name: str) -> None:
+    """Makes the manifest vouch for whatever a file holds now."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    content = (folder / name).read_bytes()
+    manifest["files"][name] = {"bytes": len(content), "sha256": sha256(content)}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_a_checkpoint_goes_there_and_back(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", keep=3)
+    folder = _save(store, 4000, 12.5)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    checkpoint, passed_over = CheckpointStore(tmp_path / "checkpoints", keep=3).newest_good()
+    _assert_is(checkpoint, 4000)
+    assert checkpoint.score == 12.5
+    assert passed_over == []
+
+
+def test_other_programs_find_the_weights_by_layer(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    weights = load_file(_save(CheckpointStore(tmp_path, keep=3), 1) / "model.safetensors")
+    assert weights.keys() == WEIGHTS.keys()
+    for name, values in WEIGHTS.items():
+        np.testing.assert_array_equal(weights[name], values)
+
+
+def test_the_newest_is_the_one_of_the_highest_step(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=10)
+    for env_steps in (999, 10_000, 2_000):
+        _save(store, env_steps)
+    _assert_is(store.newest_good()[0], 10_000)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_is_a_checkpoint_only_once_its_manifest_is_there(tmp_path: Path, name: str) -> None:
+    """A crash between any two files leaves a folder without a manifest: it does not exist for anyone."""
+    store = CheckpointStore(tmp_path, keep=3)
+    _save(store, 1000)
+    folder = _save(store, 2000, 5.0)
+    for later in FILES[FILES.index(name) :]:
+        (folder / later).unlink()
+    checkpoint, passed_over = store.newest_good()
+    _assert_is(checkpoint, 1000)
+    assert passed_over == []
+    assert store.best() is None
+
+
+def test_the_manifest_is_written_last(tmp_path: Path) -> None:
+    """A directory in a file's way makes its writing fail; no manifest must have been written before it."""
+    for name in FILES[:-1]:
+        store = CheckpointStore(tmp_path / name, keep=3)
+        _save(store, 1000)
+        (tmp_path / name / f"{2000:012d}" / name / "in the way").mkdir(parents=True)
+        with pytest.raises(OSError, match=r"directory|not empty"):
+            _save(store, 2000)
+        assert not (tmp_path / name / f"{2000:012d}" / MANIFEST).exists()
+        _assert_is(store.newest_good()[0], 1000)
+
+
+def test_saving_the_same_step_again_replaces_it_and_is_no_checkpoint_in_between(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    folder = _save(store, 1000, 1.0)
+    (folder / "state.json").unlink()
+    (folder / "state.json" / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"directory|not empty"):
+        _save(store, 1000, 2.0)
+    assert not (folder / MANIFEST).exists()
+    (folder / "state.json" / "in the way").rmdir()
+    (folder / "state.json").rmdir()
+    _save(store, 1000, 2.0)
+    checkpoint, _ = store.newest_good()
+    assert checkpoint.score == 2.0
+
+
+def test_no_temporary_file_stays_behind(tmp_path: Path) -> None:
+    folder = _save(CheckpointStore(tmp_path, keep=3), 1)
+    assert [path for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_last_n_and_the_best_are_kept(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    for env_steps, score in ((1, 10.0), (2, 50.0), (3, None), (4, 20.0), (5, None), (6, 30.0)):
+        _save(store, env_steps, score)
+    assert _steps(tmp_path) == [2, 5, 6]
+    assert store.best_score() == 50.0
+    _assert_is(store.best(), 2)
+    _save(store, 7, 60.0)
+    assert _steps(tmp_path) == [6, 7]
+
+
+def test_the_newest_of_equally_good_checkpoints_is_the_best(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=1)
+    for env_steps in (1, 2, 3):
+        _save(store, env_steps, 500.0)
+    _save(store, 4, 499.0)
+    assert _steps(tmp_path) == [3, 4]
+    _assert_is(store.best(), 3)
+
+
+def test_negative_scores_are_compared_too(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=5)
+    for env_steps, score in ((1, -200.0), (2, -90.0), (3, None), (4, -110.0)):
+        _save(store, env_steps, score)
+    assert store.best_score() == -90.0
+
+
+def test_without_scores_there_is_no_best(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    assert (store.best(), store.best_score()) == (None, None)
+    _save(store, 1)
+    assert (store.best(), store.best_score()) == (None, None)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _flip_a_bit, _empty, Path.unlink])
+@pytest.mark.parametrize("name", FILES[:-1])
+def test_a_damaged_checkpoint_is_passed_over_with_a_line_that_names_the_file(
+    tmp_path: Path, name: str, damage: Any
+) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    _save(store, 1000, 1.0)
+    folder = _save(store, 2000, 9.0)
+    damage(folder / name)
+    checkpoint, passed_over = store.newest_good()
+    _assert_is(checkpoint, 1000)
+    (line,) = passed_over
+    assert str(folder) in line
+    assert name in line
+    _assert_is(store.best(), 1000)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b'{"format": "a"}', b"\xff\xfe"])
+def test_a_damaged_manifest_is_passed_over(tmp_path: Path, content: bytes) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    _save(store, 1000, 1.0)
+    folder = _save(store, 2000, 9.0)
+    (folder / MANIFEST).write_bytes(content)
+    checkpoint, passed_over = store.newest_good()
+    _assert_is(checkpoint, 1000)
+    assert "manifest" in passed_over[0]
+    assert store.best_score() == 1.0
+
+
+def test_several_damaged_checkpoints_each_have_their_line_newest_first(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    folders = [_save(store, env_steps) for env_steps in (1, 2, 3)]
+    _truncate(folders[2] / "state.json")
+    _flip_a_bit(folders[1] / "learner.safetensors")
+    checkpoint, passed_over = store.newest_good()
+    _assert_is(checkpoint, 1)
+    assert [str(folders[2]) in passed_over[0], str(folders[1]) in passed_over[1]] == [True, True]
+
+
+def test_without_a_usable_checkpoint_all_reasons_are_told(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    with pytest.raises(UserError, match="holds none"):
+        store.newest_good()
+    for env_steps in (1, 2):
+        _truncate(_save(store, env_steps) / "state.json")
+    with pytest.raises(UserError, match=r"(?s)000000000002.*000000000001"):
+        store.newest_good()
+
+
+def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    _rewrite_manifest(_save(store, 1), format=2)
+    with pytest.raises(UserError, match="format 2 is newer than this program's 1: use a newer version"):
+        store.newest_good()
+
+
+def test_a_checkpoint_just_written_outlives_damaged_newer_ones(tmp_path: Path) -> None:
+    """A run that fell back to an older checkpoint writes steps below those of the damaged one."""
+    store = CheckpointStore(tmp_path, keep=1)
+    _save(store, 1000)
+    _truncate(_save(store, 3000) / "state.json")
+    _save(store, 2000)
+    _assert_is(store.newest_good()[0], 2000)
+
+
+class _Bomb:
+    """Unpickling this would leave a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return (Path.touch, (self.mark,))
+
+
+@pytest.mark.parametrize("name", ["learner.safetensors", "state.json"])
+def test_a_pickle_in_a_files_place_is_refused_and_never_run(tmp_path: Path, name: str) -> None:
+    """Even where the manifest vouches for it."""
+    store, mark = CheckpointStore(tmp_path / "checkpoints", keep=3), tmp_path / "exploded"
+    _save(store, 1000)
+    folder = _save(store, 2000)
+    (folder / name).write_bytes(pickle.dumps(_Bomb(mark)))
+    _bless(folder, name)
+    checkpoint, passed_over = store.newest_good()
+    _assert_is(checkpoint, 1000)
+    assert "not a checkpoint" in passed_over[0]
+    assert not mark.exists()
+
+
+def test_nothing_that_is_loaded_back_is_pickled() -> None:
+    """No module of the program imports pickle, loads arrays with it, or lets NumPy do so."""
+    root = Path(__file__).parents[2]
+    for path in [root / "train.py", *sorted((root / "hvd_dqn").rglob("*.py"))]:
+        text = path.read_text()
+        for word in ("import pickle", "cloudpickle", "allow_pickle=True", "np.load(", "np.save(", "joblib", "shelve"):
+            assert word not in text, f"{path} uses {word}"

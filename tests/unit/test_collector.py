@@ -1,0 +1,273 @@
+"""Laws of collection: what is stored is what happened, compared with environments that are stepped independently."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from hvd_dqn.envs.collector import Collector, Episode
+from hvd_dqn.envs.make import EnvironmentMaker
+from hvd_dqn.envs.spaces import Spaces
+from hvd_dqn.errors import JobFault, UserError
+from hvd_dqn.transition import Transition
+
+from .toy_environments import BrokenVector, Counting, register_toys
+
+register_toys()
+CARTPOLE = Spaces((4,), np.dtype(np.float32), 0, 2)
+COUNTING = Spaces((2,), np.dtype(np.float32), 0, 2)
+
+
+def _collect(
+    collector: Collector, seeds: list[int], actions: np.ndarray
+) -> tuple[list[Transition], list[tuple[int, Episode]]]:
+    """Returns each step's transitions, and the episodes with the step at which they ended."""
+    collector.reset(seeds)
+    steps, episodes = [], []
+    for number, row in enumerate(actions):
+        transition, ended = collector.step(row)
+        steps.append(transition)
+        episodes += [(number, episode) for episode in ended]
+    return steps, episodes
+
+
+def _joined(steps: list[Transition]) -> Transition:
+    return Transition(*(np.concatenate(columns) for columns in zip(*steps, strict=True)))
+
+
+def _reference(
+    make: Any, seeds: list[int], actions: np.ndarray, *, reset_takes_a_step: bool
+) -> tuple[list[list[Any]], list[tuple[int, Episode]]]:
+    """Steps plain environments one by one and writes down what each agent lived through, ordered by step and env."""
+    lived: list[list[list[Any]]] = [[] for _ in actions]
+    episodes: list[list[tuple[int, Episode]]] = [[] for _ in actions]
+    for i, seed in enumerate(seeds):
+        env = make()
+        s, _ = env.reset(seed=seed)
+        total, length, over = 0.0, 0, False
+        for number, row in enumerate(actions):
+            if over and reset_takes_a_step:
+                s, over = env.reset()[0], False
+                continue
+            s_next, r, terminated, truncated, _ = env.step(row[i])
+            lived[number].append([s, row[i], r, terminated, truncated, s_next])
+            s, total, length = s_next, total + r, length + 1
+            if terminated or truncated:
+                episodes[number].append((number, Episode(total, length)))
+                total, length, over = 0.0, 0, True
+                if not reset_takes_a_step:
+                    s, over = env.reset()[0], False
+    return [item for step in lived for item in step], [item for step in episodes for item in step]
+
+
+def _assert_lived(steps: list[Transition], lived: list[list[Any]]) -> None:
+    joined = _joined(steps)
+    assert len(joined.r_t) == len(lived)
+    for name, column, expected in zip(Transition._fields, joined, zip(*lived, strict=True), strict=True):
+        np.testing.assert_array_equal(column, np.array(expected, column.dtype), err_msg=name)
+
+
+def test_next_step_resets_are_never_stored() -> None:
+    """SyncVectorEnv of three CartPoles against plain CartPoles with the same seeds and actions, cut at 15 steps."""
+    maker = EnvironmentMaker("CartPole-v1", {"max_episode_steps": 15}, "sync")
+    actions, seeds = np.random.default_rng(0).integers(2, size=(150, 3)), [11, 12, 13]
+    steps, episodes = _collect(Collector(maker.vector(3), CARTPOLE), seeds, actions)
+    lived, expected_episodes = _reference(
+        lambda: gym.make("CartPole-v1", max_episode_steps=15), seeds, actions, reset_takes_a_step=True
+    )
+    _assert_lived(steps, lived)
+    assert episodes == expected_episodes
+    assert len(lived) < 3 * 150
+    joined = _joined(steps)
+    assert joined.terminated.any()
+    assert joined.truncated.any()
+
+
+def test_same_step_stores_the_final_observation() -> None:
+    """With SAME_STEP the vector shows the next episode's first observation; s_t must be the ended one's last."""
+
+    def make() -> gym.Env:
+        return gym.make("CartPole-v1", max_episode_steps=15)
+
+    vector = SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    actions, seeds = np.random.default_rng(1).integers(2, size=(100, 2)), [5, 6]
+    steps, episodes = _collect(Collector(vector, CARTPOLE), seeds, actions)
+    lived, expected_episodes = _reference(make, seeds, actions, reset_takes_a_step=False)
+    _assert_lived(steps, lived)
+    assert episodes == expected_episodes
+    assert len(lived) == 2 * 100
+
+
+def _obeys_cartpoles_physics(transition: Transition) -> None:
+    """Puts a plain CartPole into each s_tm1 and compares one step of it."""
+    env: Any = gym.make("CartPole-v1").unwrapped
+    for s, a, r, terminated, _, s_next in zip(*transition, strict=True):
+        env.reset()
+        env.state = s.astype(np.float64)
+        expected, expected_reward, expected_terminated, _, _ = env.step(int(a))
+        np.testing.assert_allclose(s_next, expected, atol=1e-5)
+        assert r == expected_reward == 1.0
+        assert terminated == expected_terminated
+
+
+def test_native_resets_are_never_stored() -> None:
+    """Every transition of the native CartPole obeys its physics; a reset step pays 0 and jumps to the start."""
+    maker = EnvironmentMaker("CartPole-v1", {"max_episode_steps": 20}, "native")
+    vector = maker.vector(4)
+    assert not isinstance(vector, SyncVectorEnv)
+    actions = np.random.default_rng(2).integers(2, size=(120, 4))
+    steps, episodes = _collect(Collector(vector, CARTPOLE), [1, 2, 3, 4], actions)
+    joined = _joined(steps)
+    _obeys_cartpoles_physics(joined)
+    ended_before_last = sum(number < 119 for number, _ in episodes)
+    assert len(joined.r_t) == 4 * 120 - ended_before_last
+    assert joined.truncated.any()
+    assert joined.terminated.any()
+    assert (joined.terminated | joined.truncated).sum() == len(episodes)
+    assert all(episode.episode_return == episode.length <= 20 for _, episode in episodes)
+
+
+@pytest.mark.parametrize("vectorization", ["native", "sync"])
+def test_a_reset_in_mid_episode_starts_all_accounts_anew(vectorization: str) -> None:
+    """After the job's own reset (at a checkpoint) no episode carries over and no reset step is pending."""
+    maker = EnvironmentMaker("CartPole-v1", {"max_episode_steps": 6}, vectorization)
+    collector = Collector(maker.vector(3), CARTPOLE)
+    push = np.ones((6, 3), np.int64)
+    _collect(collector, [1, 2, 3], push)  # ends exactly where all episodes are over
+    steps, episodes = _collect(collector, [1, 2, 3], push[:4])
+    _obeys_cartpoles_physics(_joined(steps))
+    assert len(_joined(steps).r_t) == 12
+    assert episodes == []
+    _, ended = collector.step(push[0]), collector.step(push[0])[1]
+    assert [episode.length for episode in ended] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("vectorization", ["native", "sync"])
+def test_same_seeds_give_the_same_transitions_and_others_do_not(vectorization: str) -> None:
+    actions = np.random.default_rng(2).integers(2, size=(40, 3))
+    runs = []
+    for seeds in ([1, 2, 3], [1, 2, 3], [4, 5, 6]):
+        maker = EnvironmentMaker("CartPole-v1", {}, vectorization)
+        runs.append(_joined(_collect(Collector(maker.vector(3), CARTPOLE), seeds, actions)[0]))
+    np.testing.assert_array_equal(runs[0].s_t, runs[1].s_t)
+    assert runs[0].s_t[0, 0] != runs[2].s_t[0, 0]
+
+
+@pytest.mark.parametrize("ending", ["terminated", "truncated"])
+def test_the_end_keeps_its_kind_and_the_return_its_sum(ending: str) -> None:
+    """Episode e of three steps pays 10 e + 1, 2, 3: 30 e + 6; four vector steps per episode, one a reset."""
+    maker = EnvironmentMaker("Counting-v0", {"length": 3, "ending": ending}, "auto")
+    collector = Collector(maker.vector(2), COUNTING)
+    steps, episodes = _collect(collector, [0, 0], np.zeros((11, 2), np.int64))
+    assert [episode for _, episode in episodes] == [Episode(36.0, 3)] * 2 + [Episode(66.0, 3)] * 2 + [
+        Episode(96.0, 3)
+    ] * 2
+    assert [len(step.r_t) for step in steps] == [2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2]
+    joined = _joined(steps)
+    ends = joined.s_t[:, 1] == 3
+    np.testing.assert_array_equal(getattr(joined, ending), ends)
+    other = {"terminated": "truncated", "truncated": "terminated"}[ending]
+    assert not getattr(joined, other).any()
+    assert (joined.s_tm1[:, 0] == joined.s_t[:, 0]).all()
+    np.testing.assert_array_equal(joined.s_tm1[:, 1] + 1, joined.s_t[:, 1])
+
+
+def test_transitions_have_the_replays_types() -> None:
+    collector = Collector(EnvironmentMaker("MountainCar-v0", {}, "sync").vector(2), Spaces((2,), np.dtype("f4"), 0, 3))
+    collector.reset([0, 1])
+    transition, _ = collector.step(np.array([0, 2]))
+    assert [c.dtype.name for c in transition] == ["float32", "int32", "float32", "bool", "bool", "float32"]
+    np.testing.assert_array_equal(transition.a_tm1, [0, 2])
+
+
+def test_transitions_are_not_overwritten_by_later_steps() -> None:
+    collector = Collector(EnvironmentMaker("CartPole-v1", {}, "auto").vector(2), CARTPOLE)
+    collector.reset([0, 1])
+    first, _ = collector.step(np.array([0, 1]))
+    copy = first.s_t.copy()
+    second, _ = collector.step(np.array([0, 1]))
+    np.testing.assert_array_equal(first.s_t, copy)
+    np.testing.assert_array_equal(second.s_tm1, copy)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("nan-reward", "reward nan"),
+        ("inf-observation", "non-finite observation"),
+        ("shape", r"shape \(5,\).*says \(2,\)"),
+    ],
+)
+@pytest.mark.parametrize("bad_env", [0, 1])
+def test_a_broken_environment_is_named_with_its_step(fault: str, words: str, bad_env: int) -> None:
+    """Only environment `bad_env` breaks, at its second step."""
+    from hvd_dqn.envs.guard import Guard
+
+    envs = [lambda i=i: Guard(Counting(10, fault=fault if i == bad_env else "", fault_at=2), i) for i in range(2)]
+    collector = Collector(SyncVectorEnv(envs), COUNTING)
+    collector.reset([0, 0])
+    collector.step(np.zeros(2, np.int64))
+    with pytest.raises(JobFault, match=words) as caught:
+        collector.step(np.zeros(2, np.int64))
+    assert f"environment {bad_env} " in str(caught.value)
+    assert "at its step 2" in str(caught.value)
+    assert "mend the environment" in str(caught.value)
+
+
+def test_the_makers_environments_are_guarded_and_numbered() -> None:
+    maker = EnvironmentMaker("Counting-v0", {"fault": "nan-reward", "fault_at": 2}, "sync")
+    collector = Collector(maker.vector(3), COUNTING)
+    collector.reset([0, 0, 0])
+    collector.step(np.zeros(3, np.int64))
+    with pytest.raises(JobFault, match="environment 0 returned reward nan at its step 2"):
+        collector.step(np.zeros(3, np.int64))
+    assert [env.get_wrapper_attr("_env_index") for env in collector._vector_env.envs] == [0, 1, 2]
+    single = maker.single()
+    single.reset()
+    single.step(0)
+    with pytest.raises(JobFault, match="reward nan at its step 2"):
+        single.step(0)
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("reward", "environment 1 returned reward nan at its step 4"),
+        ("observation", "environment 1 returned a non-finite observation at its step 4"),
+        ("shape", r"shape \(3, 7\) at its step 4: its observation space says \(3, 2\)"),
+    ],
+)
+def test_a_broken_native_environment_is_named_with_its_step(column: str, words: str) -> None:
+    collector = Collector(BrokenVector(column), COUNTING)
+    collector.reset([0, 0, 0])
+    for _ in range(3):
+        collector.step(np.zeros(3, np.int64))
+    with pytest.raises(JobFault, match=words):
+        collector.step(np.zeros(3, np.int64))
+
+
+def test_large_finite_values_are_no_fault() -> None:
+    """Their sum overflows, they themselves are finite."""
+    from hvd_dqn.envs.guard import check_vector_step
+
+    huge = np.full((2, 3), 3e38, np.float32)
+    with np.errstate(over="ignore"):
+        check_vector_step(huge, np.array([1.0, 2.0]), (2, 3), 1)
+
+
+def test_an_environments_own_exception_passes_through() -> None:
+    maker = EnvironmentMaker("Counting-v0", {"fault": "raise", "fault_at": 1}, "sync")
+    collector = Collector(maker.vector(1), COUNTING)
+    collector.reset([0])
+    with pytest.raises(RuntimeError, match="the toy broke"):
+        collector.step(np.zeros(1, np.int64))
+
+
+def test_disabled_autoreset_is_refused() -> None:
+    vector = SyncVectorEnv([Counting], autoreset_mode=AutoresetMode.DISABLED)
+    with pytest.raises(UserError, match="NEXT_STEP and SAME_STEP are supported"):
+        Collector(vector, COUNTING)

@@ -1,0 +1,188 @@
+"""Laws of the command line: precedence, files, and mistakes that are told with their remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvd_dqn.cli.arguments import parse
+from hvd_dqn.config import Config, field_names, flatten, replace
+from hvd_dqn.errors import EXIT_USER_ERROR, UserError
+from hvd_dqn.presets import PRESETS
+
+ROOT = Path(__file__).parents[2]
+
+
+def _parse(*arguments: str, run_config: dict[str, Any] | None = None) -> dict[str, Any]:
+    config = parse(arguments, lambda path: run_config or {}, quiet=True)
+    assert isinstance(config, Config)
+    return flatten(config)
+
+
+def _train(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_no_arguments_mean_the_defaults() -> None:
+    assert _parse() == flatten(Config())
+
+
+def test_flags_override_the_file_which_overrides_the_preset_which_overrides_the_defaults(tmp_path: Path) -> None:
+    """The maze preset sets gamma 0.9, epsilon_end 0.5, loss mse; the file the first two; the flag the first."""
+    file = tmp_path / "run.toml"
+    file.write_text("gamma = 0.8\nepsilon_end = 0.3\n")
+    expected = flatten(replace(Config(), PRESETS["maze"])) | {"gamma": 0.7, "epsilon_end": 0.3}
+    for arguments in (
+        ("--preset", "maze", "--config", str(file), "--gamma", "0.7"),
+        ("--gamma=0.7", f"--config={file}", "--preset=maze"),
+    ):
+        assert _parse(*arguments) == expected
+
+
+def test_every_kind_of_value_can_be_given_as_a_flag() -> None:
+    flat = _parse(
+        *("--hidden-sizes", "32", "16", "--no-double-dqn", "--epsilon-ladder", "--optimizer", "sgd"),
+        *("--env-kwargs", '{"a": 1}', "--learning-rate", "1e-2", "--seed", "7"),
+    )
+    assert flat == flatten(Config()) | {
+        "hidden_sizes": [32, 16],
+        "double_dqn": False,
+        "epsilon_ladder": True,
+        "optimizer": "sgd",
+        "env_kwargs": '{"a": 1}',
+        "learning_rate": 0.01,
+        "seed": 7,
+    }
+
+
+def test_a_switch_can_be_turned_either_way() -> None:
+    assert _parse("--double-dqn")["double_dqn"] is True
+    assert _parse("--no-double-dqn")["double_dqn"] is False
+
+
+def test_a_toml_file_may_hold_every_field(tmp_path: Path) -> None:
+    flat = flatten(replace(Config(), PRESETS["lunarlander"]))
+    file = tmp_path / "all.toml"
+    file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in flat.items()))
+    assert _parse("--config", str(file)) == flat
+
+
+def test_a_toml_file_may_name_a_preset(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('preset = "maze"\ngamma = 1\n')
+    assert _parse("--config", str(file)) == flatten(replace(Config(), PRESETS["maze"])) | {"gamma": 1.0}
+
+
+def test_a_runs_config_json_is_a_config_file(tmp_path: Path) -> None:
+    flat = flatten(replace(Config(), PRESETS["acrobot"] | {"seed": 9}))
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"config": flat, "ranks": 2}))
+    assert _parse("--config", str(file)) == flat
+
+
+def test_a_resumed_runs_configuration_is_the_base_and_flags_override_it() -> None:
+    flat = flatten(replace(Config(), PRESETS["acrobot"]))
+    resumed = _parse("--resume", "there", "--seed", "4", run_config=flat)
+    assert resumed == flat | {"resume": "there", "seed": 4}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--preset", "cartpool"), "did you mean 'cartpole'"),
+        (("--preset", "zzz"), "choose from cartpole, lunarlander"),
+        (("--lerning-rate", "1"), "--learning-rate"),
+        (("--loss", "hubert"), "huber"),
+        (("--seed", "many"), "--seed"),
+        (("--total-env-steps", "1.5"), "--total-env-steps"),
+        (("--gamma", "high"), "--gamma"),
+        (("--num-envs", "-1"), "--num-envs is -1: give at least 1"),
+        (("stray",), "stray"),
+    ],
+)
+def test_a_mistyped_command_line_is_refused_with_the_nearest_match(arguments: tuple[str, ...], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        _parse(*arguments)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("learning_rat = 1.0", "unknown key 'learning_rat' (did you mean 'learning_rate'?)"),
+        ("zzzzzz = 1", "unknown key 'zzzzzz'"),
+        ('seed = "1"', "seed is '1': it must be int"),
+        ("seed = 1.0", "seed is 1.0: it must be int"),
+        ("seed = true", "seed is True: it must be int"),
+        ("double_dqn = 1", "double_dqn is 1: it must be bool"),
+        ("gamma = true", "gamma is True: it must be float"),
+        ("env = 3", "env is 3: it must be str"),
+        ("hidden_sizes = 64", "hidden_sizes is 64: it must be a list of integers"),
+        ('hidden_sizes = ["a"]', "must be a list of integers"),
+        ('loss = "hubber"', "did you mean 'huber'"),
+        ('preset = "cartpool"', "did you mean 'cartpole'"),
+        ("gamma = 2.0", "--gamma is 2.0"),
+        ("[learner]\ngamma = 0.5", "unknown key 'learner'"),
+        ("gamma 0.5", "is not a configuration"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(tmp_path: Path, content: str, words: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(content)
+    with pytest.raises(UserError) as caught:
+        _parse("--config", str(file))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"config": 3}', '{"config": {"sead": 1}}', "{}", '"config"'])
+def test_a_json_that_is_no_runs_config_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"config\.json"):
+        _parse("--config", str(file))
+
+
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        _parse("--config", str(tmp_path / "absent.toml"))
+    with pytest.raises(UserError, match="directory"):
+        _parse("--config", str(tmp_path))
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not a configuration"):
+        _parse("--config", str(tmp_path / "binary.toml"))
+
+
+def test_help_explains_every_field() -> None:
+    answer = _train("train.py", "--help")
+    assert answer.returncode == 0
+    text = answer.stdout
+    for name in field_names():
+        spelling = "--" + name.replace("_", "-")
+        explained = re.search(re.escape(spelling) + r"[, ][^│]*│?[^-]*?[A-Za-z]{3}", text)
+        assert explained, f"{spelling} is not in the help"
+    for word in ("--preset", "--config", *PRESETS, "env steps", "Seconds", "summed over ranks"):
+        assert word in text
+
+
+def test_help_imports_neither_numpy_nor_tensorflow() -> None:
+    """It must answer at once; and thread pools are sized before NumPy is loaded."""
+    answer = _train("-X", "importtime", "train.py", "--help")
+    assert answer.returncode == 0
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in answer.stderr.splitlines()}
+    assert "tyro" in loaded
+    assert not loaded & {"numpy", "tensorflow", "keras", "gymnasium", "horovod", "mpi4py"}
+
+
+def test_a_mistake_ends_with_code_2_one_message_and_no_traceback() -> None:
+    answer = _train("train.py", "--lerning-rate", "3")
+    assert answer.returncode == EXIT_USER_ERROR == 2
+    assert "--learning-rate" in answer.stderr
+    assert "Traceback" not in answer.stderr + answer.stdout

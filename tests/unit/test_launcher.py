@@ -1,0 +1,60 @@
+"""Laws of reading the launchers' variables."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hvd_dqn.parallel.launcher import Launch, read_launch
+
+GLOO = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "8", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_RANK": "3",
+    "OMPI_COMM_WORLD_SIZE": "8",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+}
+MPICH = {"PMI_RANK": "3", "PMI_SIZE": "8", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+SLURM = {"PMIX_RANK": "3", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_NTASKS_PER_NODE": "2"}
+
+
+@pytest.mark.parametrize("variables", [GLOO, OPEN_MPI, MPICH, SLURM], ids=["gloo", "open-mpi", "mpich", "srun"])
+def test_each_launchers_variables_are_read(variables: dict[str, str]) -> None:
+    assert read_launch(variables) == Launch(rank=3, size=8, local_rank=1, local_size=2, under_launcher=True)
+
+
+def test_a_process_that_no_launcher_started_is_alone() -> None:
+    assert read_launch({}) == Launch(0, 1, 0, 1, under_launcher=False)
+
+
+def test_a_process_inside_an_allocation_but_outside_srun_is_alone() -> None:
+    """Sbatch's own shell has Slurm's variables, but no rank."""
+    assert read_launch({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_NTASKS_PER_NODE": "2"}) == Launch()
+
+
+def test_a_size_without_a_rank_is_no_launch() -> None:
+    assert read_launch({"HOROVOD_SIZE": "4"}) == Launch()
+
+
+@pytest.mark.parametrize(("text", "local_size"), [("2", 2), ("2(x3)", 2), ("4(x2),3", 4), ("4,3", 4), ("2,1(x2)", 2)])
+def test_slurms_tasks_per_node_may_be_a_list(text: str, local_size: int) -> None:
+    """Slurm writes 2(x3) for three nodes of two tasks, and 4,3 for two uneven ones."""
+    variables = {"PMIX_RANK": "0", "SLURM_NTASKS": "7", "SLURM_TASKS_PER_NODE": text}
+    assert read_launch(variables).local_size == local_size
+
+
+def test_missing_local_variables_mean_one_rank_per_host() -> None:
+    launch = read_launch({"PMI_RANK": "1", "PMI_SIZE": "4"})
+    assert (launch.rank, launch.local_rank, launch.local_size) == (1, 0, 1)
+
+
+def test_horovods_variables_win_over_mpis() -> None:
+    """`mpirun horovodrun` exports both; the rank of the job is Horovod's."""
+    assert read_launch(OPEN_MPI | GLOO | {"HOROVOD_RANK": "5"}).rank == 5
+
+
+def test_every_rank_has_at_least_one_core() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert 1 <= Launch(local_size=1).cores_per_rank <= cores
+    assert Launch(local_size=1000).cores_per_rank in (1, cores)

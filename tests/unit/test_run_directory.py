@@ -1,0 +1,85 @@
+"""Laws of the run directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hvd_dqn.errors import UserError
+from hvd_dqn.job.run_directory import CONFIG_FILE, RunDirectory
+
+
+def test_a_run_lies_below_its_environment(tmp_path: Path) -> None:
+    directory = RunDirectory.create(str(tmp_path / "runs"), "CartPole-v1", "first")
+    assert directory.path == tmp_path / "runs" / "CartPole-v1" / "first"
+    assert directory.path.is_dir()
+    assert {directory.metrics.name, directory.tensorboard.name, directory.checkpoints.name} == {
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+    }
+
+
+@pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "some.module:Thing-v0", "hvd_dqn/TreasureMaze-v0"])
+def test_an_environments_folder_has_one_level(tmp_path: Path, env_id: str) -> None:
+    path = RunDirectory.create(str(tmp_path), env_id, "x").path
+    assert path.parent.parent == tmp_path
+    assert not set(path.parent.name) & set("/:")
+
+
+def test_runs_without_a_name_never_share_a_directory(tmp_path: Path) -> None:
+    paths = {RunDirectory.create(str(tmp_path), "E", "").path for _ in range(5)}
+    assert len(paths) == 5
+
+
+def test_another_runs_directory_is_refused_with_both_remedies(tmp_path: Path) -> None:
+    RunDirectory.create(str(tmp_path), "E", "x").write_config({"config": {}})
+    with pytest.raises(UserError, match=r"choose another --name.*--resume"):
+        RunDirectory.create(str(tmp_path), "E", "x")
+
+
+def test_an_empty_directory_may_be_used(tmp_path: Path) -> None:
+    RunDirectory.create(str(tmp_path), "E", "x")
+    assert RunDirectory.create(str(tmp_path), "E", "x").path.is_dir()
+
+
+@pytest.mark.parametrize("blocked", ["", "E", "E/x"])
+def test_a_file_in_the_way_is_refused_with_the_remedy(tmp_path: Path, blocked: str) -> None:
+    way = tmp_path / "runs" / blocked
+    way.parent.mkdir(parents=True, exist_ok=True)
+    way.write_text("I was here first")
+    with pytest.raises(UserError, match=r"--runs-dir|--name"):
+        RunDirectory.create(str(tmp_path / "runs"), "E", "x")
+    assert way.read_text() == "I was here first"
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_the_remedy() -> None:
+    """Not even root can make folders in /proc."""
+    with pytest.raises(UserError, match="--runs-dir"):
+        RunDirectory.create("/proc/hvd_dqn", "E", "x")
+
+
+def test_a_run_is_opened_again_with_its_configuration(tmp_path: Path) -> None:
+    RunDirectory.create(str(tmp_path), "E", "x").write_config({"config": {"seed": 3}, "ranks": 2})
+    directory = RunDirectory.open(str(tmp_path / "E" / "x"))
+    assert directory.read_config() == {"seed": 3}
+    assert json.loads((directory.path / CONFIG_FILE).read_text())["ranks"] == 2
+
+
+def test_an_absent_or_foreign_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such directory"):
+        RunDirectory.open(str(tmp_path / "absent"))
+    with pytest.raises(UserError, match=r"not a run directory.*config\.json and checkpoints/"):
+        RunDirectory.open(str(tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="no such directory"):
+        RunDirectory.open(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": 3}', '{"config": [1]}', "null"])
+def test_a_foreign_config_json_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / CONFIG_FILE).write_text(content)
+    with pytest.raises(UserError, match="not the configuration of a run of this program"):
+        RunDirectory.open(str(tmp_path)).read_config()

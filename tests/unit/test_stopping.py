@@ -1,0 +1,148 @@
+"""Laws of stopping: real signals to real processes, and the watchdog."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.parallel.watchdog import Watchdog
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+
+
+@pytest.fixture
+def _own_handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_own_handlers")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_becomes_a_request_with_its_reason(number: signal.Signals) -> None:
+    stop = StopRequest()
+    assert not stop.requested
+    stop.install()
+    assert not stop.requested
+    os.kill(os.getpid(), number)
+    assert stop.requested
+    assert stop.reason == number.name
+
+
+_CHILD = """
+import signal, sys, time
+from hvd_dqn.job.stopping import StopRequest
+stop = StopRequest()
+stop.install()
+print("ready", flush=True)
+asked = False
+while True:
+    time.sleep(0.01)
+    if stop.requested and not asked:
+        asked = True
+        print("asked", flush=True)
+"""
+
+
+def _signalled_twice(number: signal.Signals) -> int | None:
+    """Returns the exit code after two signals, None if the process still lives."""
+    with subprocess.Popen([sys.executable, "-c", _CHILD], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "ready\n"
+            child.send_signal(number)
+            assert child.stdout.readline() == "asked\n"
+            child.send_signal(number)
+            return child.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            child.kill()
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once() -> None:
+    assert _signalled_twice(signal.SIGINT) == 128 + signal.SIGINT
+
+
+def test_a_second_sigterm_does_not_cut_the_saving_short() -> None:
+    """Schedulers and launchers repeat it."""
+    assert _signalled_twice(signal.SIGTERM) is None
+
+
+def _watched(limit: float) -> tuple[Watchdog, threading.Event, list[int]]:
+    fired, codes = threading.Event(), list[int]()
+
+    def abort(code: int) -> None:
+        codes.append(code)
+        dog.stop()
+        fired.set()
+
+    dog = Watchdog(limit, 3, abort)
+    return dog, fired, codes
+
+
+def test_a_silent_rank_is_ended_with_a_message_that_says_what_it_did(capfd: pytest.CaptureFixture[str]) -> None:
+    dog, fired, codes = _watched(0.2)
+    dog.start()
+    dog.beat("evaluating")
+    assert fired.wait(5.0)
+    assert codes == [1]
+    message = capfd.readouterr().err
+    assert "rank 3 got no further for 0.2 s while evaluating" in message
+    assert "--resume" in message
+
+
+def test_a_beat_prevents_the_watchdog_and_a_longer_allowance_too() -> None:
+    """Beats for 1.5 s under a limit of 0.7 s; then one beat that allows ten limits."""
+    dog, fired, _ = _watched(0.7)
+    dog.start()
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        dog.beat("training")
+        assert not fired.wait(0.05)
+    dog.beat("saving", allow=10.0)
+    assert not fired.wait(1.5)
+    dog.stop()
+
+
+def test_a_limit_of_zero_watches_nothing_and_a_stopped_watchdog_never_fires() -> None:
+    idle, idle_fired, _ = _watched(0.0)
+    stopped, stopped_fired, _ = _watched(0.1)
+    idle.start()
+    stopped.start()
+    stopped.stop()
+    assert not stopped_fired.wait(0.8)
+    assert not idle_fired.is_set()
+
+
+_SUSPENDED = """
+import os, time
+from hvd_dqn.parallel.watchdog import Watchdog
+began = time.monotonic()
+dog = Watchdog(2.6, 0, os._exit)
+dog.start()
+print("ready", flush=True)
+while time.monotonic() < began + 4.6:
+    time.sleep(0.05)
+os._exit(42)
+"""
+
+
+def test_a_suspended_process_is_not_blamed_for_the_time_it_did_not_see() -> None:
+    """Stopped for 3 s under a limit of 2.6 s, then 1.6 s of silence: none of it is its fault."""
+    with subprocess.Popen([sys.executable, "-c", _SUSPENDED], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGSTOP)
+        time.sleep(3.0)
+        child.send_signal(signal.SIGCONT)
+        assert child.wait(20.0) == 42
