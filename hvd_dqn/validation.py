@@ -49,6 +49,8 @@ def validate(config: Config) -> None:
       UserError: naming the flag, its value and the remedy.
     """
     values = flatten(config)
+    for name, value in values.items():
+        _require(not isinstance(value, float) or math.isfinite(value), f"{flag(name)} is {value}: give a finite number")
     for name in _AT_LEAST_ONE:
         _require(values[name] >= 1, f"{flag(name)} is {values[name]}: give at least 1")
     for name in _NOT_NEGATIVE:
@@ -56,7 +58,7 @@ def validate(config: Config) -> None:
     for name in _PROBABILITIES:
         _require(0.0 <= values[name] <= 1.0, f"{flag(name)} is {values[name]}: give a number from 0 to 1")
     _require(
-        values["learning_rate"] > 0 and math.isfinite(values["learning_rate"]),
+        values["learning_rate"] > 0,
         f"--learning-rate is {values['learning_rate']}: give a positive number",
     )
     _require(

@@ -118,8 +118,8 @@ class Learner:
         loss, abs_td_error, mean_q = (total / max(1.0, steps) for total in sums[:NUM_STATISTICS])
         return LearnReport(
             steps=int(steps),
-            finite=steps == len(batches.a_tm1),
-            local_finite=local_steps == len(batches.a_tm1),
+            finite=bool(steps == len(batches.a_tm1)),
+            local_finite=bool(local_steps == len(batches.a_tm1)),
             loss=float(loss),
             abs_td_error=float(abs_td_error),
             mean_q=float(mean_q),

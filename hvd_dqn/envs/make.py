@@ -131,8 +131,10 @@ class EnvironmentMaker:
             return build()
         except gym.error.Error as error:
             raise UserError(f"cannot make {self._id}: {error}") from None
-        except TypeError as error:
-            raise UserError(f"cannot make {self._id} with --env-kwargs {self._arguments}: {error}") from None
+        except Exception as error:  # whatever a third party's constructor raises at arguments that it does not like
+            raise UserError(
+                f"cannot make {self._id} with --env-kwargs {self._arguments}: {type(error).__name__}: {error}"
+            ) from error
 
 
 def _import_and_strip_module(env_id: str) -> str:

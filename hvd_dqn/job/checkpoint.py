@@ -145,7 +145,7 @@ class CheckpointStore:
             raise CheckpointError(f"its contents are not a checkpoint ({error!r})") from None
 
     def _remove_unkept(self, written: Path) -> None:
-        """Removes what is neither among the newest nor the best; damaged newer ones do not push out the one just written."""
+        """Removes what is neither the best nor among the newest; damaged newer ones do not push out the one written."""
         kept = {written, *sorted(self._folders())[-self._keep :]}
         kept |= {folder for _, folder in self._scored()[:1]}
         for folder in self._folders():

@@ -61,8 +61,7 @@ class DiskMetrics:
         """Drops later lines of metrics.jsonl and tells TensorBoard to hide later points."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        lines = self._path.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if _env_steps(line) <= env_steps]
+        kept = [line + b"\n" for line in self._path.read_bytes().splitlines() if _env_steps(line) <= env_steps]
         self._jsonl.close()
         write_bytes_atomically(self._path, b"".join(kept))
         self._jsonl = self._path.open("a", buffering=1)

@@ -43,7 +43,7 @@ class RunDirectory:
                 path.mkdir(parents=True)
                 return cls(path)
             except FileExistsError:
-                if name and not any(path.iterdir()):
+                if name and path.is_dir() and not any(path.iterdir()):
                     return cls(path)
                 if name:
                     raise UserError(

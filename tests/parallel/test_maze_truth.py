@@ -71,5 +71,5 @@ def test_the_mazes_learned_q_is_within_one_percent_of_the_truth(how: str, ranks:
     learned = learned_action_values(newest_checkpoint(run_directory), sum(map(len, DEFAULT_MAP)))
     errors = {pair: abs(learned[pair] - value) / value for pair, value in truth.items()}
     worst = max(errors, key=lambda pair: errors[pair])
-    print(f"worst relative error {errors[worst]:.5f} at (cell, action) {worst}, ranks {ranks}")
+    print(f"worst relative error {errors[worst]:.1e} at (cell, action) {worst}, ranks {ranks}")
     assert errors[worst] <= 0.01, f"cell and action {worst}: {learned[worst]} instead of {truth[worst]}"

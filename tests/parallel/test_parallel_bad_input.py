@@ -94,6 +94,10 @@ IN_MID_RUN = {
         f"--env hostile_envs:NanObservation-v0 {QUICK}",
         ["rank 1: environment 0 returned a non-finite observation at its step 40"],
     ),
+    "gradient that is not finite": Mistake(
+        f"--env hostile_envs:HugeReward-v0 {QUICK}",
+        ["the gradient of learner step 1 is not finite on rank(s) 1", "Lower --learning-rate"],
+    ),
     "observation of another shape": Mistake(
         f"--env hostile_envs:OtherShape-v0 {QUICK}",
         ["rank 1: environment 0 returned an observation of shape (5,) at its step 40", "says (3,)"],
@@ -104,7 +108,7 @@ IN_MID_RUN = {
         tracebacks=1,
     ),
 }
-"""Met by rank 1 alone, in its environments' fortieth step."""
+"""Met by rank 1 alone, in most cases in its environments' fortieth step."""
 
 
 def check(mistake: Mistake, how: str, ranks: int, folder: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _BEFORE_IMPORT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -17,6 +18,10 @@ _BEFORE_IMPORT = {
 
 for _name, _value in _BEFORE_IMPORT.items():
     os.environ.setdefault(_name, _value)
+
+# A busy machine must not fail a test, and a run must not depend on what an earlier one found.
+settings.register_profile("unit", deadline=None, derandomize=True, database=None)
+settings.load_profile("unit")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

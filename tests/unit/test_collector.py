@@ -15,7 +15,7 @@ from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import JobFault, UserError
 from hvd_dqn.transition import Transition
 
-from .toy_environments import BrokenVector, Counting, register_toys
+from .toy_environments import BrokenVector, Counting, PaidReset, register_toys
 
 register_toys()
 CARTPOLE = Spaces((4,), np.dtype(np.float32), 0, 2)
@@ -174,6 +174,12 @@ def test_the_end_keeps_its_kind_and_the_return_its_sum(ending: str) -> None:
     assert not getattr(joined, other).any()
     assert (joined.s_tm1[:, 0] == joined.s_t[:, 0]).all()
     np.testing.assert_array_equal(joined.s_tm1[:, 1] + 1, joined.s_t[:, 1])
+
+
+def test_what_a_reset_step_pays_counts_for_no_episode() -> None:
+    steps, episodes = _collect(Collector(PaidReset(), COUNTING), [0], np.zeros((8, 1), np.int64))
+    assert [episode for _, episode in episodes] == [Episode(2.0, 2)] * 3
+    assert _joined(steps).r_t.tolist() == [1.0] * 6
 
 
 def test_transitions_have_the_replays_types() -> None:

@@ -88,10 +88,12 @@ def test_slices_of_time_finish_all_episodes() -> None:
     evaluation.close()
 
 
-def test_a_new_evaluation_forgets_the_one_before() -> None:
+@pytest.mark.parametrize("seconds", [60.0, 0.001])
+def test_a_new_evaluation_forgets_the_one_before(seconds: float) -> None:
+    """Whether that one was finished or broken off."""
     evaluation = GreedyEvaluation(_maker().single, _lean, FLOAT, 2)
     evaluation.begin(EPISODES[:3])
-    evaluation.run(0.001)
+    evaluation.run(seconds)
     evaluation.begin(EPISODES[3:])
     assert evaluation.run(60.0) == 0
     expected = _independently()

@@ -67,7 +67,7 @@ def test_an_empty_batch_changes_nothing() -> None:
     _assert_equal(replay.contents(), _numbered(0, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 9), st.lists(st.integers(0, 20), max_size=12))
 def test_ring_behaves_as_a_bounded_deque(capacity: int, counts: list[int]) -> None:
     replay, model = _replay(capacity), deque[int](maxlen=capacity)

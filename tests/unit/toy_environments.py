@@ -76,6 +76,27 @@ class BrokenVector(VectorEnv[Any, Any, Any]):
         return observation, reward, np.zeros(3, bool), np.zeros(3, bool), {}
 
 
+class PaidReset(VectorEnv[Any, Any, Any]):
+    """A native vector environment of one: episodes of two steps that pay 1 each, and a reset step that pays 50."""
+
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(self) -> None:
+        self.num_envs = 1
+        self.single_observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.single_action_space = gym.spaces.Discrete(2)
+        self._step = 0
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._step = 0
+        return np.zeros((1, 2), np.float32), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        self._step = (self._step + 1) % 3
+        reward = np.array([50.0 if self._step == 0 else 1.0])
+        return np.zeros((1, 2), np.float32), reward, np.array([self._step == 2]), np.zeros(1, bool), {}
+
+
 class OddSpaces(gym.Env[Any, Any]):
     """An environment with the spaces that it is given."""
 

@@ -100,6 +100,7 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     said["counters"] = ranks.gather_json(dataclasses.asdict(job.counters))
     said["after_training"] = digests()
     stored = job.replay.contents()
+    said["episodes_stored"] = ranks.gather_json(int((stored.terminated | stored.truncated).sum()))
     said["transitions"] = ranks.gather_json([digest(column) for column in (stored.s_tm1, stored.a_tm1, stored.s_t)])
     said["first_observations"] = ranks.gather_json(stored.s_tm1[: job.collector.num_envs].tolist())
 

@@ -37,7 +37,7 @@ def main() -> None:
             if isinstance(path, (str, os.PathLike)):
                 absolute = os.path.abspath(os.fspath(path))
                 if absolute.startswith(below):
-                    touched.add(f"{event} {absolute[len(below) :]}")
+                    touched.add(os.path.relpath(absolute, below))
 
     sys.addaudithook(audit)
     script = str(Path(__file__).resolve().parents[3] / "train.py")
@@ -45,7 +45,8 @@ def main() -> None:
     try:
         runpy.run_path(script, run_name="__main__")
     finally:
-        Path(audit_folder, f"rank{own_rank()}.json").write_text(json.dumps(sorted(touched)))
+        record = {"pid": os.getpid(), "touched": sorted(touched)}
+        Path(audit_folder, f"rank{own_rank()}.json").write_text(json.dumps(record))
 
 
 if __name__ == "__main__":

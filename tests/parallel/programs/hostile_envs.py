@@ -67,6 +67,15 @@ class NanReward(Walk):
         return observation, float("nan") if self._breaks() else reward, terminated, truncated, info
 
 
+class HugeReward(Walk):
+    """Rank 1 returns a reward that is a number, but whose square is none in float32."""
+
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Walks and breaks."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, 3e38 if own_rank() == 1 else reward, terminated, truncated, info
+
+
 class NanObservation(Walk):
     """Rank 1 returns an observation that is not a number."""
 
@@ -103,5 +112,5 @@ class TwoLevers(Walk):
     action_space = gym.spaces.MultiDiscrete([2, 3])
 
 
-for _class in (UnequalEpisodes, NanReward, NanObservation, OtherShape, Raises, DictObservation, TwoLevers):
+for _class in (UnequalEpisodes, NanReward, HugeReward, NanObservation, OtherShape, Raises, DictObservation, TwoLevers):
     gym.register(f"{_class.__name__}-v0", entry_point=_class)
