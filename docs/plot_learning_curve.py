@@ -1,6 +1,6 @@
 """Draws the greedy return over global env steps of several runs of one configuration.
 
-    python docs/plot_learning_curve.py --output docs/learning_curve.png "1 rank=runs/CartPole-v1/np1" "2 ranks=..."
+python docs/plot_learning_curve.py --output docs/learning_curve.png "1 rank=runs/CartPole-v1/np1" "2 ranks=..."
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
         self._env_index = env_index
         self._step = 0
         self._shape = env.observation_space.shape
+        self._categories = env.observation_space.n if isinstance(env.observation_space, gym.spaces.Discrete) else None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets and checks the first observation."""
@@ -44,6 +45,11 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
             raise JobFault(
                 f"environment {self._env_index} returned an observation of shape {np.shape(observation)} at its "
                 f"step {self._step}: its observation space says {self._shape}; mend the environment"
+            )
+        if self._categories is not None and not 0 <= observation < self._categories:
+            raise JobFault(
+                f"environment {self._env_index} returned the observation {observation} at its step {self._step}: "
+                f"its observation space counts from 0 to {self._categories - 1}; mend the environment"
             )
         if isinstance(observation, np.ndarray) and observation.dtype.kind == "f" and not _all_finite(observation):
             raise JobFault(

@@ -145,13 +145,23 @@ class CheckpointStore:
             raise CheckpointError(f"its contents are not a checkpoint ({error!r})") from None
 
     def _remove_unkept(self, written: Path) -> None:
-        """Removes what is neither the best nor among the newest; damaged newer ones do not push out the one written."""
-        kept = {written, *sorted(self._folders())[-self._keep :]}
-        kept |= {folder for _, folder in self._scored()[:1]}
-        for folder in self._folders():
-            if folder not in kept:
+        """Removes older checkpoints that are neither among the newest nor the best good one.
+
+        Newer ones are left alone: a run that had to pass over damaged ones comes by again and writes them anew.
+        """
+        older = [folder for folder in sorted(self._folders()) if folder <= written]
+        best = next((folder for _, folder in self._scored() if self._is_good(folder)), written)
+        for folder in older[: -self._keep]:
+            if folder != best:
                 (folder / MANIFEST).unlink()
                 shutil.rmtree(folder)
+
+    def _is_good(self, folder: Path) -> bool:
+        try:
+            self._read(folder)
+        except CheckpointError:
+            return False
+        return True
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -108,6 +108,7 @@ def test_the_manifest_is_written_last(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=r"directory|not empty"):
             _save(store, 2000)
         assert not (tmp_path / name / f"{2000:012d}" / MANIFEST).exists()
+        assert list((tmp_path / name / f"{2000:012d}").glob(".*")) == [], "a temporary file stayed behind"
         _assert_is(store.newest_good()[0], 1000)
 
 
@@ -252,6 +253,14 @@ class _Bomb:
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return (Path.touch, (self.mark,))
+
+
+def test_a_damaged_best_checkpoint_does_not_cost_the_next_best(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=1)
+    _save(store, 1000, score=8.0)
+    _truncate(_save(store, 2000, score=9.0) / "state.json")
+    _save(store, 3000, score=1.0)
+    _assert_is(store.best(), 1000)
 
 
 @pytest.mark.parametrize("name", ["learner.safetensors", "state.json"])

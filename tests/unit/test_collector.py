@@ -224,6 +224,20 @@ def test_a_broken_environment_is_named_with_its_step(fault: str, words: str, bad
     assert "mend the environment" in str(caught.value)
 
 
+@pytest.mark.parametrize("cell", [-1, 4])
+def test_a_discrete_observation_out_of_range_is_named(cell: int) -> None:
+    """A negative one would silently pick a row of the one-hot kernel from its end."""
+    from hvd_dqn.envs.guard import Guard
+    from hvd_dqn.envs.maze import TreasureMaze
+
+    maze = TreasureMaze(("..", ".T"))
+    env = Guard(maze, 3)
+    env.reset(seed=0)
+    maze.next_cell[:] = cell
+    with pytest.raises(JobFault, match=rf"environment 3 returned the observation {cell} at its step 1.*0 to 3"):
+        env.step(np.int64(0))
+
+
 def test_the_makers_environments_are_guarded_and_numbered() -> None:
     maker = EnvironmentMaker("Counting-v0", {"fault": "nan-reward", "fault_at": 2}, "sync")
     collector = Collector(maker.vector(3), COUNTING)
