@@ -256,7 +256,7 @@ class _Bomb:
 
 
 def test_a_damaged_best_checkpoint_does_not_cost_the_next_best(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path, keep=1)
+    store = CheckpointStore(tmp_path, keep=2)
     _save(store, 1000, score=8.0)
     _truncate(_save(store, 2000, score=9.0) / "state.json")
     _save(store, 3000, score=1.0)
