@@ -129,8 +129,8 @@ class HorovodRanks:
         return json.loads(self._hvd.broadcast(tf.constant(padded), root_rank=0).numpy().tobytes())
 
     def barrier(self) -> None:
-        """Waits for all ranks."""
-        self._hvd.barrier()
+        """Waits for all ranks; Horovod's TensorFlow binding has no barrier, and an allreduce is one."""
+        self.sum(np.zeros(1, np.float32))
 
     def shutdown(self) -> None:
         """Leaves Horovod."""

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -200,11 +199,6 @@ def read_metrics(run_directory: Path, kind: str | None = None) -> list[dict[str,
 def newest_checkpoint(run_directory: Path) -> Path:
     """Returns the folder of the newest checkpoint that has a manifest."""
     return max(path.parent for path in run_directory.glob("checkpoints/*/manifest.json"))
-
-
-def copy_run(source: Path, target: Path) -> Path:
-    """Returns a copy of a run directory, to be changed at will."""
-    return Path(shutil.copytree(source, target))
 
 
 def _command_line(pid: int) -> str:
