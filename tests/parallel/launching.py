@@ -64,7 +64,7 @@ class Launch:
         """Returns what launcher and ranks have printed so far."""
         return _GLOO_PREFIX.sub("", Path(self._log.name).read_text(errors="replace").replace("\r\n", "\n"))
 
-    def wait_for(self, text: str, seconds: float = 90.0) -> None:
+    def wait_for(self, text: str, seconds: float = 180.0) -> None:
         """Returns as soon as the text has been printed; fails if the job ends or the time is over before."""
         deadline = time.monotonic() + seconds
         while text not in self.output:
@@ -72,7 +72,7 @@ class Launch:
             assert time.monotonic() < deadline, f"{text!r} was not printed within {seconds:g} s:\n{self.output}"
             time.sleep(0.05)
 
-    def wait_for_silence(self, quiet: float, seconds: float = 90.0) -> None:
+    def wait_for_silence(self, quiet: float, seconds: float = 180.0) -> None:
         """Returns when nothing has been printed for `quiet` seconds."""
         deadline = time.monotonic() + seconds
         seen, since = self.output, time.monotonic()
@@ -106,7 +106,7 @@ class Launch:
                         found.append(int(entry.name))
         return found
 
-    def finish(self, seconds: float = 120.0) -> Outcome:
+    def finish(self, seconds: float = 240.0) -> Outcome:
         """Waits for the launcher's end and checks that no process outlives it by more than a moment."""
         try:
             code = self.process.wait(seconds)
@@ -169,7 +169,7 @@ def run(
     *arguments: str | Path,
     program: Path = TRAIN,
     environ: Mapping[str, str] | None = None,
-    seconds: float = 120.0,
+    seconds: float = 240.0,
 ) -> Outcome:
     """Runs a program to its end; see `launched`."""
     with launched(how, ranks, *arguments, program=program, environ=environ) as launch:
@@ -182,7 +182,7 @@ def run_well(
     *arguments: str | Path,
     program: Path = TRAIN,
     environ: Mapping[str, str] | None = None,
-    seconds: float = 120.0,
+    seconds: float = 240.0,
 ) -> Outcome:
     """Runs a program that has to end with exit code 0."""
     outcome = run(how, ranks, *arguments, program=program, environ=environ, seconds=seconds)
