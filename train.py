@@ -228,13 +228,13 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         if ranks.rank == 0:
             print(f"train.py: {error}", file=sys.stderr, flush=True)
-        ranks.barrier()  # COLLECTIVE: rank 0 has spoken before a launcher sees the first exit and ends the rest
         code = EXIT_USER_ERROR
     except Exception:
         print(f"train.py: rank {ranks.rank} failed; the job ends", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()
         ranks.abort(EXIT_FAILED)
+    ranks.barrier()  # COLLECTIVE: rank 0 has spoken before a launcher sees the first exit code and ends the rest
     ranks.shutdown()
     return code
 

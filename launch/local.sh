@@ -62,6 +62,8 @@ fi
 
 # horovodrun starts the `python` and the `mpirun` that come first in PATH.
 export PATH="$root/.venv/bin:$PATH"
+# horovodrun itself imports TensorFlow, which has much to say about GPUs that are not there.
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"
 if ((EUID == 0)); then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
