@@ -152,7 +152,7 @@ def _import_and_strip_module(env_id: str) -> str:
 
 def _remedy(env_id: str) -> str:
     if "ALE/" in env_id:
-        return ". Atari needs the extra [atari]: pip install 'hvd-dqn[atari]'"
+        return " (Atari needs the extra [atari]: pip install 'hvd-dqn[atari]')"
     if ":" in env_id:
-        return ". Is the module's folder installed, or on PYTHONPATH?"
-    return ". `python -c 'import gymnasium; gymnasium.pprint_registry()'` lists all"
+        return " (is the module's folder installed, or on PYTHONPATH?)"
+    return " (all are listed by: python -c 'import gymnasium; gymnasium.pprint_registry()')"
