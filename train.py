@@ -176,13 +176,14 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     Raises:
       UserError: on all ranks.
     """
-    from hvd_dqn.training.assembly import assemble, reset_environments
+    from hvd_dqn.training.assembly import assemble, record_run, reset_environments
     from hvd_dqn.training.persistence import restore, save
 
     job = assemble(config, runtime, stop, sys.argv)  # COLLECTIVE
     job.watchdog.start()
     try:
         restore(job)  # COLLECTIVE
+        record_run(job, config, sys.argv)  # COLLECTIVE
         reset_environments(job, occasion=job.counters.env_steps)
         if train(job):
             finish(job)  # COLLECTIVE

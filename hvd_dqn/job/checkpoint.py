@@ -63,7 +63,7 @@ class CheckpointStore:
         Raises:
           OSError: if it cannot be written; the earlier checkpoints stay as they are.
         """
-        folder = self._folder / f"{checkpoint.env_steps:012d}"
+        folder = self._folder_of(checkpoint.env_steps)
         if (folder / MANIFEST).exists():
             (folder / MANIFEST).unlink()  # from here on the folder is no checkpoint until its new manifest is there
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,10 +111,8 @@ class CheckpointStore:
                 continue
         return None
 
-    def best_score(self) -> float | None:
-        """Returns the highest score on disk, or None."""
-        scored = self._scored()
-        return scored[0][0] if scored else None
+    def _folder_of(self, env_steps: int) -> Path:
+        return self._folder / f"{env_steps:012d}"
 
     def _folders(self) -> list[Path]:
         """Returns the folders that have a manifest."""
@@ -149,19 +147,12 @@ class CheckpointStore:
 
         Newer ones are left alone: a run that had to pass over damaged ones comes by again and writes them anew.
         """
-        older = [folder for folder in sorted(self._folders()) if folder <= written]
-        best = next((folder for _, folder in self._scored() if self._is_good(folder)), written)
-        for folder in older[: -self._keep]:
-            if folder != best:
+        older = [folder for folder in sorted(self._folders()) if folder <= written][: -self._keep]
+        best = self.best() if older else None
+        for folder in older:
+            if best is None or folder != self._folder_of(best.env_steps):
                 (folder / MANIFEST).unlink()
                 shutil.rmtree(folder)
-
-    def _is_good(self, folder: Path) -> bool:
-        try:
-            self._read(folder)
-        except CheckpointError:
-            return False
-        return True
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -42,13 +42,13 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
       config: the configuration as the user gave it.
       runtime: this rank, up.
       stop: the signals' request to stop.
-      command: the command line, for config.json.
+      command: the command line; its first word is the entry point's file.
 
     Raises:
       UserError: on all ranks.
     """
-    ranks, given = runtime.ranks, config
-    config = scale(given, ranks.size)
+    ranks = runtime.ranks
+    config = scale(config, ranks.size)
     own = shares(config, ranks.rank, ranks.size)
     maker, spaces = together(ranks, lambda: _find_environment(config))  # COLLECTIVE
     kind = choose_kind(config.network.network, spaces.observation_shape, spaces.observation_dtype)
@@ -56,7 +56,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     check_same_job(ranks, fingerprint)  # COLLECTIVE
     collector = together(ranks, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces))  # COLLECTIVE
     learner = _build_learner(config, ranks, kind, spaces, own.batch_size_per_rank)
-    directory = _open_directory(given, ranks, command)
+    directory = _open_directory(config, ranks)
     evaluated_values = make_action_values(kind, learner, spaces.num_categories, spaces.observation_dtype)
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
@@ -98,6 +98,28 @@ def reset_environments(job: Job, occasion: int) -> None:
     job.collector.reset(
         [integer_seed(job.config.job.seed, "environment", first + i, occasion) for i in range(job.collector.num_envs)]
     )
+
+
+def record_run(job: Job, config: Config, command: list[str]) -> None:
+    """Writes config.json on rank 0; a collective. Called once nothing can refuse the run any more.
+
+    Args:
+      job: the job, restored.
+      config: the configuration as the user gave it, before any weak scaling, so that it can be given again.
+      command: the command line.
+
+    Raises:
+      UserError: on all ranks, if it cannot be written.
+    """
+    record = {
+        "config": flatten(config) | {"resume": ""},
+        "ranks": job.ranks.size,
+        "command": command,
+        "versions": versions(),
+        "git_revision": git_revision(),
+        "unix_time": time.time(),
+    }
+    on_root(job.ranks, lambda: job.directory.write_config(record))  # COLLECTIVE
 
 
 def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
@@ -147,8 +169,8 @@ def _build_exploration(config: Config, ranks: Ranks, num_envs_per_rank: int) -> 
     )
 
 
-def _open_directory(config: Config, ranks: Ranks, command: list[str]) -> RunDirectory:
-    """Creates or opens the run directory on rank 0 and tells all ranks where it is; writes config.json."""
+def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
+    """Creates or opens the run directory on rank 0 and tells all ranks where it is."""
 
     def create_or_open() -> str:
         job = config.job
@@ -162,16 +184,6 @@ def _open_directory(config: Config, ranks: Ranks, command: list[str]) -> RunDire
                 )
         else:
             directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name)
-        directory.write_config(
-            {
-                "config": flatten(config) | {"resume": ""},
-                "ranks": ranks.size,
-                "command": command,
-                "versions": versions(),
-                "git_revision": git_revision(),
-                "unix_time": time.time(),
-            }
-        )
         return str(directory.path)
 
     return RunDirectory(Path(on_root(ranks, create_or_open)))  # COLLECTIVE

@@ -59,11 +59,6 @@ def restore(job: Job) -> None:
         job.recent.load(state["recent_episodes"])
         job.best_score = state["best_score"]
         job.learner.step = job.counters.learner_steps
-        if job.counters.env_steps >= job.config.job.total_env_steps:
-            raise UserError(
-                f"the run has done {job.counters.env_steps:,} of {job.config.job.total_env_steps:,} env steps "
-                "already: raise --total-env-steps to go on"
-            )
     job.speed = Speed(job.counters.env_steps, job.counters.learner_steps)
     job.counters.wait_for_replay(job.config.replay.learning_starts)
     broadcast_learner(job)
@@ -104,6 +99,12 @@ def _load_newest(job: Job) -> dict[str, Any]:
         job.learner.load_state(checkpoint.learner, checkpoint.state["counters"]["learner_steps"])
     except ValueError as error:
         raise UserError(f"{job.directory.path} was trained with another configuration: {error}") from None
+    total = job.config.job.total_env_steps
+    if checkpoint.env_steps >= total:
+        raise UserError(
+            f"the run has done {checkpoint.env_steps:,} of {total:,} env steps already: "
+            "raise --total-env-steps to go on"
+        )
     job.metrics.cut_after(checkpoint.env_steps)
     job.display.message(f"resumed from the checkpoint at env step {checkpoint.env_steps:,}")
     return checkpoint.state

@@ -176,16 +176,9 @@ def run(
         return launch.finish(seconds)
 
 
-def run_well(
-    how: str,
-    ranks: int,
-    *arguments: str | Path,
-    program: Path = TRAIN,
-    environ: Mapping[str, str] | None = None,
-    seconds: float = 240.0,
-) -> Outcome:
-    """Runs a program that has to end with exit code 0."""
-    outcome = run(how, ranks, *arguments, program=program, environ=environ, seconds=seconds)
+def run_well(how: str, ranks: int, *arguments: str | Path, **options: Any) -> Outcome:
+    """Runs a program that has to end with exit code 0; takes what `run` takes."""
+    outcome = run(how, ranks, *arguments, **options)
     assert outcome.code == 0, outcome.output
     return outcome
 
