@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from hvd_dqn.envs.channels_last import channels_last, channels_last_vector
 from hvd_dqn.envs.guard import Guard
 from hvd_dqn.envs.maze import register_maze
 from hvd_dqn.envs.spaces import Spaces, read_spaces
@@ -89,7 +90,7 @@ class EnvironmentMaker:
                 num_envs=num_envs,
                 vectorization_mode="async" if self._async else "sync",
                 vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
-                wrappers=[lambda env: Guard(env, next(index))],
+                wrappers=[channels_last, lambda env: Guard(env, next(index))],
                 disable_env_checker=True,
                 **self._arguments,
             )
@@ -102,6 +103,7 @@ class EnvironmentMaker:
           UserError: if the environment cannot be built.
         """
         env: gym.Env[Any, Any] = self._built(lambda: gym.make(self._id, disable_env_checker=True, **self._arguments))
+        env = channels_last(env)
         if not self._native:
             return Guard(env, 0)
         vector_env = self._make_native(1)
@@ -124,7 +126,9 @@ class EnvironmentMaker:
             env.close()
 
     def _make_native(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
-        return gym.make_vec(self._id, num_envs=num_envs, vectorization_mode="vector_entry_point", **self._arguments)
+        return channels_last_vector(
+            gym.make_vec(self._id, num_envs=num_envs, vectorization_mode="vector_entry_point", **self._arguments)
+        )
 
     def _built(self, build: Callable[[], Any]) -> Any:
         try:

@@ -140,7 +140,7 @@ def test_atari_shows_the_same_stacked_images_in_training_and_evaluation() -> Non
     pytest.importorskip("ale_py")
     maker = EnvironmentMaker("ALE/Pong-v5", {}, "auto")
     spaces = maker.spaces()
-    assert (spaces.observation_shape, spaces.observation_dtype, spaces.num_actions) == ((4, 84, 84), np.uint8, 6)
+    assert (spaces.observation_shape, spaces.observation_dtype, spaces.num_actions) == ((84, 84, 4), np.uint8, 6)
     vector, single = maker.vector(2), maker.single()
     assert isinstance(single.unwrapped, SingleFromVector)
     assert vector.single_observation_space == single.observation_space
@@ -150,7 +150,7 @@ def test_atari_shows_the_same_stacked_images_in_training_and_evaluation() -> Non
     assert images.shape == (2, *image.shape)
     assert image.dtype == images.dtype == np.uint8
     image, reward, terminated, truncated, _ = single.step(0)
-    assert image.shape == (4, 84, 84)
+    assert image.shape == (84, 84, 4)
     assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
     vector.close()
     single.close()
