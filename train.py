@@ -31,7 +31,7 @@ from hvd_dqn.counters import crossed
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
 from hvd_dqn.job.run_directory import RunDirectory
 from hvd_dqn.job.stopping import StopRequest
-from hvd_dqn.parallel.launcher import Launch, read_launch
+from hvd_dqn.parallel.launcher import Launch, check_transport, read_launch
 from hvd_dqn.parallel.runtime import Runtime, prepare_environment, start
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # --help or a mistyped flag.
 
 
-def train(job: Job) -> bool:
+def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a screen and a half
     """Runs iterations until the env steps are done; returns False if a signal ended the run earlier.
 
     Raises:
@@ -55,51 +55,59 @@ def train(job: Job) -> bool:
     from hvd_dqn.parallel.agreement import raise_together
     from hvd_dqn.training.faults import describe, raise_not_finite
     from hvd_dqn.training.job import Flags
+    from hvd_dqn.training.learning import learn
     from hvd_dqn.training.records import log_training
 
     config, counters, learner, ranks = job.config, job.counters, job.learner, job.ranks
     num_envs, total_env_steps = config.environment.num_envs, config.job.total_env_steps
+    lagging = config.learner.policy_lag > 0
     while counters.env_steps < total_env_steps:
         job.watchdog.beat("training")
         env_steps_before, fault = counters.env_steps, None
         episodes: list[Episode] = []
+        with job.profile.iteration():
+            if lagging:
+                # All ranks: learn from the iterations before this one, while this one collects.
+                learning = job.worker.submit(learn, job, np.zeros(len(Flags()), np.float32), True)  # COLLECTIVE
 
-        # Collect. All ranks: one step in each of this rank's environments, into this rank's replay.
-        epsilon = job.exploration.epsilon(counters.env_steps, counters.episodes)
-        q = job.acting_values(job.collector.observation)  # [E, A]
-        actions = epsilon_greedy_actions(q, job.exploration.per_env(epsilon), job.policy_rng)  # [E]
-        try:
-            transitions, episodes = job.collector.step(actions)
-            job.replay.add(transitions)
-        except Exception as error:
-            fault = describe(error)
-        counters.env_steps += num_envs
-        job.finished_episodes += [(counters.env_steps, *episode) for episode in episodes]
+            # Collect. All ranks: one step in each of this rank's environments, into this rank's replay.
+            with job.profile.phase("collect"):
+                epsilon = job.exploration.epsilon(counters.env_steps, counters.episodes)
+                q = job.acting_values(job.collector.observation)  # [E, A]
+                actions = epsilon_greedy_actions(q, job.exploration.per_env(epsilon), job.policy_rng)  # [E]
+                try:
+                    transitions, episodes = job.collector.step(actions)
+                except Exception as error:
+                    fault = describe(error)
+            if lagging:
+                report = learning.result()
+            if fault is None:
+                job.replay.add(transitions)
+            counters.env_steps += num_envs
+            job.finished_episodes += [(counters.env_steps, *episode) for episode in episodes]
 
-        # Learn. All ranks: K updates in one call; the flags ride along, or travel alone where K is 0.
-        due = counters.learner_steps_due(config.learner.train_period)
-        flags = np.array(Flags(job.stop.requested, fault is not None, len(episodes)), np.float32)
-        if due > 0:
-            shape = (due, job.batch_size_per_rank)
-            batches = job.replay.sample(*shape) if fault is None else job.replay.blank(*shape)
-            report = learner.learn(batches, flags)  # COLLECTIVE
-            flags = report.flags
+            # Learn. All ranks: K updates in one call; the flags ride along, or travel alone where K is 0.
+            flags = np.array(Flags(job.stop.requested, fault is not None, len(episodes)), np.float32)
+            if lagging:
+                stop, faults, ended = Flags(*ranks.sum(flags))  # COLLECTIVE
+            else:
+                report = learn(job, flags, fault is None)  # COLLECTIVE
+                stop, faults, ended = Flags(*report.flags)
             counters.learner_steps += report.steps
+            counters.episodes += round(ended)
             job.averages.add(report.steps, report.loss, report.abs_td_error, report.mean_q)
-            job.acting_values.load(learner.online)
-        else:
-            flags = ranks.sum(flags)  # COLLECTIVE
-        stop, faults, ended = Flags(*flags)
-        counters.episodes += round(ended)
-        if faults:
-            raise_together(ranks, fault)  # COLLECTIVE
-        if due > 0 and not report.finite:
-            raise_not_finite(ranks, counters.learner_steps, report.local_finite)  # COLLECTIVE
+            if report.steps > 0:
+                job.acting_values.load(learner.online)
+            if faults:
+                raise_together(ranks, fault)  # COLLECTIVE
+            if not report.finite:
+                raise_not_finite(ranks, counters.learner_steps, report.local_finite)  # COLLECTIVE
 
-        # Target. Rank 0's online network becomes everyone's target network.
-        if crossed(counters.learner_steps - max(due, 0), counters.learner_steps, config.learner.target_update_period):
-            learner.target = ranks.broadcast(learner.online)  # COLLECTIVE
-            counters.target_updates += 1
+            # Target. Rank 0's online network becomes everyone's target network.
+            target_period = config.learner.target_update_period
+            if crossed(counters.learner_steps - report.steps, counters.learner_steps, target_period):
+                learner.load_target(ranks.broadcast(learner.online))  # COLLECTIVE
+                counters.target_updates += 1
 
         # Report, evaluate, save, stop: due at steps that all ranks compute alike.
         ending = counters.env_steps >= total_env_steps
@@ -178,6 +186,7 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     """
     from hvd_dqn.training.assembly import assemble, record_run, reset_environments
     from hvd_dqn.training.persistence import restore, save
+    from hvd_dqn.training.records import write_profile
 
     job = assemble(config, runtime, stop, sys.argv)  # COLLECTIVE
     job.watchdog.start()
@@ -196,8 +205,10 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
         return EXIT_REQUEUE
     finally:
         job.watchdog.stop()
+        write_profile(job)
         job.display.close()
         job.metrics.close()
+        job.worker.close()
         job.evaluation.close()
         job.collector.close()
 
@@ -219,10 +230,11 @@ def main(arguments: list[str]) -> int:
     stop.install()
     try:
         config = parse(arguments, lambda path: RunDirectory.open(path).read_config(), quiet=launch.rank > 0)
+        check_transport(launch, config.job.transport)
     except UserError as error:
         return refuse(error, launch)
     threads = prepare_environment(launch, config.job.threads_per_rank, config.job.stall_timeout_seconds)
-    runtime = start(launch, threads)  # COLLECTIVE
+    runtime = start(launch, threads, config.job.transport, config.job.profile)  # COLLECTIVE
     ranks = runtime.ranks
     try:
         code = run(config, runtime, stop)  # COLLECTIVE

@@ -39,6 +39,10 @@ class JobConfig:
     """Seconds that a rank waits for the others before it ends the job with a message; 0 waits for ever."""
     threads_per_rank: int = 0
     """Threads of TensorFlow's and BLAS' pools on each rank; 0: this host's cores shared by its ranks."""
+    profile: bool = False
+    """Write every rank's iterations as a trace for Perfetto, and Horovod's timeline, into the run directory."""
+    transport: Literal["auto", "horovod", "mpi"] = "auto"
+    """What carries the gradients: horovod (anywhere), mpi (CPUs under an MPI launcher); auto takes the faster one."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class NetworkConfig:
     """mlp for vectors and Discrete observations, cnn (Mnih et al. 2015) for images; auto looks at the observation."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of the MLP's hidden layers (ReLU); none makes it linear. The CNN's sizes are fixed."""
+    backend: Literal["auto", "numpy", "tensorflow"] = "auto"
+    """What computes the updates: numpy (an MLP on the CPU) or tensorflow (anything); auto takes the faster one."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,9 @@ class LearnerConfig:
     """Global L2 norm to which the averaged gradient is clipped; 0 turns clipping off."""
     target_update_period: int = 200
     """Learner steps between two copies of the online network to the target network."""
+    policy_lag: Literal[0, 1] = 0
+    """0: an action's policy has every update before it. 1: it lacks those of its own iteration, so that collecting
+    and learning run side by side where a rank has a second core; the results are the same with and without one."""
     scaling: Literal["strong", "weak", "weak-sqrt", "weak-linear"] = "strong"
     """strong: amounts are global. weak: num_envs, global_batch_size, replay_capacity, learning_starts and
     train_period are multiplied by the number of ranks, the learning rate by 1, its square root, or itself."""

@@ -62,6 +62,10 @@ def validate(config: Config) -> None:
         f"--learning-rate is {values['learning_rate']}: give a positive number",
     )
     _require(
+        values["policy_lag"] in (0, 1),
+        f"--policy-lag is {values['policy_lag']}: give 0, or 1 to collect and learn side by side",
+    )
+    _require(
         all(units >= 1 for units in values["hidden_sizes"]),
         f"--hidden-sizes is {values['hidden_sizes']}: give layer sizes of at least 1",
     )

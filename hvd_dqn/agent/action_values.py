@@ -7,14 +7,15 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.agent.learner import Learner
+from hvd_dqn.agent.graph_learner import GraphLearner
+from hvd_dqn.agent.learner import Learner, Vector
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
 
 
 class ActionValues(Protocol):
     """A network's values under the parameters loaded last."""
 
-    def load(self, parameters: tf.Tensor) -> None:
+    def load(self, parameters: Vector) -> None:
         """Takes parameters [P]."""
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
@@ -27,46 +28,47 @@ class NumpyActionValues:
     def __init__(self, mlp: NumpyMLP) -> None:
         """Wraps the forward pass."""
         self._mlp = mlp
+        self._activations = mlp.activations(0)
 
-    def load(self, parameters: tf.Tensor) -> None:
+    def load(self, parameters: Vector) -> None:
         """Takes parameters [P]."""
-        self._mlp.load(parameters.numpy())
+        self._layers = self._mlp.affine(np.array(parameters))
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
         """Returns Q-values."""
-        return self._mlp.action_values(s)
+        if len(self._activations.q) != len(s):
+            self._activations = self._mlp.activations(len(s))
+        return self._mlp.forward(self._layers, self._mlp.features(s), self._activations).copy()
 
 
 class TensorFlowActionValues:
     """Any network's values, computed by TensorFlow."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: GraphLearner) -> None:
         """Uses the learner's forward pass, not its parameters."""
         self._learner = learner
         self._parameters = learner.online
 
-    def load(self, parameters: tf.Tensor) -> None:
+    def load(self, parameters: Vector) -> None:
         """Takes parameters [P]."""
-        self._parameters = parameters
+        self._parameters = tf.convert_to_tensor(parameters)
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
         """Returns Q-values."""
         return self._learner.action_values(self._parameters, s)
 
 
-def make_action_values(kind: str, learner: Learner, num_categories: int, observation_dtype: np.dtype) -> ActionValues:
-    """Chooses the faster way for a network of this kind, with the learner's online parameters loaded.
+def make_action_values(learner: Learner, mlp: NumpyMLP | None) -> ActionValues:
+    """Chooses the faster way to act, with the learner's online parameters loaded.
 
     Args:
-      kind: "mlp" or "cnn".
-      learner: owner of the parameter layout and of the TensorFlow forward pass.
-      num_categories: values of a Discrete observation, 0 for others.
-      observation_dtype: dtype of one observation.
+      learner: owner of the parameters; where there is no `mlp`, of the forward pass too.
+      mlp: the network's passes in NumPy, None for networks that have none.
     """
-    values: ActionValues
-    if kind == "mlp":
-        values = NumpyActionValues(NumpyMLP(learner.layout, num_categories, observation_dtype))
+    if mlp is not None:
+        values: ActionValues = NumpyActionValues(mlp)
     else:
+        assert isinstance(learner, GraphLearner)
         values = TensorFlowActionValues(learner)
     values.load(learner.online)
     return values

@@ -1,45 +1,34 @@
-"""The learner: K synchronous Q-learning updates in one compiled call, on flat vectors.
+"""The learner of any network on any device: K updates in one call of a TensorFlow graph.
 
-Each update is: local gradient (one cluster) -> one flat vector -> one allreduce -> optimizer step (one cluster).
-Loss, |td|, mean Q and the caller's flags ride in the same vector, so an update costs exactly one collective.
-The learner knows no ranks: it is handed the allreduce, which is the identity where there is one rank.
+Gradient -> one flat vector -> one allreduce -> optimizer step, K times, in one `tf.while_loop` whose state is
+loop-carried tensors. The optimizer step is one XLA cluster (a single pass over memory); the gradient is one too for
+MLPs and on GPUs, and a plain graph for convolutions on the CPU, where oneDNN is faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.agent.learner import NUM_STATISTICS, Clock, LearnReport, Vector, make_report, no_clock
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.losses import LOSSES
 from hvd_dqn.maths.optimizers import OPTIMIZERS, clip_by_global_norm
 from hvd_dqn.maths.targets import chosen_action_values, double_q_targets, td_targets
 from hvd_dqn.transition import Transition
 
-NUM_STATISTICS = 3
-"""Slots of the exchanged vector behind the gradient: loss, |td|, Q of the chosen action, each a global mean."""
-
 LEARNED_COLUMNS = ("s_tm1", "a_tm1", "r_t", "terminated", "s_t")
 """The columns of a Transition that a one-step target needs: a truncated s_t still bootstraps."""
 
-
-class LearnReport(NamedTuple):
-    """What K updates tell, equal on all ranks."""
-
-    steps: int  # updates applied; less than K if a gradient was not finite
-    finite: bool  # whether all K global gradients were finite
-    local_finite: bool  # whether this rank's parts of them were: NOT equal on all ranks
-    loss: float  # mean over the K global batches
-    abs_td_error: float
-    mean_q: float  # of the actions taken
-    flags: np.ndarray  # float32 [F], sums over the ranks
+TIMED = ("gradient", "allreduce", "apply")
+"""The phases of an update that the graph times itself."""
 
 
-class Learner:
+class GraphLearner:
     """Owns the online and target parameters and the optimizer's slots, each a flat float32 tensor [P]."""
 
     def __init__(
@@ -57,6 +46,7 @@ class Learner:
         num_flags: int,
         allreduce_sum: Callable[[tf.Tensor], tf.Tensor],
         jit_compile: bool,
+        clock: Clock = no_clock,
     ) -> None:
         """Builds the compiled update.
 
@@ -72,7 +62,8 @@ class Learner:
           batch_size_per_rank: transitions per update on this rank.
           num_flags: F, length of the flags that ride along.
           allreduce_sum: sums a float32 vector over the ranks, inside a tf.function.
-          jit_compile: whether gradient and update are XLA clusters (small MLPs) or plain graphs (convolutions on CPU).
+          jit_compile: whether the gradient is an XLA cluster.
+          clock: is told where the time goes; on a GPU, when work was handed over rather than when it was done.
         """
         self.layout = ParameterLayout(network)
         self._network = network
@@ -85,27 +76,24 @@ class Learner:
         self._global_batch_size = global_batch_size
         self._num_flags = num_flags
         self._allreduce_sum = allreduce_sum
+        self._clock = clock
         self._local_vector = tf.function(self._compute_local_vector, jit_compile=jit_compile)
-        self._apply = tf.function(self._apply_global_vector, jit_compile=jit_compile)
+        self._all_values = tf.function(self._values_of_all, jit_compile=jit_compile)
+        self._apply = tf.function(self._apply_gradient, jit_compile=True)
+        self._measured = tf.function(self._measure, jit_compile=True)
         self._updates = tf.function(self._run_updates).get_concrete_function(
             *self._signature(network, batch_size_per_rank)
         )
+        self.slot_names = self._optimizer.slot_names
         self.step = 0
         self.online = tf.constant(self.layout.flatten_variables(network))  # [P]
         self.target = tf.identity(self.online)  # [P]
         self.slots = tuple(tf.zeros_like(self.online) for _ in self._optimizer.slot_names)
 
     def learn(self, batches: Transition, flags: np.ndarray) -> LearnReport:
-        """Runs K updates; every rank must call it with the same K.
-
-        Args:
-          batches: K local batches, columns [K, batch_size_per_rank, ...].
-          flags: float32 [F], this rank's flags; their sums over the ranks come back.
-
-        Returns:
-          The report. A gradient that is not finite (on any rank) is not applied, nor is any after it.
-        """
-        self.online, self.slots, report = self._updates(  # COLLECTIVE: K allreduces
+        """Runs K updates; see `Learner`."""
+        start = time.perf_counter()
+        self.online, self.slots, report, seconds = self._updates(  # COLLECTIVE: K allreduces
             self.online,
             self.target,
             *self.slots,
@@ -115,37 +103,24 @@ class Learner:
         )
         local_steps, steps, *sums = report.numpy()
         self.step += int(steps)
-        loss, abs_td_error, mean_q = (total / max(1.0, steps) for total in sums[:NUM_STATISTICS])
-        return LearnReport(
-            steps=int(steps),
-            finite=bool(steps == len(batches.a_tm1)),
-            local_finite=bool(local_steps == len(batches.a_tm1)),
-            loss=float(loss),
-            abs_td_error=float(abs_td_error),
-            mean_q=float(mean_q),
-            flags=np.array(sums[NUM_STATISTICS:], np.float32),
-        )
+        self._tell_clock(start, time.perf_counter(), seconds.numpy())
+        return make_report(len(batches.a_tm1), local_steps, steps, sums[:NUM_STATISTICS], sums[NUM_STATISTICS:])
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Returns online, target and slots by name, float32 [P] each."""
-        slots = {f"optimizer/{n}": s.numpy() for n, s in zip(self._optimizer.slot_names, self.slots, strict=True)}
-        return {"online": self.online.numpy(), "target": self.target.numpy(), **slots}
+    def _tell_clock(self, start: float, end: float, seconds: np.ndarray) -> None:
+        """Reports the phases' sums over the K updates, and what is left of the call as transfer."""
+        left = max(0.0, end - start - float(seconds.sum()))
+        for phase, length in zip(("transfer", *TIMED), (left, *map(float, seconds)), strict=True):
+            self._clock(phase, start, start + length)
+            start += length
 
-    def load_state(self, state: dict[str, np.ndarray], step: int) -> None:
-        """Puts a state back.
+    def load(self, online: Vector, target: Vector, slots: Sequence[Vector]) -> None:
+        """Takes these vectors."""
+        self.online, self.target = tf.convert_to_tensor(online), tf.convert_to_tensor(target)
+        self.slots = tuple(tf.convert_to_tensor(slot) for slot in slots)
 
-        Raises:
-          ValueError: if a vector is missing or has another length than this network's.
-        """
-        missing = [name for name in self.state() if name not in state]
-        if missing:
-            raise ValueError(f"the state lacks {missing}: it was saved with another --optimizer")
-        wrong = {name: vector.shape for name, vector in state.items() if vector.shape != (self.layout.total,)}
-        if wrong:
-            raise ValueError(f"the state's vectors {wrong} do not fit a network of {self.layout.total} parameters")
-        self.online, self.target = tf.constant(state["online"]), tf.constant(state["target"])
-        self.slots = tuple(tf.constant(state[f"optimizer/{name}"]) for name in self._optimizer.slot_names)
-        self.step = step
+    def load_target(self, target: Vector) -> None:
+        """Takes the target parameters."""
+        self.target = tf.convert_to_tensor(target)
 
     def action_values(self, parameters: tf.Tensor, s: np.ndarray) -> np.ndarray:
         """Computes Q-values float32 [B, A] of observations with the given parameters [P], through TensorFlow."""
@@ -160,26 +135,30 @@ class Learner:
         q, _ = self._network.stateless_call(weights, self._network.non_trainable_variables, s)
         return q
 
+    def _values_of_all(self, target: tf.Tensor, s_t: tf.Tensor) -> tf.Tensor:
+        """Returns the target network's values of all K batches [K, B, A]: it stays the same for all of them."""
+        rows = tf.reshape(s_t, [-1, *s_t.shape[2:]])  # [K * B, ...]
+        q_t = self._forward(self.layout.split(target), rows)  # [K * B, A]
+        return tf.reshape(q_t, [-1, s_t.shape[1], q_t.shape[1]])
+
     def _compute_local_vector(
         self,
         online: tf.Tensor,
-        target: tf.Tensor,
         s_tm1: tf.Tensor,
         a_tm1: tf.Tensor,
         r_t: tf.Tensor,
         terminated: tf.Tensor,
         s_t: tf.Tensor,
+        q_t: tf.Tensor,
         flags: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns this rank's part of the global vector [P + statistics + F], and whether it is finite.
+    ) -> tf.Tensor:
+        """Returns this rank's part of the global vector [P + statistics + F].
 
         Sums over the local batch are divided by the GLOBAL batch size, so that the sum over ranks is exactly the
         mean over the global batch, however unevenly the batch is shared.
         """
         weights = self.layout.split(online)
-        target_weights = self.layout.split(target)
         discount_t = self._gamma * (1.0 - tf.cast(terminated, tf.float32))  # [B]
-        q_t = self._forward(target_weights, s_t)  # [B, A]
         if self._double_dqn:
             targets = double_q_targets(r_t, discount_t, q_t, self._forward(weights, s_t))  # [B]
         else:
@@ -194,52 +173,74 @@ class Learner:
         statistics[1:] = [value / self._global_batch_size for value in statistics[1:]]
         flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
         vector = tf.concat([*flat, tf.stack(statistics), flags], axis=0)  # [P + statistics + F]
-        return vector, tf.reduce_all(tf.math.is_finite(vector))
+        return vector
 
-    def _apply_global_vector(
-        self,
-        parameters: tf.Tensor,
-        slots: tuple[tf.Tensor, ...],
-        vector: tf.Tensor,
-        step: tf.Tensor,
-        healthy: tf.Tensor,
-    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...], tf.Tensor]:
-        """Applies the global gradient unless it, or one before it, is not finite: the same verdict on all ranks."""
-        healthy = tf.logical_and(healthy, tf.reduce_all(tf.math.is_finite(vector)))
+    def _apply_gradient(
+        self, parameters: tf.Tensor, slots: tuple[tf.Tensor, ...], vector: tf.Tensor, square: tf.Tensor, step: tf.Tensor
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """Applies a global gradient, the head of `vector`, whose squares' sum is known."""
         gradient = vector[: self.layout.total]  # [P]
         if self._max_grad_norm > 0:
-            gradient = clip_by_global_norm(gradient, self._max_grad_norm)
-        updated = self._optimizer.update(parameters, slots, gradient, step, self._learning_rate)
-        kept = tf.nest.map_structure(lambda new, old: tf.where(healthy, new, old), updated, (parameters, slots))
-        return *kept, healthy
+            gradient = clip_by_global_norm(gradient, tf.sqrt(square), self._max_grad_norm)
+        return self._optimizer.update(parameters, slots, gradient, step, self._learning_rate)
+
+    def _measure(self, vector: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the squares' sum of the gradient, and of all of `vector`: finite where all values are."""
+        square = tf.reduce_sum(tf.square(vector[: self.layout.total]))
+        return square, square + tf.reduce_sum(tf.square(vector[self.layout.total :]))
 
     def _run_updates(self, online: tf.Tensor, target: tf.Tensor, *rest: tf.Tensor) -> tuple:
         """Loops over K updates; all state is loop-carried tensors.
 
         Returns:
-          Online parameters, slots, and one vector: this rank's finite gradients, updates applied, sums of the
-          statistics over these, flags.
+          Online parameters, slots, one vector (this rank's finite gradients, updates applied, sums of the
+          statistics over these, flags), and the seconds of each phase in `TIMED`.
         """
         num_slots = len(self._optimizer.slot_names)
         slots, (step, *columns, flags) = rest[:num_slots], rest[num_slots:]
+        since = tf.timestamp()
+        columns.append(self._all_values(target, columns[-1]))
 
-        def update(k: tf.Tensor, online: tf.Tensor, slots: tuple, healthy: tf.Tensor, report: tf.Tensor) -> tuple:
-            local, local_finite = self._local_vector(online, target, *(column[k] for column in columns), flags)
+        def update(
+            k: tf.Tensor,
+            online: tf.Tensor,
+            slots: tuple,
+            healthy: tf.Tensor,
+            report: tf.Tensor,
+            since: tf.Tensor,
+            seconds: tf.Tensor,
+        ) -> tuple:
+            local = self._local_vector(online, *(column[k] for column in columns), flags)
+            computed = _timestamp_after(local)
             vector = self._allreduce_sum(local)  # COLLECTIVE
-            online, slots, healthy = self._apply(online, slots, vector, step + 1.0 + tf.cast(k, tf.float32), healthy)
+            exchanged = _timestamp_after(vector)
+            square, everything = self._measured(vector)
+            # A gradient that is not finite is applied on no rank, nor is any after it: the same verdict everywhere.
+            healthy = tf.logical_and(healthy, tf.math.is_finite(everything))
+            online, slots = tf.cond(
+                healthy,
+                lambda: self._apply(online, slots, vector, square, step + 1.0 + tf.cast(k, tf.float32)),
+                lambda: (online, slots),
+            )
             statistics, flag_sums = tf.split(vector[self.layout.total :], [NUM_STATISTICS, self._num_flags])
             sums = report[1 : 2 + NUM_STATISTICS]
             sums = tf.where(healthy, sums + tf.concat([[1.0], statistics], axis=0), sums)
+            # Whose fault a sum is that is not finite matters only then: a pass over the vector less.
+            local_finite = tf.cond(healthy, lambda: True, lambda: tf.math.is_finite(self._measured(local)[1]))
             report = tf.concat([[report[0] + tf.cast(local_finite, tf.float32)], sums, flag_sums], axis=0)
-            return k + 1, online, slots, healthy, report
+            applied = _timestamp_after(online)
+            seconds += tf.stack([computed - since, exchanged - computed, applied - exchanged])
+            return k + 1, online, slots, healthy, report, applied, seconds
 
-        _, online, slots, _, report = tf.while_loop(
+        report = tf.zeros(2 + NUM_STATISTICS + self._num_flags)
+        seconds = tf.zeros(len(TIMED), tf.float64)
+        _, online, slots, _, report, _, seconds = tf.while_loop(
             lambda k, *_: k < tf.shape(columns[0])[0],
             update,
-            (tf.constant(0), online, tuple(slots), tf.constant(True), tf.zeros(2 + NUM_STATISTICS + self._num_flags)),
+            (tf.constant(0), online, tuple(slots), tf.constant(True), report, since, seconds),
             parallel_iterations=1,
         )
-        return online, slots, report
+        return online, slots, report, seconds
 
     def _signature(self, network: keras.Model, batch: int) -> list[tf.TensorSpec]:
         """Returns the input specification of `_run_updates`; K is left open."""
@@ -253,3 +254,9 @@ class Learner:
             s,
             tf.TensorSpec([self._num_flags], tf.float32),
         ]
+
+
+def _timestamp_after(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns the time, in seconds as float64, at which a tensor was ready."""
+    with tf.control_dependencies([tensor]):
+        return tf.timestamp()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers
@@ -32,6 +34,19 @@ def choose_kind(kind: str, observation_shape: tuple[int, ...], observation_dtype
                 f"{SMALLEST_CNN_IMAGE} x {SMALLEST_CNN_IMAGE} pixels): use --network mlp, or resize them in a wrapper"
             )
     return kind
+
+
+def choose_backend(backend: str, kind: str, on_gpu: bool) -> str:
+    """Resolves "auto": numpy for an MLP on the CPU, else tensorflow.
+
+    Raises:
+      UserError: if numpy is asked for and the network is no MLP.
+    """
+    if backend == "auto":
+        return "numpy" if kind == "mlp" and not on_gpu else "tensorflow"
+    if backend == "numpy" and kind != "mlp":
+        raise UserError(f"--backend numpy computes MLPs only, not a {kind}: use --backend auto or tensorflow")
+    return backend
 
 
 def build_network(
@@ -83,13 +98,30 @@ def _nature_torso(
     if len(observation_shape) == 3 and observation_shape != (height, width, channels):
         x = layers.Permute((2, 3, 1))(x)  # [B, H, W, C]
     x = layers.Reshape((height, width, channels))(x)
-    if np.issubdtype(observation_dtype, np.integer):
-        x = layers.Rescaling(1.0 / 255.0)(x)
+    scale = 1.0 / 255.0 if np.issubdtype(observation_dtype, np.integer) else 1.0
     for depth, (filters, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1))):
-        x = layers.Conv2D(
-            filters, size, strides=stride, activation="relu", kernel_initializer=_he_uniform(seed, 100 + depth)
+        x = ScaledConv2D(
+            scale if depth == 0 else 1.0,
+            filters,
+            size,
+            strides=stride,
+            activation="relu",
+            kernel_initializer=_he_uniform(seed, 100 + depth),
         )(x)
     return layers.Flatten()(x)
+
+
+class ScaledConv2D(layers.Conv2D):
+    """A convolution of `scale` times its input; the kernel is scaled instead, a hundred times fewer numbers."""
+
+    def __init__(self, scale: float, *args: Any, **kwargs: Any) -> None:
+        """Takes the scale and a Conv2D's arguments."""
+        super().__init__(*args, autocast=False, **kwargs)
+        self._scale = scale
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolves integer or real images."""
+        return super().convolution_op(keras.ops.cast(inputs, kernel.dtype), kernel * self._scale)
 
 
 def _height_width_channels(shape: tuple[int, ...]) -> tuple[int, int, int]:

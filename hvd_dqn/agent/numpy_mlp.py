@@ -1,48 +1,103 @@
-"""The MLP's forward pass in NumPy: for small networks a TensorFlow call costs ten times the arithmetic."""
+"""The MLP in NumPy, forwards and backwards: for small networks a TensorFlow call costs more than the arithmetic.
+
+A kernel [in, out] and its bias [out] are neighbours in the flat vector, so together they are one matrix
+[in + 1, out] that takes inputs with a last column of ones: bias and bias gradient come with the matrix products.
+"""
 
 from __future__ import annotations
+
+import copy
 
 import numpy as np
 
 from hvd_dqn.agent.parameters import ParameterLayout
 
+Affine = list[np.ndarray]
+"""The layers of a flat vector [P]: views [in + 1, out] whose last row is the bias."""
+
+
+class Activations:
+    """What a forward pass of N rows leaves behind, in memory that is taken once."""
+
+    def __init__(self, rows: int, widths: list[int]) -> None:
+        """Takes memory for hidden layers and outputs of these widths."""
+        self.hidden = [np.ones((rows, width + 1), np.float32) for width in widths[:-1]]
+        self.q = np.empty((rows, widths[-1]), np.float32)
+
+    def first(self, rows: int) -> Activations:
+        """Returns the first rows of this memory, as views."""
+        part = copy.copy(self)
+        part.hidden, part.q = [hidden[:rows] for hidden in self.hidden], self.q[:rows]
+        return part
+
 
 class NumpyMLP:
-    """Computes the action values of a network that `build_network` made with kind "mlp"."""
+    """A network that `build_network` made with kind "mlp": ReLU layers, a linear output."""
 
     def __init__(self, layout: ParameterLayout, num_categories: int, observation_dtype: np.dtype) -> None:
         """Prepares for a layout of alternating kernels [in, out] and biases [out].
 
         Args:
           layout: the network's parameter layout.
-          num_categories: values of a Discrete observation, 0 for others.
+          num_categories: values of a Discrete observation (one-hot), 0 for others.
           observation_dtype: integer vectors are scaled from 0..255 to 0..1 as in the Keras model.
         """
-        self._layout = layout
+        self._shapes = [(fan_in + 1, fan_out) for fan_in, fan_out in layout.shapes[0::2]]
+        self._ends = np.cumsum([rows * columns for rows, columns in self._shapes])
         self._num_categories = num_categories
-        self._integer = np.issubdtype(observation_dtype, np.integer)
-        self._layers: list[tuple[np.ndarray, np.ndarray]] = []
+        self._scale = np.float32(1.0 / 255.0 if np.issubdtype(observation_dtype, np.integer) else 1.0)
+        self.total = layout.total
 
-    def load(self, parameters: np.ndarray) -> None:
-        """Takes the weights of a flat float32 vector [P]; views, not copies."""
-        views = list(self._layout.views(parameters).values())
-        self._layers = list(zip(views[0::2], views[1::2], strict=True))
+    def affine(self, vector: np.ndarray) -> Affine:
+        """Returns the layers of a contiguous flat vector [P], as views."""
+        parts = np.split(vector[: self.total], self._ends[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
-    def action_values(self, s: np.ndarray) -> np.ndarray:
+    def activations(self, rows: int) -> Activations:
+        """Takes memory for forward passes of this many rows."""
+        return Activations(rows, [columns for _, columns in self._shapes])
+
+    def features(self, s: np.ndarray) -> np.ndarray:
+        """Returns the first layer's input, float32 [N, in + 1], of observations [N, *observation_shape]."""
+        x = np.zeros((len(s), self._shapes[0][0]), np.float32)
+        if self._num_categories:
+            x[np.arange(len(s)), s] = 1.0
+        else:
+            np.multiply(s.reshape(len(s), -1), self._scale, out=x[:, :-1], casting="same_kind")
+        x[:, -1] = 1.0
+        return x
+
+    def forward(self, affine: Affine, x: np.ndarray, activations: Activations) -> np.ndarray:
         """Computes Q-values.
 
         Args:
-          s: observations [B, *observation_shape].
+          affine: the layers.
+          x: float32 [N, in + 1], from `features`.
+          activations: memory for N rows; `backward` reads it.
 
         Returns:
-          float32 [B, A].
+          float32 [N, A], overwritten by the next pass with the same memory.
         """
-        kernel, bias = self._layers[0]
-        if self._num_categories:
-            x = kernel[s] + bias  # [B, H]: a one-hot row times the kernel is a row of the kernel
-        else:
-            flat = s.reshape(len(s), -1)
-            x = (flat.astype(np.float32) / np.float32(255.0) if self._integer else flat) @ kernel + bias  # [B, H]
-        for kernel, bias in self._layers[1:]:
-            x = np.maximum(x, 0.0) @ kernel + bias  # [B, H] and at last [B, A]
-        return x
+        for layer, hidden in zip(affine[:-1], activations.hidden, strict=True):
+            np.matmul(x, layer, out=hidden[:, :-1])  # [N, H]; the column of ones stays
+            x = np.maximum(hidden, 0.0, out=hidden)  # [N, H + 1]
+        return np.matmul(x, affine[-1], out=activations.q)  # [N, A]
+
+    def backward(self, affine: Affine, x: np.ndarray, activations: Activations, dq: np.ndarray, out: Affine) -> None:
+        """Writes the gradient of a loss of the Q-values into `out`.
+
+        Args:
+          affine: the layers.
+          x: the forward pass's input.
+          activations: what that pass left behind.
+          dq: float32 [N, A], gradient of the loss with respect to the Q-values.
+          out: the layers of the flat gradient.
+        """
+        inputs = [x, *activations.hidden]
+        delta = dq  # [N, out]
+        for depth in reversed(range(len(affine))):
+            np.matmul(inputs[depth].T, delta, out=out[depth])  # [in + 1, out]
+            if depth:
+                wide = np.matmul(delta, affine[depth].T)  # [N, in + 1]: contiguous, so that the mask is one pass
+                np.multiply(wide, inputs[depth] > 0.0, out=wide)
+                delta = wide[:, :-1]  # [N, in]

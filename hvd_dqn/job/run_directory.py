@@ -22,6 +22,7 @@ class RunDirectory:
         self.path = path
         self.metrics = path / "metrics.jsonl"
         self.tensorboard = path / "tensorboard"
+        self.profile = path / "profile"
         self.checkpoints = path / "checkpoints"
 
     @classmethod

@@ -26,9 +26,8 @@ class Optimizer(NamedTuple):
     update: Callable[[tf.Tensor, Slots, tf.Tensor, tf.Tensor, float], tuple[tf.Tensor, Slots]]
 
 
-def clip_by_global_norm(gradient: tf.Tensor, max_norm: float) -> tf.Tensor:
-    """Scales a flat gradient [P] down to the L2 norm `max_norm` where it is longer (Pascanu et al. 2013)."""
-    norm = tf.norm(gradient)
+def clip_by_global_norm(gradient: tf.Tensor, norm: tf.Tensor, max_norm: float) -> tf.Tensor:
+    """Scales a flat gradient [P] of L2 norm `norm` down to `max_norm` where it is longer (Pascanu et al. 2013)."""
     return gradient * (max_norm / tf.maximum(norm, max_norm))  # [P]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from hvd_dqn.errors import UserError
+
 _LAUNCHERS = (
     # rank, size, rank on this host, ranks on this host
     ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),  # horovodrun --gloo
@@ -22,6 +24,7 @@ class Launch:
     local_rank: int = 0
     local_size: int = 1
     under_launcher: bool = False
+    under_mpi: bool = False
 
     @property
     def cores_per_rank(self) -> int:
@@ -34,6 +37,19 @@ class Launch:
         return usable if bound else max(1, usable // self.local_size)
 
 
+def check_transport(launch: Launch, transport: str) -> None:
+    """Refuses MPI where no MPI launcher has started the ranks.
+
+    Raises:
+      UserError: on all ranks, before they meet.
+    """
+    if transport == "mpi" and launch.size > 1 and not launch.under_mpi:
+        raise UserError(
+            "--transport mpi needs ranks that an MPI launcher has started, and these came from horovodrun --gloo: "
+            "use --transport auto, or start them with mpirun or horovodrun --mpi"
+        )
+
+
 def read_launch(environ: dict[str, str] | os._Environ[str] = os.environ) -> Launch:
     """Reads the launcher's variables; a process that no launcher started is rank 0 of 1."""
     for rank, size, local_rank, local_size in _LAUNCHERS:
@@ -44,6 +60,7 @@ def read_launch(environ: dict[str, str] | os._Environ[str] = os.environ) -> Laun
                 local_rank=int(environ.get(local_rank, 0)),
                 local_size=int(environ.get(local_size, 1)),
                 under_launcher=True,
+                under_mpi=rank != "HOROVOD_RANK",
             )
     if "PMIX_RANK" in environ and "SLURM_NTASKS" in environ:  # srun --mpi=pmix
         tasks_here = environ.get("SLURM_NTASKS_PER_NODE", environ.get("SLURM_TASKS_PER_NODE", "1"))  # such as "4(x2)"
@@ -53,5 +70,6 @@ def read_launch(environ: dict[str, str] | os._Environ[str] = os.environ) -> Laun
             local_rank=int(environ.get("SLURM_LOCALID", 0)),
             local_size=int(tasks_here.split("(")[0].split(",")[0]),
             under_launcher=True,
+            under_mpi=True,
         )
     return Launch()

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Protocol
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
+
+Values = TypeVar("Values", np.ndarray, tf.Tensor)
+Produce = Callable[[int, np.ndarray], np.ndarray]
+"""produce(k, total): takes the sum over ranks of round k - 1 (zeros at 0), returns this rank's vector of round k."""
+Rounds = Callable[[int], np.ndarray]
+"""Runs K rounds of produce and sum, a collective; returns the last sum."""
 
 
 class Ranks(Protocol):
@@ -17,21 +25,28 @@ class Ranks(Protocol):
     size: int
     local_rank: int
     controller: str
+    transport: str
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
         """Sums a float32 vector over the ranks; may be called inside a tf.function."""
 
+    def make_rounds(self, length: int, produce: Produce) -> Rounds:
+        """Returns a function that runs K rounds: `produce` a float32 vector [length], sum it over the ranks."""
+
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""
 
-    def broadcast(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Returns rank 0's tensor on all ranks."""
+    def broadcast(self, values: Values) -> Values:
+        """Returns rank 0's tensor or array on all ranks."""
 
     def gather_json(self, value: Any) -> list[Any]:
         """Returns every rank's JSON-ready value, in the order of ranks."""
 
     def broadcast_json(self, value: Any) -> Any:
         """Returns rank 0's JSON-ready value on all ranks."""
+
+    def start_timeline(self, path: Path) -> None:
+        """Lets Horovod write its timeline, if there is a Horovod."""
 
     def barrier(self) -> None:
         """Returns when all ranks have come here."""
@@ -50,18 +65,30 @@ class SingleRank:
     size = 1
     local_rank = 0
     controller = "none (one rank)"
+    transport = "none"
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
         """Returns the vector."""
         return vector
 
+    def make_rounds(self, length: int, produce: Produce) -> Rounds:
+        """Returns a plain loop over `produce`."""
+
+        def run(rounds: int) -> np.ndarray:
+            total = np.zeros(length, np.float32)
+            for k in range(rounds):
+                total = produce(k, total)
+            return total
+
+        return run
+
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Returns the values."""
         return values
 
-    def broadcast(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Returns the tensor."""
-        return tensor
+    def broadcast(self, values: Values) -> Values:
+        """Returns the values."""
+        return values
 
     def gather_json(self, value: Any) -> list[Any]:
         """Returns the one value in a list, as it would look after the journey."""
@@ -71,6 +98,9 @@ class SingleRank:
         """Returns the value, as it would look after the journey."""
         return json.loads(json.dumps(value))
 
+    def start_timeline(self, path: Path) -> None:
+        """Does nothing."""
+
     def barrier(self) -> None:
         """Does nothing."""
 
@@ -79,67 +109,4 @@ class SingleRank:
 
     def abort(self, code: int) -> None:
         """Ends the process at once."""
-        os._exit(code)
-
-
-class HorovodRanks:
-    """The ranks of a Horovod job.
-
-    Collectives stay unnamed: Horovod's elastic wrapper recognises a lost peer by the operation's default name.
-    """
-
-    def __init__(self) -> None:
-        """Initialises Horovod; a collective."""
-        import horovod.tensorflow as hvd
-
-        hvd.init()  # COLLECTIVE
-        self._hvd = hvd
-        self.rank: int = hvd.rank()
-        self.size: int = hvd.size()
-        self.local_rank: int = hvd.local_rank()
-        self.controller = "MPI" if hvd.mpi_enabled() else "Gloo"
-
-    def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
-        """Sums a vector over the ranks by ring-allreduce."""
-        return self._hvd.allreduce(vector, op=self._hvd.Sum)
-
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """Sums an array over the ranks."""
-        return self._hvd.allreduce(tf.constant(values), op=self._hvd.Sum).numpy()
-
-    def broadcast(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Returns rank 0's tensor."""
-        return self._hvd.broadcast(tensor, root_rank=0)
-
-    def gather_json(self, value: Any) -> list[Any]:
-        """Gathers JSON texts as bytes; no pickle crosses the network."""
-        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        sizes = self._hvd.allgather(tf.constant([len(text)])).numpy()
-        joined = self._hvd.allgather(tf.constant(text)).numpy()
-        parts = np.split(joined, np.cumsum(sizes)[:-1])
-        return [json.loads(part.tobytes()) for part in parts]
-
-    def broadcast_json(self, value: Any) -> Any:
-        """Sends rank 0's value to all."""
-        text = np.frombuffer(json.dumps(value if self.rank == 0 else None).encode(), np.uint8)
-        size = int(self._hvd.broadcast(tf.constant(len(text)), root_rank=0).numpy())
-        padded = np.zeros(size, np.uint8)
-        if self.rank == 0:
-            padded[:] = text
-        return json.loads(self._hvd.broadcast(tf.constant(padded), root_rank=0).numpy().tobytes())
-
-    def barrier(self) -> None:
-        """Waits for all ranks; Horovod's TensorFlow binding has no barrier, and an allreduce is one."""
-        self.sum(np.zeros(1, np.float32))
-
-    def shutdown(self) -> None:
-        """Leaves Horovod."""
-        self._hvd.shutdown()
-
-    def abort(self, code: int) -> None:
-        """Ends the job: through MPI where MPI runs it, else by leaving without a word, which the launcher sees."""
-        if self.controller == "MPI":
-            from mpi4py import MPI
-
-            MPI.COMM_WORLD.Abort(code)
         os._exit(code)

@@ -43,11 +43,6 @@ def prepare_environment(launch: Launch, threads_per_rank: int, stall_timeout_sec
     defaults = {name: str(threads) for name in _POOLS}
     defaults["TF_CPP_MIN_LOG_LEVEL"] = "3"
     defaults["MPLCONFIGDIR"] = os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}")
-    if launch.size > 1:
-        # A rank that spins while it waits starves whatever shares its core: TensorFlow's and Horovod's own threads too.
-        defaults["OMPI_MCA_mpi_yield_when_idle"] = "1"
-        # A learner step waits for Horovod's background thread to wake up; its default of 1 ms is longer than the step.
-        defaults["HOROVOD_CYCLE_TIME"] = "0.1"
     if stall_timeout_seconds > 0:
         # The second line, effective with the MPI controller only: our own Watchdog speaks first.
         defaults["HOROVOD_STALL_CHECK_TIME_SECONDS"] = str(int(stall_timeout_seconds) + 1)
@@ -57,10 +52,16 @@ def prepare_environment(launch: Launch, threads_per_rank: int, stall_timeout_sec
     return threads
 
 
-def start(launch: Launch, threads: int) -> Runtime:
+def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runtime:
     """Imports TensorFlow, pins this rank's GPU and joins the other ranks.
 
     A process that no launcher started, or that is alone, gets the null object: no Horovod, no background thread.
+
+    Args:
+      launch: how this process was started.
+      threads: of TensorFlow's pools.
+      transport: auto, horovod or mpi.
+      timeline: whether Horovod is to be ready to write its timeline.
 
     Raises:
       ImportError: if TensorFlow or Horovod are not installed.
@@ -71,21 +72,51 @@ def start(launch: Launch, threads: int) -> Runtime:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         gpus = tf.config.list_physical_devices("GPU")
-    from hvd_dqn.parallel.ranks import HorovodRanks, SingleRank
+    from hvd_dqn.maths.denormals import flush_denormals
 
-    elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
-    ranks: Ranks = HorovodRanks() if launch.size > 1 or elastic else SingleRank()  # COLLECTIVE
+    if transport == "auto":
+        elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
+        transport = "mpi" if launch.under_mpi and not gpus and not elastic else "horovod"
+    if timeline:
+        os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
+    ranks = _join(launch, transport)  # COLLECTIVE
     device = f"CPU, {threads} thread(s)"
     if gpus:
         own = gpus[ranks.local_rank % len(gpus)]
         tf.config.set_visible_devices(own, "GPU")
         tf.config.experimental.set_memory_growth(own, True)
         device = tf.config.experimental.get_device_details(own).get("device_name", own.name)
-    with _quiet_stderr():
-        tf.function(lambda x: x + 1.0, jit_compile=True)(
-            tf.constant(0.0)
-        )  # XLA's service announces itself at its start
+    flush_denormals()
     return Runtime(ranks, threads, device, bool(gpus))
+
+
+def _join(launch: Launch, transport: str) -> Ranks:
+    """Joins the other ranks; a collective."""
+    from hvd_dqn.parallel.ranks import SingleRank
+
+    if launch.size == 1 and os.environ.get("HOROVOD_ELASTIC") != "1":
+        return SingleRank()
+    # A rank that spins while it waits starves whatever shares its core.
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
+    # step waits for it; where MPI does, it only gets in the way (docs/performance.md).
+    cycle = "1000" if transport == "mpi" else "0" if launch.under_mpi else "0.1"
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
+    if transport == "mpi":
+        from hvd_dqn.parallel.mpi_ranks import MPIRanks
+
+        return MPIRanks()  # COLLECTIVE
+    from hvd_dqn.parallel.horovod_ranks import HorovodRanks
+
+    return HorovodRanks()  # COLLECTIVE
+
+
+def start_compiler() -> None:
+    """Starts XLA's service, which announces itself on standard error, without a word."""
+    import tensorflow as tf
+
+    with _quiet_stderr():
+        tf.function(lambda x: x + 1.0, jit_compile=True)(tf.constant(0.0))
 
 
 @contextlib.contextmanager

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hvd_dqn.agent.action_values import make_action_values
+from hvd_dqn.agent.graph_learner import GraphLearner
 from hvd_dqn.agent.learner import Learner
-from hvd_dqn.agent.networks import build_network, choose_kind
+from hvd_dqn.agent.networks import build_network, choose_backend, choose_kind
+from hvd_dqn.agent.numpy_learner import NumpyLearner
+from hvd_dqn.agent.numpy_mlp import NumpyMLP
+from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.agent.policy import Exploration
 from hvd_dqn.config import Config, flatten
 from hvd_dqn.envs.collector import Collector
@@ -20,6 +24,7 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, git_revision, versions
 from hvd_dqn.job.checkpoint import CheckpointStore
 from hvd_dqn.job.metrics import DiskMetrics, MetricsWriter, NullMetrics
+from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display, NullDisplay, make_display
 from hvd_dqn.job.report import start_report
 from hvd_dqn.job.run_directory import RunDirectory
@@ -27,11 +32,12 @@ from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.parallel.agreement import check_same_job, on_root, together
 from hvd_dqn.parallel.ranks import Ranks
-from hvd_dqn.parallel.runtime import Runtime
+from hvd_dqn.parallel.runtime import Runtime, start_compiler
 from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.seeding import generator, integer_seed
 from hvd_dqn.training.job import Flags, Job
+from hvd_dqn.training.side_by_side import InlineWorker, ThreadWorker, Worker
 from hvd_dqn.validation import environment_arguments, scale, shares
 
 
@@ -55,9 +61,13 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     fingerprint = {**flatten(config), **versions(), "code": code_digest(Path(command[0])), **spaces.describe()}
     check_same_job(ranks, fingerprint)  # COLLECTIVE
     collector = together(ranks, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces))  # COLLECTIVE
-    learner = _build_learner(config, ranks, kind, spaces, own.batch_size_per_rank)
+    profile = IterationProfile(traced=config.job.profile)
+    learner, mlp = _build_learner(config, runtime, kind, spaces, own.batch_size_per_rank, profile)
     directory = _open_directory(config, ranks)
-    evaluated_values = make_action_values(kind, learner, spaces.num_categories, spaces.observation_dtype)
+    if config.job.profile:
+        on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
+        ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
+    evaluated_values = make_action_values(learner, mlp)
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     display.message(start_report(_derived_sizes(config, runtime, kind, learner)))
@@ -73,7 +83,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         collector=collector,
         exploration=_build_exploration(config, ranks, own.num_envs_per_rank),
         policy_rng=generator(config.job.seed, "policy", ranks.rank),
-        acting_values=make_action_values(kind, learner, spaces.num_categories, spaces.observation_dtype),
+        acting_values=make_action_values(learner, mlp),
         replay=RingReplay(
             own.replay_capacity_per_rank,
             spaces.observation_shape,
@@ -82,6 +92,8 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         ),
         learner=learner,
         batch_size_per_rank=own.batch_size_per_rank,
+        worker=_make_worker(config, runtime, learner),
+        profile=profile,
         evaluation=GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype),
         evaluated_values=evaluated_values,
     )
@@ -128,7 +140,11 @@ def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
     return maker, maker.spaces()
 
 
-def _build_learner(config: Config, ranks: Ranks, kind: str, spaces: Spaces, batch_size_per_rank: int) -> Learner:
+def _build_learner(
+    config: Config, runtime: Runtime, kind: str, spaces: Spaces, batch_size_per_rank: int, profile: IterationProfile
+) -> tuple[Learner, NumpyMLP | None]:
+    """Builds the learner and, for an MLP, the passes that acting uses whatever the learner computes with."""
+    backend = choose_backend(config.network.backend, kind, runtime.on_gpu)
     network = build_network(
         kind,
         spaces.observation_shape,
@@ -138,20 +154,38 @@ def _build_learner(config: Config, ranks: Ranks, kind: str, spaces: Spaces, batc
         config.network.hidden_sizes,
         integer_seed(config.job.seed, "network"),
     )
-    return Learner(
-        network,
-        optimizer=config.learner.optimizer,
-        learning_rate=config.learner.learning_rate,
-        loss=config.learner.loss,
-        gamma=config.learner.gamma,
-        double_dqn=config.learner.double_dqn,
-        max_grad_norm=config.learner.max_grad_norm,
-        global_batch_size=config.replay.global_batch_size,
-        batch_size_per_rank=batch_size_per_rank,
-        num_flags=len(Flags()),
-        allreduce_sum=ranks.allreduce_sum,
-        jit_compile=kind == "mlp",
-    )
+    layout = ParameterLayout(network)
+    mlp = NumpyMLP(layout, spaces.num_categories, spaces.observation_dtype) if kind == "mlp" else None
+    settings: dict[str, Any] = {
+        "optimizer": config.learner.optimizer,
+        "learning_rate": config.learner.learning_rate,
+        "loss": config.learner.loss,
+        "gamma": config.learner.gamma,
+        "double_dqn": config.learner.double_dqn,
+        "max_grad_norm": config.learner.max_grad_norm,
+        "global_batch_size": config.replay.global_batch_size,
+        "batch_size_per_rank": batch_size_per_rank,
+        "num_flags": len(Flags()),
+        "clock": profile.add,
+    }
+    learner: Learner
+    if backend == "numpy" and mlp is not None:
+        initial = layout.flatten_variables(network)
+        learner = NumpyLearner(mlp, layout, initial, make_rounds=runtime.ranks.make_rounds, **settings)
+    else:
+        start_compiler()
+        jit_compile = kind == "mlp" or runtime.on_gpu
+        learner = GraphLearner(network, allreduce_sum=runtime.ranks.allreduce_sum, jit_compile=jit_compile, **settings)
+    return learner, mlp
+
+
+def _make_worker(config: Config, runtime: Runtime, learner: Learner) -> Worker:
+    """Gives learning a thread where it may run beside collecting, a core is free, and Python's lock does not bar it.
+
+    TensorFlow computes without that lock; NumPy's many short calls take it in turn with environments in this process.
+    """
+    apart = isinstance(learner, GraphLearner) or config.environment.vectorization == "async"
+    return ThreadWorker() if config.learner.policy_lag and runtime.threads > 1 and apart else InlineWorker()
 
 
 def _build_exploration(config: Config, ranks: Ranks, num_envs_per_rank: int) -> Exploration:
@@ -204,9 +238,9 @@ def _derived_sizes(config: Config, runtime: Runtime, kind: str, learner: Learner
     environments = config.environment.num_envs
     batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
     return {
-        "ranks (W)": f"{size}, controller {runtime.ranks.controller}",
+        "ranks (W)": f"{size}, controller {runtime.ranks.controller}, gradients by {runtime.ranks.transport}",
         "device per rank": runtime.device,
-        "network": f"{kind}, {learner.layout.total:,} parameters",
+        "network": f"{kind}, {learner.layout.total:,} parameters, updated by {type(learner).__name__}",
         "environments": f"{environments} = {_dealt(environments, size)} per rank",
         "batch": f"{batch} = {_dealt(batch, size)} per rank",
         "replay capacity": f"{capacity:,} = {_dealt(capacity, size)} per rank",

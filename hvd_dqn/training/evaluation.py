@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
+from hvd_dqn.agent.learner import Vector
 from hvd_dqn.parallel.agreement import raise_together
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.training.faults import describe
@@ -14,7 +14,7 @@ _SLICE_SECONDS = 1.0
 """Ranks meet this often, so that none waits for another's long episodes until the watchdog bites."""
 
 
-def evaluate(job: Job, parameters: tf.Tensor, stream: str, occasion: int, episodes: int) -> np.ndarray | None:
+def evaluate(job: Job, parameters: Vector, stream: str, occasion: int, episodes: int) -> np.ndarray | None:
     """Plays greedy episodes, shared out over the ranks; a collective.
 
     Args:

@@ -17,6 +17,7 @@ from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.evaluation import GreedyEvaluation
 from hvd_dqn.job.checkpoint import CheckpointStore
 from hvd_dqn.job.metrics import MetricsWriter
+from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display
 from hvd_dqn.job.run_directory import RunDirectory
 from hvd_dqn.job.statistics import LearnerAverages, RecentEpisodes, Speed
@@ -24,6 +25,7 @@ from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.parallel.ranks import Ranks
 from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.training.side_by_side import Worker
 
 
 class Flags(NamedTuple):
@@ -53,6 +55,8 @@ class Job:
     replay: RingReplay
     learner: Learner
     batch_size_per_rank: int
+    worker: Worker
+    profile: IterationProfile
     evaluation: GreedyEvaluation
     evaluated_values: ActionValues
     counters: Counters = field(default_factory=Counters)

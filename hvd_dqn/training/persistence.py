@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from hvd_dqn.agent.learner import Vector, load_state, state_of
 from hvd_dqn.counters import Counters
 from hvd_dqn.errors import UserError
 from hvd_dqn.job.checkpoint import Checkpoint
@@ -27,7 +27,7 @@ def save(job: Job, score: float | None) -> None:
     """
 
     def write() -> None:
-        learner = job.learner.state()
+        learner = state_of(job.learner)
         state = {
             "counters": job.counters.as_dict(),
             "recent_episodes": job.recent.state(),
@@ -67,12 +67,12 @@ def restore(job: Job) -> None:
 def broadcast_learner(job: Job) -> None:
     """Gives rank 0's weights, target and optimizer state to all ranks; a collective."""
     learner = job.learner
-    learner.online, learner.target = job.ranks.broadcast(learner.online), job.ranks.broadcast(learner.target)
-    learner.slots = tuple(job.ranks.broadcast(slot) for slot in learner.slots)
+    online, target, *slots = (job.ranks.broadcast(v) for v in (learner.online, learner.target, *learner.slots))
+    learner.load(online, target, slots)
     job.acting_values.load(learner.online)
 
 
-def best_parameters(job: Job) -> tuple[int | None, tf.Tensor]:
+def best_parameters(job: Job) -> tuple[int | None, Vector]:
     """Returns the best checkpoint's env steps and online parameters [P] on all ranks; a collective.
 
     Where no checkpoint has a score, the steps are None and the parameters the present ones.
@@ -86,7 +86,7 @@ def best_parameters(job: Job) -> tuple[int | None, tf.Tensor]:
         return checkpoint.env_steps if checkpoint else None
 
     env_steps = on_root(job.ranks, read)  # COLLECTIVE
-    own = tf.constant(best[0]) if best else job.learner.online
+    own = best[0] if best else job.learner.online
     return env_steps, job.ranks.broadcast(own)  # COLLECTIVE
 
 
@@ -96,7 +96,7 @@ def _load_newest(job: Job) -> dict[str, Any]:
     for line in passed_over:
         job.display.message(line)
     try:
-        job.learner.load_state(checkpoint.learner, checkpoint.state["counters"]["learner_steps"])
+        load_state(job.learner, checkpoint.learner, checkpoint.state["counters"]["learner_steps"])
     except ValueError as error:
         raise UserError(f"{job.directory.path} was trained with another configuration: {error}") from None
     total = job.config.job.total_env_steps

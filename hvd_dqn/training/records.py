@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
 import numpy as np
 
+from hvd_dqn.agent.learner import state_of
+from hvd_dqn.job.profile import over_ranks, resident_bytes
 from hvd_dqn.parallel.agreement import check_same_weights
 from hvd_dqn.training.job import Job
 
@@ -17,10 +20,11 @@ def log_training(job: Job) -> None:
     Raises:
       JobFault: on all ranks, if weights, target or optimizer state differ.
     """
-    check_same_weights(job.ranks, job.learner.state().values())  # COLLECTIVE
-    finished = job.ranks.gather_json(job.finished_episodes)  # COLLECTIVE
+    check_same_weights(job.ranks, state_of(job.learner).values())  # COLLECTIVE
+    own = {"episodes": job.finished_episodes, "phases": job.profile.take(), "resident_bytes": resident_bytes()}
+    parts = job.ranks.gather_json(own)  # COLLECTIVE
     job.finished_episodes = []
-    job.recent.add([episode for part in finished for episode in part])
+    job.recent.add([episode for part in parts for episode in part["episodes"]])
     counters = job.counters
     record = {
         "learner_steps": counters.learner_steps,
@@ -30,6 +34,8 @@ def log_training(job: Job) -> None:
         "epsilon": job.exploration.epsilon(counters.env_steps, counters.episodes),
         **job.averages.take(),
         **job.speed.take(counters.env_steps, counters.learner_steps),
+        **over_ranks([part["phases"] for part in parts]),
+        "resident_mebibytes": max(part["resident_bytes"] for part in parts) / 2**20,
     }
     job.display.update(write_record(job, "training", record))
 
@@ -58,3 +64,15 @@ def write_record(job: Job, kind: str, record: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         job.display.message(f"metrics could not be written: {error}")
     return whole
+
+
+def write_profile(job: Job) -> None:
+    """Writes this rank's trace where --profile asks for one; a full disk costs the trace, not the run."""
+    if not job.config.job.profile:
+        return
+    path = job.directory.profile / f"rank-{job.ranks.rank:05d}.trace.json"
+    try:
+        job.profile.write_trace(path, job.ranks.rank)
+    except OSError as error:
+        print(f"hvd_dqn: rank {job.ranks.rank} could not write its trace: {error}", file=sys.stderr, flush=True)
+    job.display.message(f"traces for https://ui.perfetto.dev: {path.parent}")

@@ -18,11 +18,14 @@ SHORT_RUN = (
     *("--evaluation-period", "500", "--evaluation-episodes", "5", "--final-evaluation-episodes", "6"),
 )
 EVERY_LAUNCH = [("python", 1), ("mpirun", 2), ("horovodrun --mpi", 2), ("horovodrun --gloo", 2)]
+PHASES = ("collect", "sample", "transfer", "gradient", "allreduce", "apply", "bookkeeping")
+PROFILE = {f"{phase}_microseconds_{statistic}" for phase in PHASES for statistic in ("min", "median", "max")}
 TRAINING_FIELDS = {
     *("kind", "env_steps", "unix_time", "seconds", "learner_steps", "target_updates", "episodes", "mean_return"),
     *("mean_length", "epsilon", "loss", "abs_td_error", "mean_q", "env_steps_per_second", "learner_steps_per_second"),
-}
-TIMES = {"unix_time", "seconds", "env_steps_per_second", "learner_steps_per_second"}
+    "resident_mebibytes",
+} | PROFILE
+TIMES = {"unix_time", "seconds", "env_steps_per_second", "learner_steps_per_second", "resident_mebibytes"} | PROFILE
 
 Runs = Callable[[str, int], tuple[Path, str]]
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.agent.learner import NUM_STATISTICS, Learner
+from hvd_dqn.agent.graph_learner import GraphLearner
+from hvd_dqn.agent.learner import NUM_STATISTICS
 from hvd_dqn.agent.networks import build_network
 from hvd_dqn.transition import Transition
 
@@ -27,7 +28,7 @@ def small_mlp(seed: int = 0, num_actions: int = 3) -> keras.Model:
     return build_network("mlp", (4,), np.dtype(np.float32), 0, num_actions, (8,), seed)
 
 
-def make_learner(network: keras.Model, batch_size: int, **changes: Any) -> Learner:
+def make_learner(network: keras.Model, batch_size: int, **changes: Any) -> GraphLearner:
     """Returns a one-rank learner with plain settings; `changes` override them."""
     settings: dict[str, Any] = {
         "optimizer": "sgd",
@@ -42,7 +43,7 @@ def make_learner(network: keras.Model, batch_size: int, **changes: Any) -> Learn
         "allreduce_sum": lambda vector: vector,
         "jit_compile": False,
     }
-    return Learner(network, **(settings | changes))
+    return GraphLearner(network, **(settings | changes))
 
 
 def random_batches(num_updates: int, batch_size: int, seed: int = 0, num_actions: int = 3) -> Transition:

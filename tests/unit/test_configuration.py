@@ -94,6 +94,7 @@ ZERO_MEANS_OFF_OR_NONE = {
     "epsilon_end",
     "epsilon_decay_per_episode",
     "gamma",
+    "policy_lag",
 }
 
 

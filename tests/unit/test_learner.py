@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.agent.learner import Learner
+from hvd_dqn.agent.graph_learner import GraphLearner
+from hvd_dqn.agent.learner import load_state, state_of
 from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.transition import Transition
 
@@ -22,7 +23,7 @@ def _slice(batches: Transition, first: int, count: int) -> Transition:
     return Transition(*(column[:, first : first + count] for column in batches))
 
 
-def _with_distinct_target(learner: Learner) -> Learner:
+def _with_distinct_target(learner: GraphLearner) -> GraphLearner:
     learner.target = learner.target + 0.1
     return learner
 
@@ -95,8 +96,8 @@ def test_k_updates_in_one_call_equal_k_single_calls() -> None:
     singles = [apart.learn(Transition(*(column[k : k + 1] for column in batches)), FLAGS) for k in range(5)]
     assert together.step == apart.step == whole.steps == 5
     assert whole.loss == pytest.approx(np.mean([single.loss for single in singles]), rel=1e-5)
-    for name, vector in apart.state().items():
-        np.testing.assert_allclose(together.state()[name], vector, rtol=1e-5, atol=1e-7, err_msg=name)
+    for name, vector in state_of(apart).items():
+        np.testing.assert_allclose(state_of(together)[name], vector, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 def test_compiled_and_plain_graphs_agree() -> None:
@@ -107,8 +108,8 @@ def test_compiled_and_plain_graphs_agree() -> None:
     left, right = xla.learn(batches, FLAGS), plain.learn(batches, FLAGS)
     assert left[:3] == right[:3] == (3, True, True)
     assert left[3:6] == pytest.approx(right[3:6], rel=1e-4)
-    for name, vector in plain.state().items():
-        np.testing.assert_allclose(xla.state()[name], vector, rtol=1e-3, atol=1e-5, err_msg=name)
+    for name, vector in state_of(plain).items():
+        np.testing.assert_allclose(state_of(xla)[name], vector, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 def test_the_target_network_stays_while_the_online_network_learns() -> None:
@@ -142,7 +143,7 @@ def test_flags_come_back_summed_over_the_ranks() -> None:
 
 
 @functools.cache
-def _compiled_learner() -> Learner:
+def _compiled_learner() -> GraphLearner:
     return make_learner(small_mlp(), 4, optimizer="adam", jit_compile=True)
 
 
@@ -153,13 +154,13 @@ def test_a_nan_in_a_batch_is_reported_and_not_applied(column: str) -> None:
     getattr(batches, column)[0, 1] = np.nan
     batches.terminated[:] = False
     learner = _compiled_learner()
-    before = learner.state()
+    before = state_of(learner)
     report = learner.learn(batches, np.array([1.0, 0.0], np.float32))
     assert not report.finite
     assert not report.local_finite
     assert report.steps == learner.step == 0
     np.testing.assert_array_equal(report.flags, [1.0, 0.0])
-    for name, vector in learner.state().items():
+    for name, vector in state_of(learner).items():
         np.testing.assert_array_equal(vector, before[name], err_msg=name)
 
 
@@ -224,25 +225,25 @@ def test_state_goes_there_and_back(optimizer: str) -> None:
     batches = random_batches(3, 4)
     first = make_learner(small_mlp(0), 4, optimizer=optimizer)
     first.learn(batches, FLAGS)
-    state, step = first.state(), first.step
+    state, step = state_of(first), first.step
     assert all(vector.dtype == np.float32 and vector.shape == (first.layout.total,) for vector in state.values())
     second = make_learner(small_mlp(1), 4, optimizer=optimizer)
-    second.load_state(state, step)
+    load_state(second, state, step)
     first.learn(batches, FLAGS)
     second.learn(batches, FLAGS)
     assert second.step == 6
-    for name, vector in first.state().items():
-        np.testing.assert_array_equal(second.state()[name], vector, err_msg=name)
+    for name, vector in state_of(first).items():
+        np.testing.assert_array_equal(state_of(second)[name], vector, err_msg=name)
 
 
 def test_a_state_of_another_optimizer_or_network_is_refused() -> None:
     adam = make_learner(small_mlp(), 4, optimizer="adam")
     with pytest.raises(ValueError, match="--optimizer"):
-        adam.load_state(make_learner(small_mlp(), 4, optimizer="sgd").state(), 0)
+        load_state(adam, state_of(make_learner(small_mlp(), 4, optimizer="sgd")), 0)
     before = adam.online.numpy()
     wider = make_learner(small_mlp(num_actions=5), 4, optimizer="adam")
     with pytest.raises(ValueError, match="do not fit"):
-        adam.load_state(wider.state(), 0)
+        load_state(adam, state_of(wider), 0)
     np.testing.assert_array_equal(adam.online, before)
 
 

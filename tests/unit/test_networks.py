@@ -110,8 +110,7 @@ def test_numpy_forward_equals_keras_forward(kind: str, hidden: tuple[int, ...]) 
     for variable, values in zip(network.trainable_variables, layout.views(vector).values(), strict=True):
         variable.assign(values)
     mlp = NumpyMLP(layout, categories, dtype)
-    mlp.load(vector)
-    q = mlp.action_values(s)
+    q = mlp.forward(mlp.affine(vector), mlp.features(s), mlp.activations(len(s)))
     assert q.dtype == np.float32
     np.testing.assert_allclose(q, network(s), rtol=1e-4, atol=1e-5)
 
@@ -135,7 +134,7 @@ def test_acting_values_follow_the_parameters_loaded_last(kind: str) -> None:
     shape, dtype = ((4,), FLOAT) if kind == "mlp" else ((1, 40, 40), BYTE)
     network = build_network(kind, shape, dtype, 0, 3, (8,), 0)
     learner = make_learner(network, 2)
-    values = make_action_values(kind, learner, 0, dtype)
+    values = make_action_values(learner, NumpyMLP(learner.layout, 0, dtype) if kind == "mlp" else None)
     s = np.full((2, *shape), 3, dtype)
     before = values(s)
     np.testing.assert_allclose(before, network(s), rtol=1e-4, atol=1e-5)

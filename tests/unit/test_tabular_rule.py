@@ -1,4 +1,4 @@
-"""The real Learner on a one-hot linear network is tabular Q-learning; every number fits on paper."""
+"""The real GraphLearner on a one-hot linear network is tabular Q-learning; every number fits on paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import functools
 import numpy as np
 import pytest
 
-from hvd_dqn.agent.learner import Learner
+from hvd_dqn.agent.graph_learner import GraphLearner
+from hvd_dqn.agent.learner import load_state
 from hvd_dqn.transition import Transition
 
 from .agents import FLAGS, make_learner, table_batch, tabular_network
@@ -18,7 +19,7 @@ OTHER = np.array([[0.0, 0.0, 0.0, 0.0], [7.0, 2.0, 20.0, 5.0], [0.0, 0.0, 0.0, 0
 
 
 @functools.cache
-def _learner(double_dqn: bool = False) -> Learner:
+def _learner(double_dqn: bool = False) -> GraphLearner:
     """Squared loss, whose gradient is -2 td, with the learning rate alpha / 2: the tabular rule with alpha."""
     return make_learner(tabular_network(3, 4), 1, learning_rate=ALPHA / 2, double_dqn=double_dqn)
 
@@ -26,7 +27,7 @@ def _learner(double_dqn: bool = False) -> Learner:
 def _after(batch: Transition, *, target: np.ndarray = TABLE, double_dqn: bool = False) -> np.ndarray:
     """Returns the Q table that one update makes of TABLE."""
     learner = _learner(double_dqn)
-    learner.load_state({"online": TABLE.ravel(), "target": target.ravel()}, 0)
+    load_state(learner, {"online": TABLE.ravel(), "target": target.ravel()}, 0)
     learner.learn(batch, FLAGS)
     return learner.online.numpy().reshape(TABLE.shape)
 
@@ -85,7 +86,7 @@ def test_nothing_flows_into_the_target(double_dqn: bool) -> None:
 def test_report_tells_loss_td_error_and_q_of_the_action_taken() -> None:
     """Td error 10 - 6 = 4: squared loss 16, |td| 4, Q 6."""
     learner = _learner()
-    learner.load_state({"online": TABLE.ravel(), "target": TABLE.ravel()}, 0)
+    load_state(learner, {"online": TABLE.ravel(), "target": TABLE.ravel()}, 0)
     report = learner.learn(table_batch(0, 3, 1.0, 1), FLAGS)
     assert (report.loss, report.abs_td_error, report.mean_q) == pytest.approx((16.0, 4.0, 6.0))
 
@@ -93,7 +94,7 @@ def test_report_tells_loss_td_error_and_q_of_the_action_taken() -> None:
 def test_report_averages_over_the_updates_of_a_call() -> None:
     """Two terminal updates towards 1: td -5 then 5.5 -> 1, td -4.5: |td| mean 4.75, loss (25 + 20.25) / 2."""
     learner = _learner()
-    learner.load_state({"online": TABLE.ravel(), "target": TABLE.ravel()}, 0)
+    load_state(learner, {"online": TABLE.ravel(), "target": TABLE.ravel()}, 0)
     one = table_batch(0, 3, 1.0, 1, terminated=True)
     report = learner.learn(Transition(*(np.concatenate([column, column]) for column in one)), FLAGS)
     assert report.steps == 2
@@ -104,7 +105,7 @@ def test_repeated_updates_reach_the_fixed_point() -> None:
     """A two-state chain, r = 0 then 100 at the end: Q* = 90, 100 at gamma 0.9."""
     learner = make_learner(tabular_network(2, 1), 2, learning_rate=0.5)
     table = np.zeros(2, np.float32)
-    learner.load_state({"online": table, "target": table}, 0)
+    load_state(learner, {"online": table, "target": table}, 0)
     chain = Transition(
         s_tm1=np.array([[0, 1]], np.int32),
         a_tm1=np.zeros((1, 2), np.int32),

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hvd_dqn.agent.learner import state_of
 from hvd_dqn.config import Config, replace
 from hvd_dqn.errors import UserError
 from hvd_dqn.job.stopping import StopRequest
@@ -39,7 +40,7 @@ EPISODES = 13
 def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top to bottom
     """Runs on every rank."""
     launch = read_launch()
-    runtime = start(launch, prepare_environment(launch, 1, 60.0))
+    runtime = start(launch, prepare_environment(launch, 1, 60.0), "auto", timeline=False)
 
     import numpy as np
     import tensorflow as tf
@@ -58,12 +59,16 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     learner = job.learner
     said: dict[str, Any] = {"ranks": ranks.size}
 
-    def spoilt(vector: tf.Tensor) -> tf.Tensor:
-        """Returns the vector, on the victim with one number changed in its last bit but seven."""
-        values = vector.numpy().copy()
-        if ranks.rank == victim:
-            values[7] += 1e-5
-        return tf.constant(values)
+    def vectors() -> list[np.ndarray]:
+        """Returns copies of online, target and slots."""
+        return [np.array(vector) for vector in (learner.online, learner.target, *learner.slots)]
+
+    def spoil(*places: int) -> None:
+        """Changes one number of some of `vectors` in its last bit but seven, on the victim."""
+        changed = vectors()
+        for place in places:
+            changed[place][7] += 1e-5 if ranks.rank == victim else 0.0
+        learner.load(changed[0], changed[1], changed[2:])
 
     def digest(*arrays: np.ndarray) -> str:
         return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
@@ -71,7 +76,7 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     def verdict() -> str:
         """Returns what this rank is told about the weights, "" if they are the same everywhere."""
         try:
-            check_same_weights(ranks, learner.state().values())
+            check_same_weights(ranks, state_of(learner).values())
         except UserError as error:
             return str(error)
         return ""
@@ -81,11 +86,10 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
         assert train.train(job)
 
     def digests() -> list[dict[str, str]]:
-        return ranks.gather_json({name: digest(vector) for name, vector in learner.state().items()})
+        return ranks.gather_json({name: digest(vector) for name, vector in state_of(learner).items()})
 
     # The start: rank 0's state becomes everyone's.
-    learner.online, learner.target = spoilt(learner.online), spoilt(learner.target)
-    learner.slots = tuple(spoilt(slot) for slot in learner.slots)
+    spoil(*range(len(vectors())))
     said["before_the_broadcast"] = ranks.gather_json(verdict())
     restore(job)
     said["after_the_broadcast"] = digests()
@@ -105,21 +109,17 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     said["first_observations"] = ranks.gather_json(stored.s_tm1[: job.collector.num_envs].tolist())
 
     # Damage, and who names it.
-    for name in ("online", "target"):
-        sound = getattr(learner, name)
-        setattr(learner, name, spoilt(sound))
+    sound = vectors()
+    for place, name in enumerate(("online", "target", "slots")):
+        spoil(place)
         said[f"{name}_spoilt"] = ranks.gather_json(verdict())
-        setattr(learner, name, sound)
-    sound_slots = learner.slots
-    learner.slots = (spoilt(sound_slots[0]), *sound_slots[1:])
-    said["slots_spoilt"] = ranks.gather_json(verdict())
-    learner.slots = sound_slots
+        learner.load(sound[0], sound[1], sound[2:])
     said["all_restored"] = ranks.gather_json(verdict())
 
     # A damaged target is repaired by the next target sync, not earlier. No log line is due in between.
     job.config = replace(job.config, {"log_period": 10**9})
     updates = job.counters.target_updates
-    learner.target = spoilt(learner.target)
+    spoil(1)
     said["target_spoilt_again"] = digests()
     train_on(6 * CONFIG["target_update_period"])  # type: ignore[operator]
     said["target_updates_meanwhile"] = job.counters.target_updates - updates

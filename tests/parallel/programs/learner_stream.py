@@ -18,10 +18,11 @@ from hvd_dqn.parallel.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
-from hvd_dqn.agent.learner import Learner, LearnReport  # noqa: E402
+from hvd_dqn.agent.graph_learner import GraphLearner  # noqa: E402
+from hvd_dqn.agent.learner import LearnReport, state_of  # noqa: E402
 from hvd_dqn.agent.networks import build_network  # noqa: E402
 from hvd_dqn.maths.shares import first_index, share  # noqa: E402
-from hvd_dqn.parallel.ranks import HorovodRanks  # noqa: E402
+from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
 GLOBAL_BATCH_SIZE = 128
@@ -46,10 +47,10 @@ def global_batches(rng: np.random.Generator, updates: int) -> Transition:
 
 def make_learner(
     ranks: HorovodRanks, *, optimizer: str, learning_rate: float, loss: str, clip: float, jit_compile: bool
-) -> Learner:
+) -> GraphLearner:
     """Builds a learner for this rank's share."""
     network = build_network("mlp", (4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)
-    return Learner(
+    return GraphLearner(
         network,
         optimizer=optimizer,
         learning_rate=learning_rate,
@@ -90,7 +91,7 @@ def hundred_steps(ranks: HorovodRanks) -> dict[str, np.ndarray]:
         learner.learn(own_part(ranks, global_batches(rng, updates)), np.zeros(2))
         learner.target = ranks.broadcast(learner.online)
     assert learner.step == 100
-    return learner.state()
+    return state_of(learner)
 
 
 def main() -> None:

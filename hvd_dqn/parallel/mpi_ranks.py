@@ -1,0 +1,63 @@
+"""The ranks of a Horovod job under MPI on CPUs, with MPI as the carrier of what lies in host memory.
+
+Horovod's background thread agrees with its peers on which tensors are ready before it calls MPI_Allreduce: its
+answer to frameworks that produce gradients in any order. This job has one vector in flight, at the same place on all
+ranks, so it calls MPI_Allreduce itself: the same sum, bit for bit, many times sooner (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from hvd_dqn.parallel.horovod_ranks import HorovodRanks
+from hvd_dqn.parallel.ranks import Produce, Rounds, Values
+
+
+class MPIRanks(HorovodRanks):
+    """A Horovod job whose background thread sleeps; a communicator of its own keeps the two apart."""
+
+    transport = "MPI"
+
+    def __init__(self) -> None:
+        """Initialises Horovod, and through it MPI; a collective."""
+        super().__init__()
+        from mpi4py import MPI
+
+        self._comm = MPI.COMM_WORLD.Dup()  # COLLECTIVE
+
+    def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
+        """Sums a vector over the ranks; a step outside the graph, but not outside the call."""
+        return tf.ensure_shape(tf.numpy_function(self.sum, [vector], vector.dtype), vector.shape)
+
+    def make_rounds(self, length: int, produce: Produce) -> Rounds:
+        """Returns a plain loop."""
+        totals = np.zeros(length, np.float32)
+
+        def run(rounds: int) -> np.ndarray:
+            totals[:] = 0.0
+            for k in range(rounds):
+                self._comm.Allreduce(produce(k, totals), totals)  # COLLECTIVE
+            return totals
+
+        return run
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Sums an array over the ranks."""
+        total = np.empty_like(values, order="C")
+        self._comm.Allreduce(np.ascontiguousarray(values), total)
+        return total
+
+    def broadcast(self, values: Values) -> Values:
+        """Sends rank 0's tensor or array to all."""
+        sent = np.array(values)
+        self._comm.Bcast(sent)
+        return sent if isinstance(values, np.ndarray) else tf.convert_to_tensor(sent)
+
+    def _gather(self, values: np.ndarray) -> list[np.ndarray]:
+        """Returns every rank's uint8 array [N_r], in the order of ranks."""
+        sizes = np.empty(self.size, np.int64)
+        self._comm.Allgather(np.array(len(values), np.int64), sizes)
+        joined = np.empty(sizes.sum(), np.uint8)
+        self._comm.Allgatherv(values, [joined, sizes])
+        return np.split(joined, np.cumsum(sizes)[:-1])

@@ -1,0 +1,74 @@
+"""Sends the same through both transports, and says on each rank what came out.
+
+    transports.py OUT_FOLDER
+
+Each rank writes OUT_FOLDER/<transport>-rank<r>.npz for `MPI` and `Horovod`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hvd_dqn.parallel.launcher import read_launch
+from hvd_dqn.parallel.runtime import prepare_environment
+
+prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
+os.environ["HOROVOD_CYCLE_TIME"] = "5"  # both transports in turn: Horovod's thread neither sleeps nor spins
+
+import tensorflow as tf  # noqa: E402
+
+from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
+from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
+
+LENGTH = 17_000
+ROUNDS = 3
+
+
+def results(ranks: HorovodRanks) -> dict[str, np.ndarray]:
+    """Returns what every collective gives on this rank."""
+    rng = np.random.default_rng(ranks.rank)
+    own = (rng.normal(size=LENGTH) * 10.0 ** rng.integers(-6, 6, size=LENGTH)).astype(np.float32)
+
+    def produce(k: int, total: np.ndarray) -> np.ndarray:
+        return own * np.float32(k + 1) + np.float32(0.5) * total
+
+    @tf.function
+    def in_a_graph(vector: tf.Tensor) -> tf.Tensor:
+        return tf.while_loop(
+            lambda k, _: k < ROUNDS,
+            lambda k, v: (k + 1, ranks.allreduce_sum(v) * 0.5),
+            (tf.constant(0), vector),
+            parallel_iterations=1,
+        )[1]
+
+    run = ranks.make_rounds(LENGTH, produce)
+    said = [ranks.gather_json({"rank": ranks.rank, "text": "ü" * ranks.rank}), ranks.broadcast_json([ranks.rank, "x"])]
+    return {
+        "sum": ranks.sum(own),
+        "sum_of_doubles": ranks.sum(own.astype(np.float64)[::2]),
+        "rounds": run(ROUNDS).copy(),
+        "no_rounds_but_one": run(1).copy(),
+        "graph": in_a_graph(tf.constant(own)).numpy(),
+        "broadcast_array": ranks.broadcast(own),
+        "broadcast_tensor": ranks.broadcast(tf.constant(own)).numpy(),
+        "own_after_all": own,
+        "json": np.frombuffer(json.dumps(said).encode(), np.uint8),
+    }
+
+
+def main() -> None:
+    """Runs on every rank."""
+    over_mpi, over_horovod = MPIRanks(), HorovodRanks()
+    for ranks in (over_mpi, over_horovod):
+        ranks.barrier()
+        np.savez(Path(sys.argv[1]) / f"{ranks.transport}-rank{ranks.rank}.npz", **results(ranks))
+    over_horovod.shutdown()
+
+
+if __name__ == "__main__":
+    main()

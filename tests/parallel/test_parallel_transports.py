@@ -1,0 +1,99 @@
+"""MPI and Horovod carry the same numbers, and side by side is the same as one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launching import PROGRAMS, read_metrics, run, run_well
+
+pytestmark = pytest.mark.parallel
+
+SHORT_RUN = (
+    *("--total-env-steps", "800", "--learning-starts", "200", "--train-period", "4", "--log-period", "400"),
+    *("--evaluation-period", "0", "--final-evaluation-episodes", "2", "--seed", "6"),
+)
+
+
+def _weights(folder: Path, launcher: str, ranks: int, *arguments: str) -> str:
+    """Runs the short run and returns its learner's digest."""
+    name = f"r{len(list(folder.glob('*/*')))}"
+    run_well(launcher, ranks, *SHORT_RUN, *arguments, "--runs-dir", folder, "--name", name)
+    path = folder / "CartPole-v1" / name / "checkpoints"
+    newest = max(path.glob("*/learner.safetensors"), key=lambda file: int(file.parent.name))
+    return hashlib.sha256(newest.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_both_transports_give_the_same_bits(tmp_path: Path, ranks: int) -> None:
+    """Sums, rounds, graphs, broadcasts and gathered texts; and all ranks hold the same."""
+    run_well("mpirun", ranks, tmp_path, program=PROGRAMS / "transports.py")
+    seen = {
+        (transport, rank): dict(np.load(tmp_path / f"{transport}-rank{rank}.npz"))
+        for transport in ("MPI", "Horovod")
+        for rank in range(ranks)
+    }
+    reference = seen["MPI", 0]
+    for (transport, rank), values in seen.items():
+        for name, value in values.items():
+            if name == "own_after_all":
+                np.testing.assert_array_equal(value, seen["MPI", rank][name])
+            else:
+                np.testing.assert_array_equal(value, reference[name], err_msg=f"{name}, {transport}, rank {rank}")
+    total = sum(seen["MPI", rank]["own_after_all"].astype(np.float64) for rank in range(ranks))
+    np.testing.assert_allclose(reference["sum"], total, rtol=1e-4, atol=1.0)
+    np.testing.assert_allclose(reference["sum_of_doubles"], total[::2])
+    np.testing.assert_array_equal(reference["broadcast_array"], reference["own_after_all"])
+    gathered, sent = json.loads(reference["json"].tobytes())
+    assert [part["text"] for part in gathered] == ["ü" * rank for rank in range(ranks)]
+    assert sent == [0, "x"]
+
+
+def test_a_run_ends_with_the_same_weights_over_either_transport(tmp_path: Path) -> None:
+    over = {transport: _weights(tmp_path, "mpirun", 2, "--transport", transport) for transport in ("mpi", "horovod")}
+    assert over["mpi"] == over["horovod"]
+    graph = [
+        _weights(tmp_path, "mpirun", 2, "--backend", "tensorflow", "--transport", transport)
+        for transport in ("mpi", "horovod")
+    ]
+    assert graph[0] == graph[1]
+    assert graph[0] != over["mpi"], "the two backends round differently: was the other one really used?"
+
+
+def test_mpi_is_refused_where_gloo_has_started_the_ranks(tmp_path: Path) -> None:
+    outcome = run("horovodrun --gloo", 2, *SHORT_RUN, "--transport", "mpi", "--runs-dir", tmp_path)
+    assert outcome.code != 0
+    assert "--transport mpi needs ranks that an MPI launcher has started" in outcome.output
+    assert "Traceback" not in outcome.output.split("--transport mpi needs")[0]
+
+
+def test_a_lagging_policy_is_the_same_with_and_without_a_core_for_it(tmp_path: Path) -> None:
+    """One thread per rank runs inline, two run side by side."""
+    settings = ("--policy-lag", "1", "--backend", "tensorflow", "--train-period", "2")
+    inline = _weights(tmp_path, "python", 1, *settings, "--threads-per-rank", "1")
+    beside = _weights(tmp_path, "python", 1, *settings, "--threads-per-rank", "2")
+    assert inline == beside
+    assert inline != _weights(tmp_path, "python", 1, *settings[2:], "--threads-per-rank", "1")
+
+
+def test_a_lagging_policy_works_on_several_ranks(tmp_path: Path) -> None:
+    first, again = (_weights(tmp_path, "mpirun", 2, "--policy-lag", "1") for _ in range(2))
+    assert first == again
+
+
+def test_every_rank_leaves_a_trace_and_horovod_its_timeline(tmp_path: Path) -> None:
+    run_well("mpirun", 2, *SHORT_RUN, "--profile", "--transport", "horovod", "--runs-dir", tmp_path, "--name", "p")
+    folder = tmp_path / "CartPole-v1" / "p" / "profile"
+    for rank in range(2):
+        events = json.loads((folder / f"rank-{rank:05d}.trace.json").read_text())["traceEvents"]
+        phases = {event["name"] for event in events if event["ph"] == "X"}
+        assert {"collect", "sample", "gradient", "allreduce", "apply"} <= phases
+        assert {event["pid"] for event in events} == {rank}
+        assert all(event["dur"] >= 0 for event in events if event["ph"] == "X")
+    assert "ALLREDUCE" in (folder / "horovod.timeline.json").read_text()
+    last = [line for line in read_metrics(folder.parent) if line["kind"] == "training"][-1]
+    assert 0 < last["gradient_microseconds_min"] <= last["gradient_microseconds_max"] < 1e6
+    assert 50 < last["resident_mebibytes"] < 5000
