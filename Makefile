@@ -91,14 +91,15 @@ format: $(STAMP) ## rewrite the Python files in the project's format
 	.venv/bin/ruff format .
 
 .PHONY: bench
-bench: $(STAMP) ## run every measurement in bench/
-	@scripts=$$(find bench -maxdepth 1 -type f \( -name '[!_]*.py' -o -name '*.sh' \) 2>/dev/null | sort || true); \
-	if [ -z "$$scripts" ]; then echo "bench/ holds no scripts: nothing to measure"; fi; \
-	for script in $$scripts; do \
-	  echo "== $$script"; \
-	  case $$script in *.py) run=.venv/bin/python ;; *) run=bash ;; esac; \
-	  $(IN_VENV) "$$run" "$$script" $(ARGS); \
+bench: .bench/peers/.made ## run every measurement in bench/, beside other libraries: hours, and 6 GB for the libraries
+	@$(MAKE) --no-print-directory setup EXTRAS="$(EXTRAS) bench"
+	@for script in $$(find bench -maxdepth 1 -name '*.py' | sort); do \
+	  echo "== $$script"; $(IN_VENV) .venv/bin/python "$$script" $(ARGS); \
 	done
+
+.bench/peers/.made: bench/peers/requirements.txt bench/peers/install.sh | $(UV)
+	bench/peers/install.sh $(UV)
+	@touch $@
 
 .PHONY: clean
 clean: ## remove caches and build products; .venv, .tools and runs stay

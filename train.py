@@ -233,8 +233,9 @@ def main(arguments: list[str]) -> int:
         check_transport(launch, config.job.transport)
     except UserError as error:
         return refuse(error, launch)
-    threads = prepare_environment(launch, config.job.threads_per_rank, config.job.stall_timeout_seconds)
-    runtime = start(launch, threads, config.job.transport, config.job.profile)  # COLLECTIVE
+    job = config.job
+    threads = prepare_environment(launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores)
+    runtime = start(launch, threads, job.transport, job.profile)  # COLLECTIVE
     ranks = runtime.ranks
     try:
         code = run(config, runtime, stop)  # COLLECTIVE

@@ -39,6 +39,8 @@ class JobConfig:
     """Seconds that a rank waits for the others before it ends the job with a message; 0 waits for ever."""
     threads_per_rank: int = 0
     """Threads of TensorFlow's and BLAS' pools on each rank; 0: this host's cores shared by its ranks."""
+    bind_to_cores: bool = True
+    """Give each rank its own share of its host's cores, where the launcher has not bound it."""
     profile: bool = False
     """Write every rank's iterations as a trace for Perfetto, and Horovod's timeline, into the run directory."""
     transport: Literal["auto", "horovod", "mpi"] = "auto"

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from hvd_dqn.errors import UserError
+from hvd_dqn.maths.shares import first_index, share
 
 _LAUNCHERS = (
     # rank, size, rank on this host, ranks on this host
@@ -35,6 +36,20 @@ class Launch:
         usable = len(os.sched_getaffinity(0))
         bound = usable < (os.cpu_count() or 1)
         return usable if bound else max(1, usable // self.local_size)
+
+
+def own_cores(launch: Launch, usable: list[int]) -> list[int]:
+    """Returns this rank's share of the host's cores: all of them where a launcher has bound it, or there are too few.
+
+    Args:
+      launch: how this process was started.
+      usable: numbers of the cores that this process may use.
+    """
+    bound = len(usable) < (os.cpu_count() or 1)
+    if bound or launch.local_size > len(usable):
+        return usable
+    first = first_index(len(usable), launch.local_rank, launch.local_size)
+    return usable[first : first + share(len(usable), launch.local_rank, launch.local_size)]
 
 
 def check_transport(launch: Launch, transport: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hvd_dqn.parallel.launcher import Launch
+from hvd_dqn.parallel.launcher import Launch, own_cores
 
 if TYPE_CHECKING:
     from hvd_dqn.parallel.ranks import Ranks
@@ -28,17 +28,25 @@ class Runtime:
     on_gpu: bool
 
 
-def prepare_environment(launch: Launch, threads_per_rank: int, stall_timeout_seconds: float) -> int:
-    """Sets what must be set before NumPy, TensorFlow and Horovod are loaded; what the user has set stays.
+def prepare_environment(
+    launch: Launch, threads_per_rank: int, stall_timeout_seconds: float, bind_to_cores: bool = True
+) -> int:
+    """Binds this rank to its cores and sets what must be set before NumPy, TensorFlow and Horovod are loaded.
+
+    What the user has set stays.
 
     Args:
       launch: how this process was started.
       threads_per_rank: threads of each pool, 0 for this rank's share of the cores.
+      bind_to_cores: whether to take this rank's share of the cores for its own, if no launcher has bound it: ranks
+        that wait and ranks that compute would otherwise meet on one core, and another would idle.
       stall_timeout_seconds: how long Horovod lets a rank wait for the others, 0 for ever.
 
     Returns:
       The threads per pool.
     """
+    if bind_to_cores:
+        os.sched_setaffinity(0, own_cores(launch, sorted(os.sched_getaffinity(0))))
     threads = threads_per_rank or launch.cores_per_rank
     defaults = {name: str(threads) for name in _POOLS}
     defaults["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -80,7 +88,7 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
     ranks = _join(launch, transport)  # COLLECTIVE
-    device = f"CPU, {threads} thread(s)"
+    device = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)"
     if gpus:
         own = gpus[ranks.local_rank % len(gpus)]
         tf.config.set_visible_devices(own, "GPU")

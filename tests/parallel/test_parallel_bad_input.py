@@ -98,6 +98,10 @@ IN_MID_RUN = {
         f"--env hostile_envs:HugeReward-v0 {QUICK}",
         ["the gradient of learner step 1 is not finite on rank(s) 1", "Lower --learning-rate"],
     ),
+    "gradient that is not finite, in TensorFlow": Mistake(
+        f"--env hostile_envs:HugeReward-v0 --backend tensorflow {QUICK}",
+        ["the gradient of learner step 1 is not finite on rank(s) 1", "Lower --learning-rate"],
+    ),
     "observation of another shape": Mistake(
         f"--env hostile_envs:OtherShape-v0 {QUICK}",
         ["rank 1: environment 0 returned an observation of shape (5,) at its step 40", "says (3,)"],

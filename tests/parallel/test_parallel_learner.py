@@ -15,15 +15,15 @@ Saved = list[dict[str, np.ndarray]]
 """What each rank has saved."""
 
 
-@pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Saved]:
-    """Returns what learner_stream.py gives at a number of ranks; each number is run once."""
+@pytest.fixture(scope="module", params=["graph", "numpy"])
+def stream(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Saved]:
+    """Returns what learner_stream.py gives with either learner at a number of ranks; each number is run once."""
     known: dict[int, Saved] = {}
 
     def at(ranks: int) -> Saved:
         if ranks not in known:
             folder: Path = tmp_path_factory.mktemp(f"stream{ranks}")
-            run_well("mpirun", ranks, folder, program=PROGRAMS / "learner_stream.py")
+            run_well("mpirun", ranks, folder, request.param, program=PROGRAMS / "learner_stream.py")
             known[ranks] = [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(ranks)]
         return known[ranks]
 

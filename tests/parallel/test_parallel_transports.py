@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ SHORT_RUN = (
 )
 
 
-def _weights(folder: Path, launcher: str, ranks: int, *arguments: str) -> str:
-    """Runs the short run and returns its learner's digest."""
+def _weights(folder: Path, launcher: str, ranks: int, *arguments: str, says: tuple[str, ...] = ()) -> str:
+    """Runs the short run, looks for some words in its start report and returns its learner's digest."""
     name = f"r{len(list(folder.glob('*/*')))}"
-    run_well(launcher, ranks, *SHORT_RUN, *arguments, "--runs-dir", folder, "--name", name)
+    outcome = run_well(launcher, ranks, *SHORT_RUN, *arguments, "--runs-dir", folder, "--name", name)
+    for text in says:
+        assert text in outcome.output
     path = folder / "CartPole-v1" / name / "checkpoints"
     newest = max(path.glob("*/learner.safetensors"), key=lambda file: int(file.parent.name))
     return hashlib.sha256(newest.read_bytes()).hexdigest()
@@ -53,21 +56,34 @@ def test_both_transports_give_the_same_bits(tmp_path: Path, ranks: int) -> None:
 
 
 def test_a_run_ends_with_the_same_weights_over_either_transport(tmp_path: Path) -> None:
-    over = {transport: _weights(tmp_path, "mpirun", 2, "--transport", transport) for transport in ("mpi", "horovod")}
-    assert over["mpi"] == over["horovod"]
-    graph = [
-        _weights(tmp_path, "mpirun", 2, "--backend", "tensorflow", "--transport", transport)
-        for transport in ("mpi", "horovod")
-    ]
-    assert graph[0] == graph[1]
-    assert graph[0] != over["mpi"], "the two backends round differently: was the other one really used?"
+    """With either learner; and the start report names what was asked for."""
+    seen = {}
+    for backend, learner in (("numpy", "NumpyLearner"), ("tensorflow", "GraphLearner")):
+        for transport, carrier in (("mpi", "MPI"), ("horovod", "Horovod")):
+            arguments = ("--backend", backend, "--transport", transport)
+            says = (f"gradients by {carrier}", f"updated by {learner}")
+            seen[backend, transport] = _weights(tmp_path, "mpirun", 2, *arguments, says=says)
+    assert seen["numpy", "mpi"] == seen["numpy", "horovod"]
+    assert seen["tensorflow", "mpi"] == seen["tensorflow", "horovod"]
+    assert seen["tensorflow", "mpi"] != seen["numpy", "mpi"], "the two round differently: was one used twice?"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be shared out")
+@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun --mpi", "horovodrun --gloo"])
+def test_two_ranks_never_share_a_core(tmp_path: Path, launcher: str) -> None:
+    run_well(launcher, 2, tmp_path, program=PROGRAMS / "placement.py")
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    assert not set(first["cores"]) & set(second["cores"])
+    assert [len(rank["cores"]) for rank in (first, second)] == [int(rank["threads"]) for rank in (first, second)]
 
 
 def test_mpi_is_refused_where_gloo_has_started_the_ranks(tmp_path: Path) -> None:
     outcome = run("horovodrun --gloo", 2, *SHORT_RUN, "--transport", "mpi", "--runs-dir", tmp_path)
-    assert outcome.code != 0
+    assert "Process 0 exit with status code 2." in outcome.output
     assert "--transport mpi needs ranks that an MPI launcher has started" in outcome.output
-    assert "Traceback" not in outcome.output.split("--transport mpi needs")[0]
+    assert "use --transport auto" in outcome.output
+    assert "Traceback" not in outcome.output.split("Process 0 exit")[0]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_lagging_policy_is_the_same_with_and_without_a_core_for_it(tmp_path: Path) -> None:
@@ -84,8 +100,10 @@ def test_a_lagging_policy_works_on_several_ranks(tmp_path: Path) -> None:
     assert first == again
 
 
-def test_every_rank_leaves_a_trace_and_horovod_its_timeline(tmp_path: Path) -> None:
-    run_well("mpirun", 2, *SHORT_RUN, "--profile", "--transport", "horovod", "--runs-dir", tmp_path, "--name", "p")
+@pytest.mark.parametrize("transport", ["horovod", "mpi"])
+def test_every_rank_leaves_a_trace_and_horovod_its_timeline(tmp_path: Path, transport: str) -> None:
+    """The timeline shows who carried the gradients: Horovod hears of none that MPI carries."""
+    run_well("mpirun", 2, *SHORT_RUN, "--profile", "--transport", transport, "--runs-dir", tmp_path, "--name", "p")
     folder = tmp_path / "CartPole-v1" / "p" / "profile"
     for rank in range(2):
         events = json.loads((folder / f"rank-{rank:05d}.trace.json").read_text())["traceEvents"]
@@ -93,7 +111,7 @@ def test_every_rank_leaves_a_trace_and_horovod_its_timeline(tmp_path: Path) -> N
         assert {"collect", "sample", "gradient", "allreduce", "apply"} <= phases
         assert {event["pid"] for event in events} == {rank}
         assert all(event["dur"] >= 0 for event in events if event["ph"] == "X")
-    assert "ALLREDUCE" in (folder / "horovod.timeline.json").read_text()
+    assert ("ALLREDUCE" in (folder / "horovod.timeline.json").read_text()) == (transport == "horovod")
     last = [line for line in read_metrics(folder.parent) if line["kind"] == "training"][-1]
     assert 0 < last["gradient_microseconds_min"] <= last["gradient_microseconds_max"] < 1e6
     assert 50 < last["resident_mebibytes"] < 5000

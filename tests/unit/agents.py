@@ -1,9 +1,9 @@
-"""Builds small learners and batches for the tests; real Keras networks, an allreduce that the test hands in."""
+"""Builds small learners and batches for the tests; real Keras networks, an exchange that the test hands in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -12,7 +12,22 @@ import tensorflow as tf
 from hvd_dqn.agent.graph_learner import GraphLearner
 from hvd_dqn.agent.learner import NUM_STATISTICS
 from hvd_dqn.agent.networks import build_network
+from hvd_dqn.agent.numpy_learner import NumpyLearner
+from hvd_dqn.agent.numpy_mlp import NumpyMLP
+from hvd_dqn.agent.parameters import ParameterLayout
+from hvd_dqn.parallel.ranks import Produce, Rounds, SingleRank
 from hvd_dqn.transition import Transition
+
+PLAIN: dict[str, Any] = {
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "loss": "mse",
+    "gamma": 0.9,
+    "double_dqn": False,
+    "max_grad_norm": 0.0,
+    "num_flags": 2,
+}
+"""Settings of a learner that a test does not care about."""
 
 
 def tabular_network(num_states: int, num_actions: int) -> keras.Model:
@@ -28,22 +43,45 @@ def small_mlp(seed: int = 0, num_actions: int = 3) -> keras.Model:
     return build_network("mlp", (4,), np.dtype(np.float32), 0, num_actions, (8,), seed)
 
 
-def make_learner(network: keras.Model, batch_size: int, **changes: Any) -> GraphLearner:
-    """Returns a one-rank learner with plain settings; `changes` override them."""
-    settings: dict[str, Any] = {
-        "optimizer": "sgd",
-        "learning_rate": 0.1,
-        "loss": "mse",
-        "gamma": 0.9,
-        "double_dqn": False,
-        "max_grad_norm": 0.0,
-        "global_batch_size": batch_size,
-        "batch_size_per_rank": batch_size,
-        "num_flags": 2,
-        "allreduce_sum": lambda vector: vector,
-        "jit_compile": False,
-    }
-    return GraphLearner(network, **(settings | changes))
+class MakeLearner(Protocol):
+    """Builds either learner: what a law that holds for both is given."""
+
+    def __call__(self, network: keras.Model, batch_size: int, exchange: Exchange | None = None, **changes: Any) -> Any:
+        """Returns a learner with `PLAIN` settings, overridden by `changes`; alone if there is no exchange."""
+
+
+def make_learner(
+    network: keras.Model,
+    batch_size: int,
+    exchange: Exchange | None = None,
+    *,
+    jit_compile: bool = False,
+    **changes: Any,
+) -> GraphLearner:
+    """Returns TensorFlow's learner; see `MakeLearner`."""
+    allreduce_sum = SingleRank().allreduce_sum if exchange is None else exchange.allreduce_sum
+    return GraphLearner(network, allreduce_sum=allreduce_sum, jit_compile=jit_compile, **_settings(batch_size, changes))
+
+
+def make_numpy_learner(
+    network: keras.Model, batch_size: int, exchange: Exchange | None = None, **changes: Any
+) -> NumpyLearner:
+    """Returns NumPy's learner; see `MakeLearner`."""
+    make_rounds = SingleRank().make_rounds if exchange is None else exchange.make_rounds
+    layout = ParameterLayout(network)
+    initial = layout.flatten_variables(network)
+    return NumpyLearner(numpy_mlp(network), layout, initial, make_rounds=make_rounds, **_settings(batch_size, changes))
+
+
+def numpy_mlp(network: keras.Model) -> NumpyMLP:
+    """Returns a Keras MLP's passes in NumPy."""
+    encodings = [layer for layer in network.layers if isinstance(layer, keras.layers.CategoryEncoding)]
+    num_categories = encodings[0].num_tokens if encodings else 0
+    return NumpyMLP(ParameterLayout(network), num_categories, np.dtype(network.inputs[0].dtype))
+
+
+def _settings(batch_size: int, changes: dict[str, Any]) -> dict[str, Any]:
+    return PLAIN | {"global_batch_size": batch_size, "batch_size_per_rank": batch_size} | changes
 
 
 def random_batches(num_updates: int, batch_size: int, seed: int = 0, num_actions: int = 3) -> Transition:
@@ -75,24 +113,35 @@ def table_batch(
     )
 
 
-class Capture:
-    """An allreduce that keeps what this rank sends and answers with `reply` of it (itself by default)."""
+class Exchange:
+    """A sum over ranks that keeps what this rank sends and answers with `reply` of it (itself by default)."""
 
-    def __init__(self, reply: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+    def __init__(self, reply: Callable[[np.ndarray], np.ndarray] = np.copy) -> None:
         self.sent: list[np.ndarray] = []
-        self._reply = reply or (lambda vector: vector)
+        self._reply = reply
 
-    def __call__(self, vector: tf.Tensor) -> tf.Tensor:
-        def exchange(local: np.ndarray) -> np.ndarray:
-            self.sent.append(local.copy())
-            return self._reply(local).astype(np.float32)
+    def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
+        """Answers inside a tf.function, as `GraphLearner` asks."""
+        return tf.ensure_shape(tf.numpy_function(self._answer, [vector], tf.float32), vector.shape)
 
-        answer = tf.numpy_function(exchange, [vector], tf.float32)
-        return tf.ensure_shape(answer, vector.shape)
+    def make_rounds(self, length: int, produce: Produce) -> Rounds:
+        """Answers round by round, as `NumpyLearner` asks."""
+
+        def run(rounds: int) -> np.ndarray:
+            total = np.zeros(length, np.float32)
+            for k in range(rounds):
+                total = self._answer(produce(k, total))
+            return total
+
+        return run
 
     def gradient(self, num_flags: int = 2) -> np.ndarray:
         """Returns the first vector's gradient part."""
         return self.sent[0][: -(NUM_STATISTICS + num_flags)]
+
+    def _answer(self, vector: np.ndarray) -> np.ndarray:
+        self.sent.append(vector.copy())
+        return self._reply(vector).astype(np.float32)
 
 
 FLAGS = np.zeros(2, np.float32)

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from hvd_dqn.parallel.launcher import Launch, read_launch
+from hvd_dqn.errors import UserError
+from hvd_dqn.parallel.launcher import Launch, check_transport, own_cores, read_launch
 
 GLOO = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "8", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
 OPEN_MPI = {
@@ -59,3 +60,26 @@ def test_every_rank_has_at_least_one_core() -> None:
     cores = len(os.sched_getaffinity(0))
     assert 1 <= Launch(local_size=1).cores_per_rank <= cores
     assert Launch(local_size=1000).cores_per_rank in (1, cores)
+
+
+@pytest.mark.parametrize(("cores", "ranks"), [(8, 2), (8, 3), (5, 5), (7, 1)])
+def test_ranks_of_a_host_share_its_cores_out(cores: int, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    usable = list(range(cores))
+    parts = [own_cores(Launch(local_rank=rank, local_size=ranks), usable) for rank in range(ranks)]
+    assert sorted(core for part in parts for core in part) == usable
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_bound_rank_and_too_many_ranks_keep_what_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert own_cores(Launch(local_rank=1, local_size=2), [4, 5]) == [4, 5]
+    assert own_cores(Launch(local_rank=1, local_size=9), list(range(8))) == list(range(8))
+
+
+def test_mpi_as_transport_needs_an_mpi_launcher() -> None:
+    gloo = read_launch(GLOO)
+    with pytest.raises(UserError, match="--transport auto"):
+        check_transport(gloo, "mpi")
+    for launch, transport in ((gloo, "auto"), (gloo, "horovod"), (read_launch(OPEN_MPI), "mpi"), (Launch(), "mpi")):
+        check_transport(launch, transport)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from hvd_dqn.agent.action_values import make_action_values
-from hvd_dqn.agent.networks import build_network, choose_kind
+from hvd_dqn.agent.networks import build_network, choose_backend, choose_kind
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.config import Config
@@ -178,3 +178,25 @@ def test_observations_that_are_no_image_for_the_cnn_are_refused_with_the_remedy(
 
 def test_the_smallest_cnn_image_works() -> None:
     assert build_network("cnn", (36, 36, 3), BYTE, 0, 2, (), 0).output_shape == (None, 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "on_gpu", "chosen"),
+    [
+        ("auto", "mlp", False, "numpy"),
+        ("auto", "mlp", True, "tensorflow"),
+        ("auto", "cnn", False, "tensorflow"),
+        ("auto", "cnn", True, "tensorflow"),
+        ("numpy", "mlp", False, "numpy"),
+        ("numpy", "mlp", True, "numpy"),
+        ("tensorflow", "mlp", False, "tensorflow"),
+        ("tensorflow", "cnn", False, "tensorflow"),
+    ],
+)
+def test_numpy_computes_mlps_on_the_cpu_unless_told_otherwise(asked: str, kind: str, on_gpu: bool, chosen: str) -> None:
+    assert choose_backend(asked, kind, on_gpu) == chosen
+
+
+def test_numpy_is_refused_for_a_cnn_with_the_remedy() -> None:
+    with pytest.raises(UserError, match="not a cnn: use --backend auto or tensorflow"):
+        choose_backend("numpy", "cnn", on_gpu=False)

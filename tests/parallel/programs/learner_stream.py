@@ -1,15 +1,17 @@
 """Feeds one stream of global batches to the learner, each rank taking its slice, and saves what comes out.
 
-    learner_stream.py OUT_FOLDER
+    learner_stream.py OUT_FOLDER LEARNER
 
-Each rank writes OUT_FOLDER/rank<r>.npz with: the gradient of one global batch (loss `mse` and `huber`), what the
-learner reports on it, and the learner's state after one hundred learner steps.
+LEARNER is `graph` (TensorFlow, its sums carried by Horovod) or `numpy` (carried by MPI). Each rank writes
+OUT_FOLDER/rank<r>.npz with: the gradient of one global batch (loss `mse` and `huber`), what the learner reports on
+it, and the learner's state after one hundred learner steps.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +21,14 @@ from hvd_dqn.parallel.runtime import prepare_environment
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
 from hvd_dqn.agent.graph_learner import GraphLearner  # noqa: E402
-from hvd_dqn.agent.learner import LearnReport, state_of  # noqa: E402
+from hvd_dqn.agent.learner import Learner, LearnReport, state_of  # noqa: E402
 from hvd_dqn.agent.networks import build_network  # noqa: E402
+from hvd_dqn.agent.numpy_learner import NumpyLearner  # noqa: E402
+from hvd_dqn.agent.numpy_mlp import NumpyMLP  # noqa: E402
+from hvd_dqn.agent.parameters import ParameterLayout  # noqa: E402
 from hvd_dqn.maths.shares import first_index, share  # noqa: E402
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
+from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
 GLOBAL_BATCH_SIZE = 128
@@ -47,23 +53,25 @@ def global_batches(rng: np.random.Generator, updates: int) -> Transition:
 
 def make_learner(
     ranks: HorovodRanks, *, optimizer: str, learning_rate: float, loss: str, clip: float, jit_compile: bool
-) -> GraphLearner:
+) -> Learner:
     """Builds a learner for this rank's share."""
     network = build_network("mlp", (4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)
-    return GraphLearner(
-        network,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        loss=loss,
-        gamma=0.97,
-        double_dqn=loss == "huber",
-        max_grad_norm=clip,
-        global_batch_size=GLOBAL_BATCH_SIZE,
-        batch_size_per_rank=share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size),
-        num_flags=2,
-        allreduce_sum=ranks.allreduce_sum,
-        jit_compile=jit_compile,
-    )
+    settings: dict[str, Any] = {
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "loss": loss,
+        "gamma": 0.97,
+        "double_dqn": loss == "huber",
+        "max_grad_norm": clip,
+        "global_batch_size": GLOBAL_BATCH_SIZE,
+        "batch_size_per_rank": share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size),
+        "num_flags": 2,
+    }
+    if isinstance(ranks, MPIRanks):
+        layout = ParameterLayout(network)
+        mlp, initial = NumpyMLP(layout, 0, np.dtype(np.float32)), layout.flatten_variables(network)
+        return NumpyLearner(mlp, layout, initial, make_rounds=ranks.make_rounds, **settings)
+    return GraphLearner(network, allreduce_sum=ranks.allreduce_sum, jit_compile=jit_compile, **settings)
 
 
 def own_part(ranks: HorovodRanks, batches: Transition) -> Transition:
@@ -78,9 +86,9 @@ def gradient(ranks: HorovodRanks, loss: str) -> tuple[np.ndarray, LearnReport]:
     learner = make_learner(
         ranks, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, jit_compile=False
     )  # compiled by XLA below; here its seconds are saved
-    before = learner.online.numpy()
+    before = np.array(learner.online)
     report = learner.learn(own_part(ranks, global_batches(np.random.default_rng(1), 1)), np.array([1.0, ranks.rank]))
-    return (before - learner.online.numpy()) / HUGE_STEP, report
+    return (before - np.array(learner.online)) / HUGE_STEP, report
 
 
 def hundred_steps(ranks: HorovodRanks) -> dict[str, np.ndarray]:
@@ -89,14 +97,14 @@ def hundred_steps(ranks: HorovodRanks) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(2)
     for updates in UPDATES_PER_CALL:
         learner.learn(own_part(ranks, global_batches(rng, updates)), np.zeros(2))
-        learner.target = ranks.broadcast(learner.online)
+        learner.load_target(ranks.broadcast(learner.online))
     assert learner.step == 100
     return state_of(learner)
 
 
 def main() -> None:
     """Runs on every rank."""
-    ranks = HorovodRanks()
+    ranks = {"graph": HorovodRanks, "numpy": MPIRanks}[sys.argv[2]]()
     saved: dict[str, np.ndarray] = {"share": np.array(share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size))}
     for loss in ("mse", "huber"):
         saved[f"gradient_{loss}"], report = gradient(ranks, loss)
