@@ -1,0 +1,92 @@
+#!/usr/bin/env python
+"""Measures what a learner step pays for the sum over two ranks, beside bare MPI between the same two (the limit).
+
+.venv/bin/python bench/allreduce.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from parts.jobs import CARTPOLE, environment, launcher, print_machine, speed, spread, train, verdict
+
+PROGRAM = Path(__file__).parent / "programs" / "allreduce_rank.py"
+SIZES = {256: 500, 4_096: 500, 17_000: 500, 262_144: 100, 2_097_152: 20, 16_777_216: 5}
+"""Floats in the vector, rounds measured."""
+WAYS = {
+    "bare mpi4py": ("mpirun", "bare", {}),
+    "transport mpi, NumPy learner": ("mpirun", "rounds", {"TRANSPORT": "mpi", "HOROVOD_CYCLE_TIME": "1000"}),
+    "transport mpi, graph": ("mpirun", "graph", {"TRANSPORT": "mpi", "HOROVOD_CYCLE_TIME": "1000"}),
+    "Horovod over MPI, cycle 1 ms, graph": ("mpirun", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "1"}),
+    "Horovod over MPI, cycle 0.1 ms, graph": ("mpirun", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0.1"}),
+    "Horovod over MPI, cycle 0, graph": ("mpirun", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0"}),
+    "Horovod over MPI, cycle 0, NumPy": ("mpirun", "rounds", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0"}),
+    "Horovod over Gloo, cycle 1 ms, graph": ("gloo", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "1"}),
+    "Horovod over Gloo, cycle 0.1 ms, graph": ("gloo", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0.1"}),
+    "Horovod over Gloo, cycle 0.1 ms, NumPy": ("gloo", "rounds", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0.1"}),
+}
+
+
+def measure(way: str, floats: int, rounds: int) -> dict[str, float | None]:
+    """Runs one job and returns what its rank 0 measured, in microseconds per round."""
+    kind, program, variables = WAYS[way]
+    words = [*launcher(2, kind), sys.executable, str(PROGRAM), program, str(floats), str(rounds)]
+    root = str(PROGRAM.parents[2])
+    job = subprocess.run(
+        words, env=environment(PYTHONPATH=root, **variables), capture_output=True, text=True, check=False, timeout=300
+    )
+    line = next((line for line in job.stdout.splitlines() if '"alone"' in line), None)
+    if line is None:
+        raise RuntimeError(f"{way}: {job.stdout[-1000:]}{job.stderr[-1000:]}")
+    return json.loads(line[line.index("{") :])
+
+
+def cost_at_one_rank(repetitions: int) -> None:
+    """Prints what a launcher and Horovod cost a job of one rank."""
+    alone, launched = [], []
+    for _ in range(repetitions):
+        alone.append(speed(train(launcher(1, "alone"), *CARTPOLE, env_steps=80_000, log_period=10_000)))
+        launched.append(speed(train(launcher(1), *CARTPOLE, env_steps=80_000, log_period=10_000)))
+    loss = 1 - statistics.median(launched) / statistics.median(alone)
+    print(f"\nW = 1, CartPole: python {spread(alone)}, mpirun -np 1 {spread(launched)} env steps/s")
+    print(f"  Horovod's cost {100 * loss:.1f} % (bar 3 %) {verdict(loss <= 0.03)}")
+
+
+def main() -> None:
+    """Measures every way at every size, the ways in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    print_machine()
+    found: dict[str, dict[int, float]] = {way: {} for way in WAYS}
+    for floats, rounds in SIZES.items():
+        taken: dict[str, list[dict[str, float | None]]] = {way: [] for way in WAYS}
+        for _ in range(arguments.repetitions):
+            for way, values in taken.items():
+                values.append(measure(way, floats, rounds))
+        print(f"\n{floats:,} floats ({4 * floats / 1e6:.3g} MB), two ranks: microseconds per sum")
+        for way, values in taken.items():
+            alone = [value["alone"] or 0.0 for value in values]
+            beside = [value["with_work"] for value in values if value["with_work"] is not None]
+            found[way][floats] = statistics.median(alone)
+            between = f"   between work {spread(beside, 0)}" if beside else ""
+            print(f"  {way:<40} {spread(alone, 0):<32}{between}", flush=True)
+    limit = found["bare mpi4py"]
+    print()
+    for way in ("transport mpi, NumPy learner", "transport mpi, graph", "Horovod over Gloo, cycle 0.1 ms, graph"):
+        small, large = found[way][17_000] / limit[17_000], max(found[way][n] / limit[n] for n in SIZES if n >= 2e6)
+        print(f"{way}: {small:.1f} x bare MPI at 17,000 floats (bar 5) {verdict(small <= 5)}, "
+              f"{large:.2f} x at 8 MB and more (bar 1.3) {verdict(large <= 1.3)}")  # fmt: skip
+    cost_at_one_rank(arguments.repetitions)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

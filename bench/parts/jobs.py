@@ -1,0 +1,92 @@
+"""Starts train.py under a launcher for a measurement and reads back what it wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from comparison.machine import OUR_PACKAGES, machine, versions
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+QUIET = (
+    *("--evaluation-period", "0", "--checkpoint-period", "1000000000", "--final-evaluation-episodes", "1"),
+    *("--progress", "off", "--name", "bench"),
+)
+
+CARTPOLE = ("--hidden-sizes", "120", "84", "--global-batch-size", "128", "--train-period", "10", "--num-envs", "160")
+HEAVY_MLP = (
+    *("--env", "LunarLander-v3", "--hidden-sizes", "512", "512", "--global-batch-size", "512"),
+    *("--train-period", "4", "--num-envs", "16"),
+)
+NATURE_CNN = (
+    *("--env", "ALE/Pong-v5", "--global-batch-size", "32", "--train-period", "4", "--num-envs", "16"),
+    *("--replay-capacity", "10000", "--learning-starts", "500"),
+)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Returns the variables of a measured job: Open MPI lets root in, TensorFlow stays quiet."""
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return {**os.environ, **root, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+
+
+def launcher(ranks: int, kind: str = "mpirun") -> list[str]:
+    """Returns the words before `python`: mpirun (one core per rank where there are enough), gloo, or none."""
+    if kind == "alone":
+        return ["taskset", "-c", "0"]
+    if kind == "gloo":
+        return [str(BIN / "horovodrun"), "--gloo", "-np", str(ranks)]
+    crowded = ["--oversubscribe"] if ranks > (os.cpu_count() or 1) else []
+    return [str(BIN / "mpirun"), *crowded, "-np", str(ranks)]
+
+
+def train(
+    before: list[str], *arguments: str, env_steps: int, log_period: int, variables: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Runs train.py and returns its training records.
+
+    Raises:
+      RuntimeError: with the job's output, if it fails.
+    """
+    folder = tempfile.mkdtemp(prefix="bench-")
+    try:
+        words = [*before, sys.executable, str(ROOT / "train.py"), *arguments, *QUIET, "--runs-dir", folder]
+        words += ["--total-env-steps", str(env_steps), "--log-period", str(log_period)]
+        job = subprocess.run(words, env=environment(**(variables or {})), capture_output=True, text=True, check=False)
+        if job.returncode:
+            raise RuntimeError(f"{' '.join(words)}:\n{job.stdout[-2000:]}{job.stderr[-2000:]}")
+        lines = next(Path(folder).rglob("metrics.jsonl")).read_text().splitlines()
+        return [record for record in map(json.loads, lines) if record["kind"] == "training"]
+    finally:
+        shutil.rmtree(folder)
+
+
+def speed(records: list[dict[str, Any]], warm_lines: int = 2) -> float:
+    """Returns env steps per second at steady state: the median over the log lines after the first ones."""
+    return statistics.median(record["env_steps_per_second"] for record in records[warm_lines:])
+
+
+def spread(values: list[float], digits: int = 0) -> str:
+    """Formats a median with its range."""
+    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def verdict(holds: bool) -> str:
+    """Formats a bar's outcome."""
+    return "PASS" if holds else "FALLS SHORT"
+
+
+def print_machine() -> None:
+    """Prints the machine, its load before anything was started, and our versions."""
+    facts, load = machine(), ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    print(f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, load average at the start {load}")
+    print("  ".join(f"{name} {version}" for name, version in versions(sys.executable, OUR_PACKAGES).items()))
+    print(f"command: {' '.join(sys.argv)}", flush=True)

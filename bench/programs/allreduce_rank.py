@@ -1,0 +1,103 @@
+"""One rank of bench/allreduce.py: times a sum over the ranks of a vector, alone and between pieces of work.
+
+    allreduce_rank.py KIND FLOATS ROUNDS
+
+KIND is bare (mpi4py alone), rounds, graph (this project's two ways over the transport of the environment variable
+TRANSPORT) . Rank 0 prints one JSON line: microseconds per round, without and with work, the work left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+
+for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[pool] = "1"
+os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+import numpy as np  # noqa: E402
+
+KIND, FLOATS, ROUNDS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+MATRIX = np.ones((128, 128), np.float32)
+
+
+def work() -> None:
+    """Multiplies small matrices for about a hundred microseconds, as a learner step does."""
+    for _ in range(3):
+        MATRIX @ MATRIX
+
+
+def bare() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
+    """Returns the rank and a loop over mpi4py's Allreduce, in a process without Horovod."""
+    from mpi4py import MPI
+
+    comm, own, total = MPI.COMM_WORLD.Dup(), np.ones(FLOATS, np.float32), np.empty(FLOATS, np.float32)
+
+    def run(rounds: int, between: Callable[[], None]) -> None:
+        for _ in range(rounds):
+            between()
+            comm.Allreduce(own, total)
+
+    return comm.Get_rank(), run
+
+
+def ours() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
+    """Returns the rank and a loop over this project's ranks."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    from hvd_dqn.parallel.horovod_ranks import HorovodRanks
+    from hvd_dqn.parallel.mpi_ranks import MPIRanks
+
+    ranks = MPIRanks() if os.environ["TRANSPORT"] == "mpi" else HorovodRanks()
+    own, doing = np.ones(FLOATS, np.float32), [work]
+
+    def produce(k: int, total: np.ndarray) -> np.ndarray:
+        doing[0]()
+        return own
+
+    rounds_of = ranks.make_rounds(FLOATS, produce)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([FLOATS], tf.float32)])
+    def graph(rounds: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+        step = lambda k, v: (k + 1, ranks.allreduce_sum(v))  # noqa: E731
+        return tf.while_loop(lambda k, _: k < rounds, step, (tf.constant(0), vector), parallel_iterations=1)[1]
+
+    def run(rounds: int, between: Callable[[], None]) -> None:
+        doing[0] = between
+        if KIND == "rounds":
+            rounds_of(rounds)
+        else:
+            graph(tf.constant(rounds), tf.zeros(FLOATS)).numpy()
+
+    return ranks.rank, run
+
+
+def microseconds(run: Callable[[int, Callable[[], None]], None], between: Callable[[], None]) -> float:
+    """Returns the time of a round."""
+    run(3, between)
+    start = time.perf_counter()
+    run(ROUNDS, between)
+    return (time.perf_counter() - start) / ROUNDS * 1e6
+
+
+def main() -> None:
+    """Runs on every rank."""
+    rank, run = bare() if KIND == "bare" else ours()
+    alone = microseconds(run, lambda: None)
+    beside = microseconds(run, work) if KIND != "graph" else None
+    start = time.perf_counter()
+    for _ in range(200):
+        work()
+    pure = (time.perf_counter() - start) / 200 * 1e6
+    if rank == 0:
+        print(json.dumps({"alone": alone, "with_work": beside and beside - pure}), flush=True)
+    os._exit(0) if KIND == "bare" else None
+
+
+if __name__ == "__main__":
+    main()
