@@ -213,12 +213,16 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
         job.collector.close()
 
 
-def refuse(error: UserError, launch: Launch) -> int:
+def refuse(error: UserError, launch: Launch, stop: StopRequest) -> int:
     """Reports a mistake found before the ranks have met: once, as all ranks find the same."""
     if launch.rank > 0:
         # Rank 0 speaks and leaves first; its launcher then ends the others. A rank that lives on was alone in
         # finding the mistake (another file on its host) and must speak.
-        time.sleep(3.0)
+        deadline = time.monotonic() + 3.0
+        while time.monotonic() < deadline:
+            if stop.requested:
+                return EXIT_USER_ERROR
+            time.sleep(0.05)
     print(f"train.py: {error}", file=sys.stderr, flush=True)
     return EXIT_USER_ERROR
 
@@ -232,7 +236,7 @@ def main(arguments: list[str]) -> int:
         config = parse(arguments, lambda path: RunDirectory.open(path).read_config(), quiet=launch.rank > 0)
         check_transport(launch, config.job.transport)
     except UserError as error:
-        return refuse(error, launch)
+        return refuse(error, launch, stop)
     job = config.job
     threads = prepare_environment(launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores)
     runtime = start(launch, threads, job.transport, job.profile)  # COLLECTIVE

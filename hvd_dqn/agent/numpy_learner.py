@@ -114,7 +114,6 @@ class NumpyLearner:
         self._x_tm1 = self._mlp.features(batches.s_tm1.reshape(updates * batch, *batches.s_tm1.shape[2:]))
         self._x_tm1 = self._x_tm1.reshape(shape)  # [K, B, in + 1]
         x_t = self._mlp.features(batches.s_t.reshape(updates * batch, *batches.s_t.shape[2:]))
-        self._q_t = self._target_values(x_t).reshape(shape)  # [K, B, A]
         self._x_t = x_t.reshape(shape)
         self._batches = batches
         self._discount_t = self._gamma * ~batches.terminated  # [K, B]
@@ -122,6 +121,7 @@ class NumpyLearner:
         self._healthy, self._applied, self._local_finite = True, 0, 0
         self._sums = np.zeros(NUM_STATISTICS)
         with np.errstate(invalid="ignore", over="ignore"):  # a number that is not finite is looked for below
+            self._q_t = self._target_values(x_t).reshape(shape)  # [K, B, A]
             total = self._run_rounds(updates)  # COLLECTIVE: K allreduces
             self._tick("allreduce")
             self._apply(total)
@@ -192,5 +192,5 @@ class NumpyLearner:
 
 
 def _all_finite(vector: np.ndarray) -> bool:
-    """Returns whether all values are finite; the squares' sum of usual gradients tells it in one pass."""
-    return bool(np.isfinite(np.dot(vector, vector)) or np.isfinite(vector).all())
+    """Returns whether all values are finite, and not so large that their squares' sum overflows."""
+    return bool(np.isfinite(np.dot(vector, vector)))

@@ -26,6 +26,7 @@ class Launch:
     local_size: int = 1
     under_launcher: bool = False
     under_mpi: bool = False
+    elastic: bool = False
 
     @property
     def cores_per_rank(self) -> int:
@@ -58,7 +59,8 @@ def check_transport(launch: Launch, transport: str) -> None:
     Raises:
       UserError: on all ranks, before they meet.
     """
-    if transport == "mpi" and launch.size > 1 and not launch.under_mpi:
+    alone = launch.size == 1 and not launch.elastic
+    if transport == "mpi" and not alone and not launch.under_mpi:
         raise UserError(
             "--transport mpi needs ranks that an MPI launcher has started, and these came from horovodrun --gloo: "
             "use --transport auto, or start them with mpirun or horovodrun --mpi"
@@ -76,6 +78,7 @@ def read_launch(environ: dict[str, str] | os._Environ[str] = os.environ) -> Laun
                 local_size=int(environ.get(local_size, 1)),
                 under_launcher=True,
                 under_mpi=rank != "HOROVOD_RANK",
+                elastic=environ.get("HOROVOD_ELASTIC") == "1",
             )
     if "PMIX_RANK" in environ and "SLURM_NTASKS" in environ:  # srun --mpi=pmix
         tasks_here = environ.get("SLURM_NTASKS_PER_NODE", environ.get("SLURM_TASKS_PER_NODE", "1"))  # such as "4(x2)"

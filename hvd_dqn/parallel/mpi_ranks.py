@@ -50,7 +50,7 @@ class MPIRanks(HorovodRanks):
 
     def broadcast(self, values: Values) -> Values:
         """Sends rank 0's tensor or array to all."""
-        sent = np.array(values)
+        sent = np.array(values, order="C")
         self._comm.Bcast(sent)
         return sent if isinstance(values, np.ndarray) else tf.convert_to_tensor(sent)
 

@@ -83,8 +83,7 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
     from hvd_dqn.maths.denormals import flush_denormals
 
     if transport == "auto":
-        elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
-        transport = "mpi" if launch.under_mpi and not gpus and not elastic else "horovod"
+        transport = "mpi" if launch.under_mpi and not gpus and not launch.elastic else "horovod"
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
     ranks = _join(launch, transport)  # COLLECTIVE
@@ -102,7 +101,7 @@ def _join(launch: Launch, transport: str) -> Ranks:
     """Joins the other ranks; a collective."""
     from hvd_dqn.parallel.ranks import SingleRank
 
-    if launch.size == 1 and os.environ.get("HOROVOD_ELASTIC") != "1":
+    if launch.size == 1 and not launch.elastic:
         return SingleRank()
     # A rank that spins while it waits starves whatever shares its core.
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")

@@ -83,3 +83,11 @@ def test_mpi_as_transport_needs_an_mpi_launcher() -> None:
         check_transport(gloo, "mpi")
     for launch, transport in ((gloo, "auto"), (gloo, "horovod"), (read_launch(OPEN_MPI), "mpi"), (Launch(), "mpi")):
         check_transport(launch, transport)
+
+
+def test_one_elastic_rank_is_not_alone_and_has_no_mpi() -> None:
+    """Others may join it."""
+    one = {"HOROVOD_RANK": "0", "HOROVOD_SIZE": "1"}
+    check_transport(read_launch(one), "mpi")
+    with pytest.raises(UserError, match="--transport auto"):
+        check_transport(read_launch(one | {"HOROVOD_ELASTIC": "1"}), "mpi")

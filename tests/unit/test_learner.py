@@ -222,12 +222,16 @@ def test_clipping_bounds_the_step_and_keeps_its_direction(make: MakeLearner) -> 
 
 @both_learners
 def test_clipping_looks_at_the_global_gradient(make: MakeLearner) -> None:
-    """Ranks that each clipped their own part could not tell 3 + -3 from 0."""
-    exchange = Exchange(lambda vector: 0 * vector)
-    learner = make(small_mlp(), 8, exchange, learning_rate=1.0, max_grad_norm=0.05)
-    before = np.array(learner.online)
-    learner.learn(random_batches(1, 8), FLAGS)
-    np.testing.assert_array_equal(learner.online, before)
+    """A long part of a short sum is applied whole, and a short part of a long sum is cut."""
+    for factor in (0.0, 0.01, 100.0):
+        exchange = Exchange(functools.partial(np.multiply, np.float32(factor)))
+        learner = make(small_mlp(), 8, exchange, learning_rate=1.0, max_grad_norm=0.5)
+        before = np.array(learner.online)
+        learner.learn(random_batches(1, 8), FLAGS)
+        own = np.linalg.norm(exchange.gradient())
+        assert own > 0.5 > 0.01 * own
+        step = np.linalg.norm(np.array(learner.online) - before)
+        assert step == pytest.approx(min(0.5, factor * own), rel=1e-3, abs=1e-6)
 
 
 @both_learners

@@ -70,7 +70,8 @@ def _pair(kind: str, hidden: tuple[int, ...], batch: int, **changes: Any) -> tup
     fast = make_numpy_learner(_network(kind, hidden), batch, **settings)
     simple = make_learner(_network(kind, hidden), batch, **settings)
     rng = np.random.default_rng(8)
-    online, target = (fast.online + rng.normal(scale=0.1, size=fast.layout.total).astype(np.float32) for _ in range(2))
+    noise = (rng.normal(scale=scale, size=fast.layout.total).astype(np.float32) for scale in (0.1, 0.5))
+    online, target = (fast.online + part for part in noise)
     for learner in (fast, simple):
         learner.load(online, target, learner.slots)
     return fast, simple
@@ -110,7 +111,7 @@ def test_both_learners_take_the_same_path(
         global_batch_size=20,
     )
     before = state_of(simple)
-    for call, updates in enumerate((1, 4, 16)):
+    for call, updates in enumerate((4, 1, 16)):
         batches, flags = _batches(kind, updates, 8, seed=call), np.array([call, 1.5], np.float32)
         _assert_same_report(fast.learn(batches, flags), simple.learn(batches, flags))
         _assert_same(fast, simple, before)
@@ -156,6 +157,7 @@ def _compiled_pair() -> tuple[NumpyLearner, GraphLearner, dict[str, np.ndarray]]
     return fast, simple, state_of(fast)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("first", [0, 2])
 @pytest.mark.parametrize("column", ["s_tm1", "r_t", "s_t"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -178,17 +180,19 @@ def test_both_learners_stop_at_the_same_gradient_and_go_on_after_it(bad: float, 
     assert fast.step == simple.step == first + 2
 
 
-def test_large_but_finite_gradients_are_applied() -> None:
-    """Their squares' sum overflows; they do not."""
-    learner = make_numpy_learner(_network("vector", ()), 4, learning_rate=1e-21)
-    before = state_of(learner)["online"]
+@pytest.mark.parametrize("clip", [0.0, 10.0])
+def test_both_learners_stop_at_a_gradient_too_large_to_square(clip: float) -> None:
+    """Its norm overflows, so it cannot be clipped: clipping would count an update that moves nothing."""
     batches = _batches("vector", 1, 4)
     batches.r_t[:] = 1e17
     batches.s_tm1[:] *= 1e4
-    with np.errstate(over="ignore"):
+    network = _network("vector", ())
+    for make in (make_numpy_learner, make_learner):
+        learner = make(network, 4, learning_rate=1e-21, max_grad_norm=clip)
+        before = state_of(learner)["online"]
         report = learner.learn(batches, FLAGS)
-    assert (report.steps, report.finite, report.local_finite) == (1, True, True)
-    assert np.abs(learner.online - before).max() > 0.1
+        assert (report.steps, report.finite, report.local_finite) == (0, False, False), make.__name__
+        np.testing.assert_array_equal(learner.online, before)
 
 
 class _Meeting:

@@ -58,6 +58,14 @@ class UnequalEpisodes(Walk):
         super().__init__(EPISODE_LENGTHS[own_rank()])
 
 
+class Endless(Walk):
+    """Episodes that never end in a test's time."""
+
+    def __init__(self) -> None:
+        """Takes the length."""
+        super().__init__(EPISODE_LENGTHS[-1])
+
+
 class NanReward(Walk):
     """Rank 1 returns a reward that is not a number."""
 
@@ -112,5 +120,8 @@ class TwoLevers(Walk):
     action_space = gym.spaces.MultiDiscrete([2, 3])
 
 
-for _class in (UnequalEpisodes, NanReward, HugeReward, NanObservation, OtherShape, Raises, DictObservation, TwoLevers):
+for _class in (
+    *(UnequalEpisodes, Endless, NanReward, HugeReward, NanObservation, OtherShape, Raises),
+    *(DictObservation, TwoLevers),
+):
     gym.register(f"{_class.__name__}-v0", entry_point=_class)
