@@ -40,15 +40,19 @@ class Launch:
 
 
 def own_cores(launch: Launch, usable: list[int]) -> list[int]:
-    """Returns this rank's share of the host's cores: all of them where a launcher has bound it, or there are too few.
+    """Returns this rank's share of the host's cores: its own, or one that it shares where there are too few.
+
+    A rank that a launcher has bound keeps what it was given.
 
     Args:
       launch: how this process was started.
       usable: numbers of the cores that this process may use.
     """
     bound = len(usable) < (os.cpu_count() or 1)
-    if bound or launch.local_size > len(usable):
+    if bound:
         return usable
+    if launch.local_size > len(usable):
+        return [usable[launch.local_rank * len(usable) // launch.local_size]]
     first = first_index(len(usable), launch.local_rank, launch.local_size)
     return usable[first : first + share(len(usable), launch.local_rank, launch.local_size)]
 

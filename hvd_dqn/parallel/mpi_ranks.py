@@ -13,6 +13,9 @@ import tensorflow as tf
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks
 from hvd_dqn.parallel.ranks import Produce, Rounds, Values
 
+_ALIGNMENT = 64
+"""Bytes."""
+
 
 class MPIRanks(HorovodRanks):
     """A Horovod job whose background thread sleeps; a communicator of its own keeps the two apart."""
@@ -28,7 +31,14 @@ class MPIRanks(HorovodRanks):
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
         """Sums a vector over the ranks; a step outside the graph, but not outside the call."""
-        return tf.ensure_shape(tf.numpy_function(self.sum, [vector], vector.dtype), vector.shape)
+        total = _aligned(vector.shape[0])
+
+        def exchange(values: np.ndarray) -> np.ndarray:
+            own_result = np.may_share_memory(values, total)  # TensorFlow may compute in the memory that it was given
+            self._comm.Allreduce(values.copy() if own_result else values, total)
+            return total
+
+        return tf.ensure_shape(tf.numpy_function(exchange, [vector], vector.dtype), vector.shape)
 
     def make_rounds(self, length: int, produce: Produce) -> Rounds:
         """Returns a plain loop."""
@@ -61,3 +71,11 @@ class MPIRanks(HorovodRanks):
         joined = np.empty(sizes.sum(), np.uint8)
         self._comm.Allgatherv(values, [joined, sizes])
         return np.split(joined, np.cumsum(sizes)[:-1])
+
+
+def _aligned(length: int) -> np.ndarray:
+    """Returns a float32 vector whose memory TensorFlow takes over as it is: it copies what is not so aligned."""
+    floats = _ALIGNMENT // 4
+    memory = np.zeros(length + floats, np.float32)
+    start = -memory.ctypes.data % _ALIGNMENT // 4
+    return memory[start : start + length]

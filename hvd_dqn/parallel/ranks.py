@@ -28,7 +28,7 @@ class Ranks(Protocol):
     transport: str
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
-        """Sums a float32 vector over the ranks; may be called inside a tf.function."""
+        """Sums a float32 vector over the ranks inside a tf.function, whose next round overwrites the result."""
 
     def make_rounds(self, length: int, produce: Produce) -> Rounds:
         """Returns a function that runs K rounds: `produce` a float32 vector [length], sum it over the ranks."""

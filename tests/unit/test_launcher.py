@@ -71,10 +71,19 @@ def test_ranks_of_a_host_share_its_cores_out(cores: int, ranks: int, monkeypatch
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_bound_rank_and_too_many_ranks_keep_what_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bound_rank_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert own_cores(Launch(local_rank=1, local_size=2), [4, 5]) == [4, 5]
-    assert own_cores(Launch(local_rank=1, local_size=9), list(range(8))) == list(range(8))
+    for ranks in (2, 9):
+        assert own_cores(Launch(local_rank=1, local_size=ranks), [4, 5]) == [4, 5]
+
+
+@pytest.mark.parametrize(("cores", "ranks"), [(8, 9), (2, 4), (2, 5), (1, 2)])
+def test_more_ranks_than_cores_share_them_evenly(cores: int, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    parts = [own_cores(Launch(local_rank=rank, local_size=ranks), list(range(cores))) for rank in range(ranks)]
+    assert all(len(part) == 1 for part in parts)
+    counts = [parts.count([core]) for core in range(cores)]
+    assert max(counts) - min(counts) <= 1
 
 
 def test_mpi_as_transport_needs_an_mpi_launcher() -> None:
