@@ -86,13 +86,16 @@ class NumpyLearner:
         self._max_grad_norm = max_grad_norm
         self._global_batch_size = global_batch_size
         self._batch_size = batch_size_per_rank
-        self._rows = np.arange(batch_size_per_rank)
+        self._first_columns = np.arange(batch_size_per_rank) * mlp.num_actions  # [B], of each row in a flat [B * A]
         self._online_layers, self._target_layers = mlp.affine(self.online), mlp.affine(self.target)
         self._pass, self._next_pass = mlp.activations(batch_size_per_rank), mlp.activations(batch_size_per_rank)
         self._many = mlp.activations(max(_ROWS_AT_ONCE, batch_size_per_rank))
+        self._dq = np.zeros((batch_size_per_rank, mlp.num_actions), np.float32)  # [B, A]
+        self._per_row = np.zeros((NUM_STATISTICS, batch_size_per_rank), np.float32)
         self._vector = np.zeros(layout.total + NUM_STATISTICS + num_flags, np.float32)  # [P + statistics + F]
+        self._statistics = self._vector[layout.total : layout.total + NUM_STATISTICS]
         self._gradient_layers = mlp.affine(self._vector)
-        self._gradient, self._scratch = np.empty_like(self.online), np.empty_like(self.online)
+        self._scratch = np.empty_like(self.online)
         self._clock = clock
         self._blocks = [slice(i, i + _BLOCK) for i in range(0, layout.total, _BLOCK)]
         self._run_rounds = make_rounds(len(self._vector), self._produce)
@@ -115,13 +118,15 @@ class NumpyLearner:
         self._x_tm1 = self._x_tm1.reshape(shape)  # [K, B, in + 1]
         x_t = self._mlp.features(batches.s_t.reshape(updates * batch, *batches.s_t.shape[2:]))
         self._x_t = x_t.reshape(shape)
-        self._batches = batches
-        self._discount_t = self._gamma * ~batches.terminated  # [K, B]
+        self._r_t, self._discount_t = batches.r_t, self._gamma * ~batches.terminated  # [K, B]
+        self._chosen = batches.a_tm1 + self._first_columns  # [K, B], places in a flat [B * A]
         self._vector[self.layout.total + NUM_STATISTICS :] = flags
         self._healthy, self._applied, self._local_finite = True, 0, 0
         self._sums = np.zeros(NUM_STATISTICS)
         with np.errstate(invalid="ignore", over="ignore"):  # a number that is not finite is looked for below
             self._q_t = self._target_values(x_t).reshape(shape)  # [K, B, A]
+            if not self._double_dqn:
+                self._targets = self._r_t + self._discount_t * self._q_t.max(axis=2)  # [K, B]
             total = self._run_rounds(updates)  # COLLECTIVE: K allreduces
             self._tick("allreduce")
             self._apply(total)
@@ -145,26 +150,27 @@ class NumpyLearner:
         if k > 0:
             self._tick("allreduce")
             self._apply(total)
-        q_t, rows, scale = self._q_t[k], self._rows, np.float32(1.0 / self._global_batch_size)
-        if self._double_dqn:
-            q_online = self._mlp.forward(self._online_layers, self._x_t[k], self._next_pass)  # [B, A]
-            q_t = q_t[rows, q_online.argmax(axis=1)]  # [B]
-        else:
-            q_t = q_t.max(axis=1)  # [B]
-        targets = self._batches.r_t[k] + self._discount_t[k] * q_t  # [B]
-        a_tm1 = self._batches.a_tm1[k]
+        scale, chosen = np.float32(1.0 / self._global_batch_size), self._chosen[k]  # [B]
+        targets = self._double_q_targets(k) if self._double_dqn else self._targets[k]  # [B]
         q = self._mlp.forward(self._online_layers, self._x_tm1[k], self._pass)  # [B, A]
-        q_a = q[rows, a_tm1]  # [B]
+        losses, abs_td_errors, q_a = self._per_row  # [B] each
+        q.take(chosen, out=q_a, mode="clip")
         td_error = targets - q_a  # [B]
-        loss, slope = self._loss(td_error)
-        dq = np.zeros_like(q)  # [B, A]
-        dq[rows, a_tm1] = slope * -scale
-        self._mlp.backward(self._online_layers, self._x_tm1[k], self._pass, dq, self._gradient_layers)
-        statistics = (loss.sum(), np.abs(td_error).sum(), q_a.sum())
-        self._vector[self.layout.total : self.layout.total + NUM_STATISTICS] = statistics
-        self._vector[self.layout.total : self.layout.total + NUM_STATISTICS] *= scale
+        slope = self._loss(td_error, losses)
+        self._dq.fill(0.0)
+        self._dq.ravel()[chosen] = slope * -scale
+        self._mlp.backward(self._online_layers, self._x_tm1[k], self._pass, self._dq, self._gradient_layers)
+        np.abs(td_error, out=abs_td_errors)
+        np.add.reduce(self._per_row, axis=1, out=self._statistics)
+        self._statistics *= scale
         self._tick("gradient")
         return self._vector
+
+    def _double_q_targets(self, k: int) -> np.ndarray:
+        """Computes round k's targets [B] from the target network's values of the online network's actions."""
+        q_online = self._mlp.forward(self._online_layers, self._x_t[k], self._next_pass)  # [B, A]
+        best = q_online.argmax(axis=1) + self._first_columns  # [B]
+        return self._r_t[k] + self._discount_t[k] * self._q_t[k].take(best)
 
     def _apply(self, total: np.ndarray) -> None:
         """Applies a global gradient unless it, or one before it, is not finite: the same verdict on all ranks."""
@@ -179,9 +185,10 @@ class NumpyLearner:
         self._applied += 1
         self._sums += total[self.layout.total : self.layout.total + NUM_STATISTICS]
         for block in self._blocks:
-            own = np.multiply(gradient[block], np.float32(scale), out=self._gradient[block])
             slots = [slot[block] for slot in self.slots]
-            self._update(self.online[block], slots, own, self.step, self._learning_rate, self._scratch[block])
+            self._update(
+                self.online[block], slots, gradient[block], scale, self.step, self._learning_rate, self._scratch[block]
+            )
         self._tick("apply")
 
     def _tick(self, phase: str) -> None:

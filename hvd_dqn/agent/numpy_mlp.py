@@ -47,6 +47,7 @@ class NumpyMLP:
         self._num_categories = num_categories
         self._scale = np.float32(1.0 / 255.0 if np.issubdtype(observation_dtype, np.integer) else 1.0)
         self.total = layout.total
+        self.num_actions = self._shapes[-1][1]
 
     def affine(self, vector: np.ndarray) -> Affine:
         """Returns the layers of a contiguous flat vector [P], as views."""

@@ -6,33 +6,38 @@ from collections.abc import Callable
 
 import numpy as np
 
+NumpyLoss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-def squared_loss(td_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+
+def squared_loss(td_error: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Computes (target - Q)^2.
 
     Args:
       td_error: float32 [B], target minus prediction.
+      out: float32 [B], takes the loss.
 
     Returns:
-      float32 [B], the loss, and float32 [B], its derivative by the TD error.
+      float32 [B], the loss' derivative by the TD error.
     """
-    return np.square(td_error), 2.0 * td_error
+    np.square(td_error, out=out)
+    return 2.0 * td_error
 
 
-def huber_loss(td_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def huber_loss(td_error: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Computes the Huber loss with threshold 1.
 
     Args:
       td_error: float32 [B], target minus prediction.
+      out: float32 [B], takes the loss.
 
     Returns:
-      float32 [B], the loss, and float32 [B], its derivative by the TD error: the error, clipped to [-1, 1].
+      float32 [B], the loss' derivative by the TD error: the error, cut to [-1, 1].
     """
-    clipped = np.clip(td_error, -1.0, 1.0)
-    return clipped * (td_error - 0.5 * clipped), clipped
+    cut = np.minimum(np.maximum(td_error, -1.0), 1.0)  # np.clip takes three times longer over so few numbers
+    np.multiply(cut, -0.5, out=out)
+    out += td_error
+    out *= cut
+    return cut
 
 
-NUMPY_LOSSES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
-    "mse": squared_loss,
-    "huber": huber_loss,
-}
+NUMPY_LOSSES: dict[str, NumpyLoss] = {"mse": squared_loss, "huber": huber_loss}

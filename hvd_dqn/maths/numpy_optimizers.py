@@ -9,8 +9,11 @@ import numpy as np
 
 from hvd_dqn.maths.optimizers import OPTIMIZERS
 
-NumpyUpdate = Callable[[np.ndarray, list[np.ndarray], np.ndarray, int, float, np.ndarray], None]
-"""update(parameters, slots, gradient, step, learning_rate, scratch): vectors float32 [P], the first two changed."""
+NumpyUpdate = Callable[[np.ndarray, list[np.ndarray], np.ndarray, float, int, float, np.ndarray], None]
+"""update(parameters, slots, gradient, scale, step, learning_rate, scratch): vectors float32 [P], the first two changed.
+
+The gradient is taken `scale` times: clipping costs no pass of its own.
+"""
 
 
 def clipping_factor(gradient: np.ndarray, max_norm: float) -> float:
@@ -20,9 +23,8 @@ def clipping_factor(gradient: np.ndarray, max_norm: float) -> float:
 
 
 def _move_mean(mean: np.ndarray, value: np.ndarray, rate: float) -> None:
-    """Moves a running mean in place: mean += (value - mean) * rate; `value` is overwritten."""
-    value -= mean
-    value *= np.float32(rate)
+    """Moves a running mean in place, mean += (value - mean) * rate; `value` has been multiplied by the rate before."""
+    mean *= np.float32(1.0 - rate)
     mean += value
 
 
@@ -30,6 +32,7 @@ def _adam(
     parameters: np.ndarray,
     slots: list[np.ndarray],
     gradient: np.ndarray,
+    scale: float,
     step: int,
     learning_rate: float,
     scratch: np.ndarray,
@@ -40,9 +43,10 @@ def _adam(
 ) -> None:
     """Adam, Kingma & Ba (2015), section 2's efficient form."""
     momentum, velocity = slots
-    np.square(gradient, out=scratch)
+    np.multiply(gradient, np.float32(scale * math.sqrt(1.0 - beta_2)), out=scratch)
+    scratch *= scratch
     _move_mean(velocity, scratch, 1.0 - beta_2)
-    np.copyto(scratch, gradient)
+    np.multiply(gradient, np.float32(scale * (1.0 - beta_1)), out=scratch)
     _move_mean(momentum, scratch, 1.0 - beta_1)
     np.sqrt(velocity, out=scratch)
     scratch += np.float32(epsilon)
@@ -55,6 +59,7 @@ def _rmsprop(
     parameters: np.ndarray,
     slots: list[np.ndarray],
     gradient: np.ndarray,
+    scale: float,
     step: int,
     learning_rate: float,
     scratch: np.ndarray,
@@ -65,16 +70,17 @@ def _rmsprop(
     """Centred RMSProp with the constants of Mnih et al. (2015), Extended Data Table 1."""
     del step
     mean, mean_square = slots
-    np.copyto(scratch, gradient)
+    np.multiply(gradient, np.float32(scale * (1.0 - rho)), out=scratch)
     _move_mean(mean, scratch, 1.0 - rho)
-    np.square(gradient, out=scratch)
+    np.multiply(gradient, np.float32(scale * math.sqrt(1.0 - rho)), out=scratch)
+    scratch *= scratch
     _move_mean(mean_square, scratch, 1.0 - rho)
     np.square(mean, out=scratch)
     np.subtract(mean_square, scratch, out=scratch)
     scratch += np.float32(epsilon)
     np.sqrt(scratch, out=scratch)
     np.divide(gradient, scratch, out=scratch)
-    scratch *= np.float32(learning_rate)
+    scratch *= np.float32(learning_rate * scale)
     parameters -= scratch
 
 
@@ -82,13 +88,14 @@ def _sgd(
     parameters: np.ndarray,
     slots: list[np.ndarray],
     gradient: np.ndarray,
+    scale: float,
     step: int,
     learning_rate: float,
     scratch: np.ndarray,
 ) -> None:
     """Plain stochastic gradient descent."""
     del slots, step
-    parameters -= np.multiply(gradient, np.float32(learning_rate), out=scratch)
+    parameters -= np.multiply(gradient, np.float32(learning_rate * scale), out=scratch)
 
 
 NUMPY_UPDATES: dict[str, NumpyUpdate] = {"adam": _adam, "rmsprop": _rmsprop, "sgd": _sgd}
