@@ -83,7 +83,8 @@ class RingReplay:
         if self._size == 0:
             raise ValueError("sample from an empty replay: add a transition first")
         index = self._rng.integers(self._size, size=shape)
-        return Transition(*(column[index] for column in self._storage))
+        # take, since indexing copies rows of a few numbers ten times slower
+        return Transition(*(column.take(index, axis=0) for column in self._storage))
 
     def blank(self, *shape: int) -> Transition:
         """Returns zeros in the form of `sample`: what a rank that cannot go on brings to its last exchange."""
