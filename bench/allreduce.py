@@ -32,13 +32,14 @@ WAYS = {
 }
 
 
-def measure(way: str, floats: int, rounds: int) -> dict[str, float | None]:
-    """Runs one job and returns what its rank 0 measured, in microseconds per round."""
+def measure(way: str, floats: int, rounds: int, repetitions: int) -> dict[str, list[float]]:
+    """Runs one job and returns what its rank 0 measured, in microseconds per round, once per repetition."""
     kind, program, variables = WAYS[way]
-    words = [*launcher(2, kind), sys.executable, str(PROGRAM), program, str(floats), str(rounds)]
+    numbers = [str(number) for number in (floats, rounds, repetitions)]
+    words = [*launcher(2, kind), sys.executable, str(PROGRAM), program, *numbers]
     root = str(PROGRAM.parents[2])
     job = subprocess.run(
-        words, env=environment(PYTHONPATH=root, **variables), capture_output=True, text=True, check=False, timeout=300
+        words, env=environment(PYTHONPATH=root, **variables), capture_output=True, text=True, check=False, timeout=600
     )
     line = next((line for line in job.stdout.splitlines() if '"alone"' in line), None)
     if line is None:
@@ -58,7 +59,7 @@ def cost_at_one_rank(repetitions: int) -> None:
 
 
 def main() -> None:
-    """Measures every way at every size, the ways in turn."""
+    """Measures every way at every size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--output", type=Path)
@@ -66,17 +67,12 @@ def main() -> None:
     print_machine()
     found: dict[str, dict[int, float]] = {way: {} for way in WAYS}
     for floats, rounds in SIZES.items():
-        taken: dict[str, list[dict[str, float | None]]] = {way: [] for way in WAYS}
-        for _ in range(arguments.repetitions):
-            for way, values in taken.items():
-                values.append(measure(way, floats, rounds))
         print(f"\n{floats:,} floats ({4 * floats / 1e6:.3g} MB), two ranks: microseconds per sum")
-        for way, values in taken.items():
-            alone = [value["alone"] or 0.0 for value in values]
-            beside = [value["with_work"] for value in values if value["with_work"] is not None]
-            found[way][floats] = statistics.median(alone)
-            between = f"   between work {spread(beside, 0)}" if beside else ""
-            print(f"  {way:<40} {spread(alone, 0):<32}{between}", flush=True)
+        for way in WAYS:
+            taken = measure(way, floats, rounds, arguments.repetitions)
+            found[way][floats] = statistics.median(taken["alone"])
+            between = f"   between work {spread(taken['with_work'])}" if taken["with_work"] else ""
+            print(f"  {way:<40} {spread(taken['alone']):<32}{between}", flush=True)
     limit = found["bare mpi4py"]
     print()
     for way in ("transport mpi, NumPy learner", "transport mpi, graph", "Horovod over Gloo, cycle 0.1 ms, graph"):

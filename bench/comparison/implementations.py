@@ -93,7 +93,7 @@ IMPLEMENTATIONS = (
     Implementation(
         OURS,
         "",
-        ((16, False, ""), (64, False, ""), (160, False, "")),
+        ((16, False, ""), (64, False, ""), (160, False, ""), (320, False, "")),
         ((8, False, ""), (16, False, ""), (64, False, "")),
     ),
     Implementation("Stable-Baselines3", "peers.sb3", _sb3_choices("sb3"), _sb3_atari_choices("sb3")),

@@ -1,9 +1,10 @@
 """One rank of bench/allreduce.py: times a sum over the ranks of a vector, alone and between pieces of work.
 
-    allreduce_rank.py KIND FLOATS ROUNDS
+    allreduce_rank.py KIND FLOATS ROUNDS REPETITIONS
 
 KIND is bare (mpi4py alone), rounds, graph (this project's two ways over the transport of the environment variable
-TRANSPORT) . Rank 0 prints one JSON line: microseconds per round, without and with work, the work left out.
+TRANSPORT). Rank 0 prints one JSON line: microseconds per round of each repetition, without and with work, the work left
+out; a graph is measured without work only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
 
 import numpy as np  # noqa: E402
 
-KIND, FLOATS, ROUNDS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+KIND, FLOATS, ROUNDS, REPETITIONS = sys.argv[1], *map(int, sys.argv[2:5])
 MATRIX = np.ones((128, 128), np.float32)
 
 
@@ -88,14 +89,17 @@ def microseconds(run: Callable[[int, Callable[[], None]], None], between: Callab
 def main() -> None:
     """Runs on every rank."""
     rank, run = bare() if KIND == "bare" else ours()
-    alone = microseconds(run, lambda: None)
-    beside = microseconds(run, work) if KIND != "graph" else None
-    start = time.perf_counter()
-    for _ in range(200):
-        work()
-    pure = (time.perf_counter() - start) / 200 * 1e6
+    alone, beside = [], []
+    for _ in range(REPETITIONS):
+        alone.append(microseconds(run, lambda: None))
+        if KIND != "graph":
+            start = time.perf_counter()
+            for _ in range(ROUNDS):
+                work()
+            pure = (time.perf_counter() - start) / ROUNDS * 1e6
+            beside.append(microseconds(run, work) - pure)
     if rank == 0:
-        print(json.dumps({"alone": alone, "with_work": beside and beside - pure}), flush=True)
+        print(json.dumps({"alone": alone, "with_work": beside}), flush=True)
     os._exit(0) if KIND == "bare" else None
 
 

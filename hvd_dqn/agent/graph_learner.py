@@ -263,6 +263,9 @@ def _square_sum(vector: tf.Tensor) -> tf.Tensor:
 
 
 def _timestamp_after(tensor: tf.Tensor) -> tf.Tensor:
-    """Returns the time, in seconds as float64, at which a tensor was ready."""
-    with tf.control_dependencies([tensor]):
+    """Returns the time, in seconds as float64, at which a flat vector was ready.
+
+    It waits for a value: a function's result, once inlined, does not hold back what waits for the function.
+    """
+    with tf.control_dependencies([tensor[:1]]):
         return tf.timestamp()
