@@ -120,6 +120,7 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
 
 def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
     """Evaluates and checkpoints where due; returns False if a signal came meanwhile. A collective."""
+    from hvd_dqn.training.assembly import reset_environments
     from hvd_dqn.training.evaluation import evaluate
     from hvd_dqn.training.persistence import save
     from hvd_dqn.training.records import log_evaluation
@@ -145,6 +146,8 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
             if ending:
                 raise
             job.display.message(f"{error}; training goes on")
+        # A checkpoint is an episode boundary here as in a job that goes on from it: both see the same future.
+        reset_environments(job, occasion=counters.env_steps)
     job.speed.leave_out(time.monotonic() - since)
     return True
 

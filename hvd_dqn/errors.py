@@ -13,3 +13,7 @@ class UserError(ValueError):
 
 class JobFault(UserError):
     """A fault met while the job runs (an environment, a disk, a diverged weight), told to all ranks."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint, or a part of one, that cannot be used, and why."""

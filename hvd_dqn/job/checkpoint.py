@@ -2,10 +2,11 @@
 
     checkpoints/<env_steps>/model.safetensors     the online network's weights by layer
                             learner.safetensors   online, target and optimizer state as flat vectors
-                            state.json            counters and statistics
+                            state.json            counters, statistics, each rank's own state
                             manifest.json         the checkpoint exists when this does
+    checkpoints/replay/     the ranks' transitions, in segments that many checkpoints share (segments.py)
 
-Nothing that is loaded back is pickled. Each rank's own state will lie beside it in rank-00000-of-00004/.
+Nothing that is loaded back is pickled.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from hvd_dqn.errors import UserError
-from hvd_dqn.job.files import sha256, write_bytes_atomically, write_json_atomically
+from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.job.files import read_verified, sha256, write_bytes_atomically, write_json_atomically
+from hvd_dqn.job.rank_state import RankState
+from hvd_dqn.job.segments import FOLDER as REPLAY_FOLDER
+from hvd_dqn.job.segments import Segment, remove_unnamed
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 
@@ -36,10 +40,7 @@ class Checkpoint:
     """Mean return of the greedy evaluation made at this very step, if there was one."""
     learner: dict[str, np.ndarray]
     state: dict[str, Any]
-
-
-class CheckpointError(Exception):
-    """A checkpoint that cannot be used, and why."""
+    ranks: list[RankState]
 
 
 class CheckpointStore:
@@ -67,10 +68,11 @@ class CheckpointStore:
         if (folder / MANIFEST).exists():
             (folder / MANIFEST).unlink()  # from here on the folder is no checkpoint until its new manifest is there
         folder.mkdir(parents=True, exist_ok=True)
+        state = {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks]}
         contents = {
             "model.safetensors": safetensors.numpy.save(weights),
             "learner.safetensors": safetensors.numpy.save(checkpoint.learner),
-            "state.json": (json.dumps(checkpoint.state, indent=2) + "\n").encode(),
+            "state.json": (json.dumps(state, indent=1) + "\n").encode(),
         }
         for name, content in contents.items():
             write_bytes_atomically(folder / name, content)
@@ -79,6 +81,11 @@ class CheckpointStore:
             "env_steps": checkpoint.env_steps,
             "score": checkpoint.score,
             "files": {name: {"bytes": len(c), "sha256": sha256(c)} for name, c in contents.items()},
+            "segments": {
+                segment.file: {"bytes": segment.bytes, "sha256": segment.sha256}
+                for rank in checkpoint.ranks
+                for segment in rank.segments
+            },
         }
         write_json_atomically(folder / MANIFEST, manifest)
         self._remove_unkept(written=folder)
@@ -96,7 +103,10 @@ class CheckpointStore:
         passed_over: list[str] = []
         for folder in sorted(self._folders(), reverse=True):
             try:
-                return self._read(folder), passed_over
+                checkpoint = self._read(folder)
+                for facts in (segment for rank in checkpoint.ranks for segment in rank.segments):
+                    self._verify(facts)
+                return checkpoint, passed_over
             except CheckpointError as error:
                 passed_over.append(f"checkpoint {folder} cannot be used: {error}")
         reasons = "\n".join(passed_over) or f"{self._folder} holds none"
@@ -110,6 +120,14 @@ class CheckpointStore:
             except CheckpointError:
                 continue
         return None
+
+    @property
+    def replay_folder(self) -> Path:
+        """Returns the folder of the segments."""
+        return self._folder / REPLAY_FOLDER
+
+    def _verify(self, segment: Segment) -> None:
+        read_verified(self.replay_folder / segment.file, {"bytes": segment.bytes, "sha256": segment.sha256})
 
     def _folder_of(self, env_steps: int) -> Path:
         return self._folder / f"{env_steps:012d}"
@@ -131,15 +149,17 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> Checkpoint:
         manifest = _read_manifest(folder)
-        contents = {name: _read_verified(folder / name, facts) for name, facts in manifest["files"].items()}
+        contents = {name: read_verified(folder / name, facts) for name, facts in manifest["files"].items()}
         try:
+            state = json.loads(contents["state.json"])
             return Checkpoint(
                 env_steps=int(manifest["env_steps"]),
                 score=manifest["score"],
                 learner=safetensors.numpy.load(contents["learner.safetensors"]),
-                state=json.loads(contents["state.json"]),
+                ranks=[RankState.from_json(record) for record in state.pop("ranks")],
+                state=state,
             )
-        except (KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"its contents are not a checkpoint ({error!r})") from None
 
     def _remove_unkept(self, written: Path) -> None:
@@ -153,29 +173,28 @@ class CheckpointStore:
             if best is None or folder != self._folder_of(best.env_steps):
                 (folder / MANIFEST).unlink()
                 shutil.rmtree(folder)
+        remove_unnamed(self.replay_folder, self._named_segments())
+
+    def _named_segments(self) -> set[str]:
+        """Returns the segments that any checkpoint names; a manifest that cannot be read names none."""
+        named: set[str] = set()
+        for folder in self._folders():
+            try:
+                named |= set(_read_manifest(folder)["segments"])
+            except CheckpointError:
+                continue
+        return named
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        if manifest["format"] > FORMAT:
+        if manifest["format"] != FORMAT:
+            age = "newer" if manifest["format"] > FORMAT else "older"
             raise CheckpointError(
-                f"its format {manifest['format']} is newer than this program's {FORMAT}: use a newer version"
+                f"its format {manifest['format']} is {age} than this program's {FORMAT}: use the version that wrote it"
             )
-        _ = manifest["env_steps"], manifest["score"], manifest["files"].items()
+        _ = manifest["env_steps"], manifest["score"], manifest["files"].items(), manifest["segments"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"its manifest cannot be read ({error!r})") from None
     return manifest
-
-
-def _read_verified(path: Path, facts: dict[str, Any]) -> bytes:
-    """Returns a file's bytes after comparing size and checksum with the manifest's."""
-    try:
-        content = path.read_bytes()
-        if len(content) != facts["bytes"]:
-            raise CheckpointError(f"{path.name} has {len(content)} bytes instead of {facts['bytes']}")
-        if sha256(content) != facts["sha256"]:
-            raise CheckpointError(f"{path.name} is damaged: its checksum is not the manifest's")
-    except (OSError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path.name} cannot be read ({error!r})") from None
-    return content

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hvd_dqn.errors import CheckpointError
+
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Writes a file under a temporary name, forces it to disk, and gives it its name."""
@@ -30,3 +32,25 @@ def write_json_atomically(path: Path, value: Any) -> None:
 def sha256(content: bytes) -> str:
     """Returns the hexadecimal SHA-256 of some bytes."""
     return hashlib.sha256(content).hexdigest()
+
+
+def read_verified(path: Path, facts: dict[str, Any]) -> bytes:
+    """Returns a file's bytes after comparing its size and checksum with those that were noted.
+
+    Args:
+      path: the file.
+      facts: its "bytes" and "sha256".
+
+    Raises:
+      CheckpointError: if the file is missing, cannot be read, or is another.
+    """
+    try:
+        size = path.stat().st_size  # first: what is not the file is not read
+        if size != facts["bytes"]:
+            raise CheckpointError(f"{path.name} has {size} bytes instead of {facts['bytes']}")
+        content = path.read_bytes()
+        if sha256(content) != facts["sha256"]:
+            raise CheckpointError(f"{path.name} is damaged: its checksum is not the manifest's")
+    except (OSError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path.name} cannot be read ({error!r})") from None
+    return content

@@ -62,6 +62,14 @@ class LearnerAverages:
         self._steps, self._sums = 0, [0.0] * len(self._NAMES)
         return dict(zip(self._NAMES, means, strict=True))
 
+    def state(self) -> dict[str, Any]:
+        """Returns what `load` takes."""
+        return {"steps": self._steps, "sums": list(self._sums)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Puts a state back."""
+        self._steps, self._sums = state["steps"], list(state["sums"])
+
 
 class Speed:
     """Steps per second of training time since the last log line."""

@@ -35,8 +35,9 @@ class RingReplay:
             raise ValueError(f"replay capacity per rank is {capacity}: it must be at least 1")
         self.capacity = capacity
         self._rng = rng
-        self._size = 0
-        self._cursor = 0
+        self.added = 0
+        """Transitions ever added: number n lies at n % capacity for as long as it lives."""
+        self._newest_batch = 0
         self._storage = Transition(
             s_tm1=np.zeros((capacity, *observation_shape), observation_dtype),
             a_tm1=np.zeros(capacity, np.int32),
@@ -48,7 +49,7 @@ class RingReplay:
 
     def __len__(self) -> int:
         """Returns the number of transitions stored."""
-        return self._size
+        return min(self.added, self.capacity)
 
     @property
     def nbytes(self) -> int:
@@ -58,15 +59,30 @@ class RingReplay:
     def add(self, batch: Transition) -> None:
         """Stores a batch [N], overwriting the oldest transitions; only the newest `capacity` of N survive."""
         count = len(batch.a_tm1)
-        if count > self.capacity:
-            batch = Transition(*(column[-self.capacity :] for column in batch))
-            count = self.capacity
-        head = min(count, self.capacity - self._cursor)
+        kept = min(count, self.capacity)
+        start = (self.added + count - kept) % self.capacity
+        head = min(kept, self.capacity - start)
         for stored, new in zip(self._storage, batch, strict=True):
-            stored[self._cursor : self._cursor + head] = new[:head]
-            stored[: count - head] = new[head:]
-        self._cursor = (self._cursor + count) % self.capacity
-        self._size = min(self.capacity, self._size + count)
+            newest = new[count - kept :]
+            stored[start : start + head] = newest[:head]
+            stored[: kept - head] = newest[head:]
+        self.added += count
+        self._newest_batch = kept
+
+    def cut_open_episodes(self) -> None:
+        """Marks the transitions added last as truncated where they did not end their episode."""
+        newest = self._slots(self._newest_batch)
+        self._storage.truncated[newest] = ~self._storage.terminated[newest]
+
+    def restore(self, transitions: Transition, added: int) -> None:
+        """Replaces all contents.
+
+        Args:
+          transitions: the newest ones [N], oldest first; those beyond the capacity are dropped.
+          added: how many have ever been added, N of them included.
+        """
+        self.added = added - len(transitions.a_tm1)
+        self.add(transitions)
 
     def sample(self, *shape: int) -> Transition:
         """Draws transitions uniformly with replacement.
@@ -80,9 +96,9 @@ class RingReplay:
         Raises:
           ValueError: if nothing is stored.
         """
-        if self._size == 0:
+        if self.added == 0:
             raise ValueError("sample from an empty replay: add a transition first")
-        index = self._rng.integers(self._size, size=shape)
+        index = self._rng.integers(len(self), size=shape)
         # take, since indexing copies rows of a few numbers ten times slower
         return Transition(*(column.take(index, axis=0) for column in self._storage))
 
@@ -92,5 +108,19 @@ class RingReplay:
 
     def contents(self) -> Transition:
         """Returns copies of all stored transitions, oldest first."""
-        order = np.arange(self._cursor - self._size, self._cursor) % self.capacity
-        return Transition(*(column[order] for column in self._storage))
+        return self.newest(len(self))
+
+    def newest(self, count: int) -> Transition:
+        """Returns copies of the newest transitions [count], oldest first.
+
+        Raises:
+          ValueError: if fewer are stored.
+        """
+        if not 0 <= count <= len(self):
+            raise ValueError(f"{count} transitions were asked for and {len(self)} are stored")
+        slots = self._slots(count)
+        return Transition(*(column[slots] for column in self._storage))
+
+    def _slots(self, count: int) -> np.ndarray:
+        """Returns the places of the newest transitions, oldest first."""
+        return np.arange(self.added - count, self.added) % self.capacity

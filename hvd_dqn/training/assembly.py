@@ -28,6 +28,8 @@ from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display, NullDisplay, make_display
 from hvd_dqn.job.report import start_report
 from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.segments import FOLDER as REPLAY_FOLDER
+from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.parallel.agreement import check_same_job, on_root, together
@@ -71,6 +73,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     display.message(start_report(_derived_sizes(config, runtime, kind, learner)))
+    replay_rng = generator(config.job.seed, "replay", ranks.rank)
     return Job(
         config=config,
         ranks=ranks,
@@ -83,13 +86,15 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         collector=collector,
         exploration=_build_exploration(config, ranks, own.num_envs_per_rank),
         policy_rng=generator(config.job.seed, "policy", ranks.rank),
+        replay_rng=replay_rng,
         acting_values=make_action_values(learner, mlp),
         replay=RingReplay(
             own.replay_capacity_per_rank,
             spaces.observation_shape,
             spaces.observation_dtype,
-            generator(config.job.seed, "replay", ranks.rank),
+            replay_rng,
         ),
+        segments=SegmentWriter(directory.checkpoints / REPLAY_FOLDER, ranks.rank, ranks.size),
         learner=learner,
         batch_size_per_rank=own.batch_size_per_rank,
         worker=_make_worker(config, runtime, learner),

@@ -20,6 +20,7 @@ from hvd_dqn.job.metrics import MetricsWriter
 from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display
 from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.statistics import LearnerAverages, RecentEpisodes, Speed
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.parallel.ranks import Ranks
@@ -51,8 +52,10 @@ class Job:
     collector: Collector
     exploration: Exploration
     policy_rng: np.random.Generator
+    replay_rng: np.random.Generator
     acting_values: ActionValues
     replay: RingReplay
+    segments: SegmentWriter
     learner: Learner
     batch_size_per_rank: int
     worker: Worker

@@ -1,4 +1,4 @@
-"""Saving and restoring the job: rank 0 touches the disk, all ranks learn the outcome."""
+"""Saving and restoring the job: each rank its own replay, rank 0 the rest; all ranks learn the outcome."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import numpy as np
 
 from hvd_dqn.agent.learner import Vector, load_state, state_of
 from hvd_dqn.counters import Counters
-from hvd_dqn.errors import UserError
+from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.job.checkpoint import Checkpoint
+from hvd_dqn.job.rank_state import RankState
+from hvd_dqn.job.segments import read
 from hvd_dqn.job.statistics import Speed
-from hvd_dqn.parallel.agreement import on_root
+from hvd_dqn.parallel.agreement import on_root, together
 from hvd_dqn.training.job import Job
+from hvd_dqn.transition import Transition
 
 
 def save(job: Job, score: float | None) -> None:
-    """Writes a checkpoint on rank 0; a collective.
+    """Writes a checkpoint; a collective.
+
+    Open episodes are marked as truncated: whoever goes on from here, this job or a resumed one, starts new ones.
 
     Args:
       job: the job.
@@ -25,20 +30,12 @@ def save(job: Job, score: float | None) -> None:
     Raises:
       UserError: on all ranks, if it cannot be written; earlier checkpoints stay good.
     """
-
-    def write() -> None:
-        learner = state_of(job.learner)
-        state = {
-            "counters": job.counters.as_dict(),
-            "recent_episodes": job.recent.state(),
-            "best_score": job.best_score,
-        }
-        checkpoint = Checkpoint(job.counters.env_steps, score, learner, state)
-        job.store.save(checkpoint, job.learner.layout.views(learner["online"]))
-
     job.watchdog.beat("writing a checkpoint", allow=2.0)
+    job.replay.cut_open_episodes()
     try:
-        on_root(job.ranks, write)  # COLLECTIVE
+        own = together(job.ranks, lambda: _write_rank_state(job))  # COLLECTIVE
+        records = job.ranks.gather_json(own.to_json())  # COLLECTIVE
+        on_root(job.ranks, lambda: _write_checkpoint(job, score, records))  # COLLECTIVE
     except UserError as error:
         raise UserError(
             f"the checkpoint at env step {job.counters.env_steps:,} could not be written: {error}"
@@ -46,7 +43,7 @@ def save(job: Job, score: float | None) -> None:
 
 
 def restore(job: Job) -> None:
-    """Puts rank 0's newest good checkpoint back and sends the learner's state to all; a collective.
+    """Puts the newest good checkpoint back: rank 0's state on all ranks, and each rank's own; a collective.
 
     Without --resume it only broadcasts rank 0's initial state.
 
@@ -57,10 +54,13 @@ def restore(job: Job) -> None:
         state = on_root(job.ranks, lambda: _load_newest(job))  # COLLECTIVE
         job.counters = Counters(**state["counters"])
         job.recent.load(state["recent_episodes"])
+        job.averages.load(state["averages"])
         job.best_score = state["best_score"]
         job.learner.step = job.counters.learner_steps
+        _restore_ranks(job, [RankState.from_json(record) for record in state["ranks"]])  # COLLECTIVE
+    else:
+        job.counters.wait_for_replay(job.config.replay.learning_starts)
     job.speed = Speed(job.counters.env_steps, job.counters.learner_steps)
-    job.counters.wait_for_replay(job.config.replay.learning_starts)
     broadcast_learner(job)
 
 
@@ -79,15 +79,56 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
     """
     best: list[np.ndarray] = []
 
-    def read() -> int | None:
+    def find() -> int | None:
         checkpoint = job.store.best()
         if checkpoint is not None:
             best.append(checkpoint.learner["online"])
         return checkpoint.env_steps if checkpoint else None
 
-    env_steps = on_root(job.ranks, read)  # COLLECTIVE
+    env_steps = on_root(job.ranks, find)  # COLLECTIVE
     own = best[0] if best else job.learner.online
     return env_steps, job.ranks.broadcast(own)  # COLLECTIVE
+
+
+def _write_rank_state(job: Job) -> RankState:
+    """Writes this rank's new transitions and describes what it holds.
+
+    Raises:
+      UserError: if they cannot be written.
+    """
+    replay = job.replay
+    oldest = replay.added - len(replay)
+    first = max(job.segments.written, oldest)
+    try:
+        segments = job.segments.write(replay.newest(replay.added - first), first, oldest)
+    except OSError as error:
+        raise UserError(str(error)) from None
+    return RankState(
+        generators={name: generator.bit_generator.state for name, generator in _generators(job).items()},
+        added=replay.added,
+        stored=len(replay),
+        capacity=replay.capacity,
+        segments=segments,
+        finished_episodes=job.finished_episodes,
+    )
+
+
+def _generators(job: Job) -> dict[str, np.random.Generator]:
+    return {"policy": job.policy_rng, "replay": job.replay_rng}
+
+
+def _write_checkpoint(job: Job, score: float | None, records: list[Any]) -> None:
+    """Writes rank 0's files, and the manifest last."""
+    learner = state_of(job.learner)
+    state = {
+        "counters": job.counters.as_dict(),
+        "recent_episodes": job.recent.state(),
+        "averages": job.averages.state(),
+        "best_score": job.best_score,
+    }
+    ranks = [RankState.from_json(record) for record in records]
+    checkpoint = Checkpoint(job.counters.env_steps, score, learner, state, ranks)
+    job.store.save(checkpoint, job.learner.layout.views(learner["online"]))
 
 
 def _load_newest(job: Job) -> dict[str, Any]:
@@ -107,4 +148,57 @@ def _load_newest(job: Job) -> dict[str, Any]:
         )
     job.metrics.cut_after(checkpoint.env_steps)
     job.display.message(f"resumed from the checkpoint at env step {checkpoint.env_steps:,}")
-    return checkpoint.state
+    return {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks]}
+
+
+def _restore_ranks(job: Job, ranks: list[RankState]) -> None:
+    """Gives each rank its own state back, or deals the replay out anew where the shares are others; a collective."""
+    own = job.ranks.rank
+    fits = len(ranks) == job.ranks.size and ranks[own].capacity == job.replay.capacity
+    if job.ranks.sum(np.array([float(fits)]))[0] == job.ranks.size:  # COLLECTIVE
+        state = ranks[own]
+        job.replay.restore(together(job.ranks, lambda: _read_replay(job, state)), state.added)  # COLLECTIVE
+        job.segments.adopt(state.segments)
+        for name, generator in _generators(job).items():
+            generator.bit_generator.state = state.generators[name]
+        job.finished_episodes = state.finished_episodes
+        return
+    dealt = together(job.ranks, lambda: _deal(job, ranks))  # COLLECTIVE
+    job.replay.restore(dealt, len(dealt.a_tm1))
+    if own == 0:
+        job.finished_episodes = [episode for state in ranks for episode in state.finished_episodes]
+    counts = job.ranks.gather_json(len(job.replay))  # COLLECTIVE
+    if min(counts) == 0:
+        job.counters.wait_for_replay(job.config.replay.learning_starts)
+    before = f"{sum(state.stored for state in ranks):,} transitions on {len(ranks)} rank(s)"
+    job.display.message(f"the replay of {before} was dealt out anew: {sum(counts):,} on {len(counts)}")
+
+
+def _read_replay(job: Job, state: RankState) -> Transition:
+    """Reads the transitions that a rank held, oldest first.
+
+    Raises:
+      UserError: if a segment cannot be used.
+    """
+    try:
+        held = read(job.store.replay_folder, state.segments, job.replay.blank(0))
+    except CheckpointError as error:
+        raise UserError(str(error)) from None
+    return Transition(*(column[len(column) - state.stored :] for column in held))
+
+
+def _deal(job: Job, ranks: list[RankState]) -> Transition:
+    """Reads this rank's share of all ranks' transitions, oldest first.
+
+    Every W-th transition of each old rank, counted from the newest, goes to one of W ranks: the shares are equal to
+    within one per old rank, and of the same age.
+    """
+    parts, ages = [], []
+    for number, state in enumerate(ranks):
+        held = _read_replay(job, state)
+        age = np.arange(state.stored)[::-1]  # 0 is the newest
+        mine = (age + number) % job.ranks.size == job.ranks.rank
+        parts.append(Transition(*(column[mine] for column in held)))
+        ages.append(age[mine])
+    order = np.argsort(-np.concatenate(ages), kind="stable")
+    return Transition(*(np.concatenate(columns)[order] for columns in zip(*parts, strict=True)))

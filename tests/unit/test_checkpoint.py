@@ -24,6 +24,7 @@ def _checkpoint(env_steps: int, score: float | None = None) -> Checkpoint:
         score,
         {"online": np.arange(9, dtype=np.float32) + env_steps, "optimizer/mean": np.zeros(9, np.float32)},
         {"counters": {"env_steps": env_steps}, "best_score": score},
+        [],
     )
 
 
@@ -234,10 +235,11 @@ def test_without_a_usable_checkpoint_all_reasons_are_told(tmp_path: Path) -> Non
         store.newest_good()
 
 
-def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "says"), [(1, "older"), (3, "newer")])
+def test_another_format_is_refused_by_name(number: int, says: str, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=3)
-    _rewrite_manifest(_save(store, 1), format=2)
-    with pytest.raises(UserError, match="format 2 is newer than this program's 1: use a newer version"):
+    _rewrite_manifest(_save(store, 1), format=number)
+    with pytest.raises(UserError, match=f"format {number} is {says} than this program's 2: use the version that wrote"):
         store.newest_good()
 
 

@@ -1,0 +1,129 @@
+"""A run that goes on from any of its checkpoints ends bit for bit where it would have ended without a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from launching import launched, read_metrics, run_well
+
+from hvd_dqn.job.rank_state import RankState
+from hvd_dqn.job.segments import read
+from hvd_dqn.transition import Transition
+
+pytestmark = pytest.mark.parallel
+
+ENVIRONMENTS = {
+    "CartPole": ("--env", "CartPole-v1", "--num-envs", "6"),
+    "LunarLander": ("--env", "LunarLander-v3", "--num-envs", "5"),
+    "maze": ("--env", "hvd_dqn/TreasureMaze-v0", "--num-envs", "4"),
+}
+RUN = (
+    *("--total-env-steps", "2400", "--learning-starts", "300", "--train-period", "4", "--global-batch-size", "16"),
+    *("--hidden-sizes", "16", "--replay-capacity", "1500", "--target-update-period", "50", "--log-period", "250"),
+    *("--evaluation-period", "1000", "--evaluation-episodes", "3", "--final-evaluation-episodes", "3"),
+    *("--checkpoint-period", "400", "--keep-checkpoints", "100", "--name", "whole"),
+)
+"""The replay begins to drop its oldest at 1,500; log lines and evaluations lie between the checkpoints."""
+CARTPOLE_SHAPES = ((4,), (), (), (), (), (4,))
+CARTPOLE_DTYPES = (np.float32, np.int32, np.float32, np.bool_, np.bool_, np.float32)
+OF_THE_CLOCK = ("unix_time", "seconds", "resident_mebibytes")
+
+
+def _how(ranks: int) -> str:
+    return "python" if ranks == 1 else "mpirun"
+
+
+def _checkpoints(run_directory: Path) -> list[Path]:
+    return sorted(path.parent for path in run_directory.glob("checkpoints/*/manifest.json"))
+
+
+def _end(run_directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns the last manifest (checksums of weights, optimizer, counters, generators, replay) and all metrics."""
+    manifest = json.loads((_checkpoints(run_directory)[-1] / "manifest.json").read_text())
+    lines = [
+        {
+            name: value
+            for name, value in record.items()
+            if name not in OF_THE_CLOCK and "_microseconds" not in name and "_per_second" not in name
+        }
+        for record in read_metrics(run_directory)
+    ]
+    return manifest, lines
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_resumed_from_any_checkpoint_the_run_ends_bit_for_bit_where_it_ended(
+    environment: str, ranks: int, tmp_path: Path
+) -> None:
+    """Before learning starts, in its middle, and after the replay has begun to drop its oldest."""
+    run_well(_how(ranks), ranks, *RUN, *ENVIRONMENTS[environment], "--runs-dir", tmp_path)
+    whole = next(tmp_path.glob("*/whole"))
+    places = _checkpoints(whole)
+    assert len(places) >= 6
+    end = _end(whole)
+    assert [record["kind"] for record in end[1]].count("evaluation") == 3
+    for place in (places[0], places[2], places[-2]) if environment == "CartPole" else (places[3],):
+        copy = tmp_path / f"from {place.name}"
+        shutil.copytree(whole, copy)
+        for later in _checkpoints(copy)[places.index(place) + 1 :]:
+            shutil.rmtree(later)
+        resumed = run_well(_how(ranks), ranks, "--resume", copy)
+        assert f"resumed from the checkpoint at env step {int(place.name):,}" in resumed.output
+        assert _end(copy) == end, place.name
+
+
+def _stored(run_directory: Path) -> list[Transition]:
+    """Returns what each rank held at the newest checkpoint, oldest first."""
+    state = json.loads((_checkpoints(run_directory)[-1] / "state.json").read_text())
+    blank = Transition(
+        *(np.zeros((0, *shape), dtype) for shape, dtype in zip(CARTPOLE_SHAPES, CARTPOLE_DTYPES, strict=True))
+    )
+    ranks = [RankState.from_json(record) for record in state["ranks"]]
+    held = [read(run_directory / "checkpoints" / "replay", rank.segments, blank) for rank in ranks]
+    return [
+        Transition(*(column[len(column) - rank.stored :] for column in columns))
+        for rank, columns in zip(ranks, held, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_another_number_of_ranks_shares_the_replay_out_anew(ranks: int, tmp_path: Path) -> None:
+    """Every transition goes to one rank, as far as there is room, the newest first; learning does not wait."""
+    run_well("mpirun", 2, *RUN, *ENVIRONMENTS["CartPole"], "--runs-dir", tmp_path)
+    whole = next(tmp_path.glob("*/whole"))
+    before = _stored(whole)
+    assert [len(part.r_t) for part in before] == [750, 750]
+    more = ("--total-env-steps", "2406", "--evaluation-period", "0")  # one iteration
+    resumed = run_well(_how(ranks), ranks, "--resume", whole, *more)
+    assert f"the replay of 1,500 transitions on 2 rank(s) was dealt out anew: 1,500 on {ranks}" in resumed.output
+    after = _stored(whole)
+    assert len(after) == ranks
+    counts = [len(part.r_t) for part in after]
+    assert max(counts) - min(counts) <= 1
+    assert sum(counts) == 1500
+    old, new = ({row.tobytes() for part in parts for row in part.s_tm1} for parts in (before, after))
+    assert len(new - old) <= 6, "only the new iteration's transitions are new"
+    assert len(old - new) <= 6, "only the oldest gave way"
+    lines = read_metrics(whole, "training")
+    assert lines[-1]["learner_steps"] > lines[-2]["learner_steps"]
+
+
+def test_a_killed_run_ends_where_it_would_have_ended(tmp_path: Path) -> None:
+    """Kill -9 of a rank in the middle of the run, between two checkpoints."""
+    run_well("mpirun", 2, *RUN, *ENVIRONMENTS["CartPole"], "--runs-dir", tmp_path / "a")
+    with launched("mpirun", 2, *RUN, *ENVIRONMENTS["CartPole"], "--runs-dir", tmp_path / "b") as job:
+        job.wait_for("evaluation at env step 1,002")
+        os.kill(job.rank_pid(1), signal.SIGKILL)
+        outcome = job.finish()
+    assert outcome.code != 0
+    killed = next((tmp_path / "b").glob("*/whole"))
+    run_well("mpirun", 2, "--resume", killed)
+    assert _end(killed) == _end(next((tmp_path / "a").glob("*/whole")))
