@@ -118,12 +118,14 @@ def test_another_number_of_ranks_shares_the_replay_out_anew(ranks: int, tmp_path
 
 def test_a_killed_run_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     """Kill -9 of a rank in the middle of the run, between two checkpoints."""
-    run_well("mpirun", 2, *RUN, *ENVIRONMENTS["CartPole"], "--runs-dir", tmp_path / "a")
-    with launched("mpirun", 2, *RUN, *ENVIRONMENTS["CartPole"], "--runs-dir", tmp_path / "b") as job:
-        job.wait_for("evaluation at env step 1,002")
+    longer = (*RUN, *ENVIRONMENTS["CartPole"], "--total-env-steps", "30000", "--evaluation-period", "4000")
+    run_well("mpirun", 2, *longer, "--runs-dir", tmp_path / "a")
+    with launched("mpirun", 2, *longer, "--runs-dir", tmp_path / "b") as job:
+        job.wait_for("evaluation at env step 4,002")
         os.kill(job.rank_pid(1), signal.SIGKILL)
         outcome = job.finish()
     assert outcome.code != 0
     killed = next((tmp_path / "b").glob("*/whole"))
+    assert int(_checkpoints(killed)[-1].name) < 30000
     run_well("mpirun", 2, "--resume", killed)
     assert _end(killed) == _end(next((tmp_path / "a").glob("*/whole")))
