@@ -109,19 +109,26 @@ def test_the_launcher_does_not_change_the_result(runs: Runs, how: str) -> None:
     assert timeless(runs(how, 2)[0]) == timeless(runs("mpirun", 2)[0])
 
 
-def test_only_rank_0_writes_files(audited: tuple[Path, list[dict[str, Any]]]) -> None:
-    """Rank 1 opens nothing for writing below the runs folder, and every file found there is rank 0's doing.
+def test_rank_0_writes_all_files_but_the_other_ranks_replays(audited: tuple[Path, list[dict[str, Any]]]) -> None:
+    """Rank 1 makes nothing but its own segments, and every other file below the runs folder is rank 0's doing.
 
     TensorBoard's file is written outside Python's sight, but its name ends in its writer's process id.
     """
     run_directory, (root, other) = audited
-    assert other["touched"] == []
+    runs = run_directory.parents[1]
+    replay = (run_directory / "checkpoints" / "replay").relative_to(runs)
+    own = str(replay / "rank-00001-of-00002")
+    assert {path for path in other["touched"] if not path.startswith(own)} <= {str(replay), str(replay.parent)}
     files = [file for file in run_directory.rglob("*") if file.is_file()]
     events = [file for file in files if file.name.startswith("events.out.tfevents.")]
     assert [int(file.name.split(".")[-2]) for file in events] == [root["pid"]]
-    rest = {str(file.relative_to(run_directory.parents[1])) for file in files if file not in events}
-    assert len(rest) == 2 + 2 * 4  # config, metrics, and two checkpoints of four files
-    assert rest <= set(root["touched"])
+    rest = {str(file.relative_to(runs)) for file in files if file not in events}
+    theirs = {path for path in rest if path.startswith(own)}
+    assert theirs == {path for path in other["touched"] if path.endswith(".zst")}
+    segments = {path for path in rest if path.endswith(".zst")}
+    assert len(segments) == 2 * 2  # of two ranks at two checkpoints
+    assert len(rest - segments) == 2 + 2 * 4  # config, metrics, and two checkpoints of four files
+    assert rest - theirs <= set(root["touched"])
 
 
 def test_runs_of_different_seeds_differ(runs: Runs, tmp_path: Path) -> None:
