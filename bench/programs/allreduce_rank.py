@@ -65,7 +65,8 @@ def ours() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([FLOATS], tf.float32)])
     def graph(rounds: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
-        step = lambda k, v: (k + 1, ranks.allreduce_sum(v))  # noqa: E731
+        # Each round's vector is new memory, as a learner's gradient is.
+        step = lambda k, total: (k + 1, ranks.allreduce_sum(vector + tf.cast(k, tf.float32)))  # noqa: E731
         return tf.while_loop(lambda k, _: k < rounds, step, (tf.constant(0), vector), parallel_iterations=1)[1]
 
     def run(rounds: int, between: Callable[[], None]) -> None:
