@@ -258,8 +258,9 @@ class GraphLearner:
 
 def _square_sum(vector: tf.Tensor) -> tf.Tensor:
     """Sums a flat vector's squares in eight strips side by side: XLA adds one strip's numbers one after the other."""
-    strips = tf.split(tf.square(vector[: vector.shape[0] // 8 * 8]), 8)
-    return tf.reduce_sum(tf.add_n(strips)) + tf.reduce_sum(tf.square(vector[vector.shape[0] // 8 * 8 :]))
+    even = vector.shape[0] // 8 * 8
+    strips = tf.split(tf.square(vector[:even]), 8)
+    return tf.reduce_sum(tf.add_n(strips)) + tf.reduce_sum(tf.square(vector[even:]))
 
 
 def _timestamp_after(tensor: tf.Tensor) -> tf.Tensor:

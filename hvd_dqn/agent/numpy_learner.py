@@ -85,7 +85,6 @@ class NumpyLearner:
         self._double_dqn = double_dqn
         self._max_grad_norm = max_grad_norm
         self._global_batch_size = global_batch_size
-        self._batch_size = batch_size_per_rank
         self._first_columns = np.arange(batch_size_per_rank) * mlp.num_actions  # [B], of each row in a flat [B * A]
         self._online_layers, self._target_layers = mlp.affine(self.online), mlp.affine(self.target)
         self._pass, self._next_pass = mlp.activations(batch_size_per_rank), mlp.activations(batch_size_per_rank)

@@ -25,7 +25,7 @@ from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.job.files import read_verified, sha256, write_bytes_atomically, write_json_atomically
 from hvd_dqn.job.rank_state import RankState
 from hvd_dqn.job.segments import FOLDER as REPLAY_FOLDER
-from hvd_dqn.job.segments import Segment, remove_unnamed
+from hvd_dqn.job.segments import remove_unnamed
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -81,11 +81,7 @@ class CheckpointStore:
             "env_steps": checkpoint.env_steps,
             "score": checkpoint.score,
             "files": {name: {"bytes": len(c), "sha256": sha256(c)} for name, c in contents.items()},
-            "segments": {
-                segment.file: {"bytes": segment.bytes, "sha256": segment.sha256}
-                for rank in checkpoint.ranks
-                for segment in rank.segments
-            },
+            "segments": {segment.file: segment.facts for rank in checkpoint.ranks for segment in rank.segments},
         }
         write_json_atomically(folder / MANIFEST, manifest)
         self._remove_unkept(written=folder)
@@ -104,8 +100,8 @@ class CheckpointStore:
         for folder in sorted(self._folders(), reverse=True):
             try:
                 checkpoint = self._read(folder)
-                for facts in (segment for rank in checkpoint.ranks for segment in rank.segments):
-                    self._verify(facts)
+                for segment in (segment for rank in checkpoint.ranks for segment in rank.segments):
+                    read_verified(self.replay_folder / segment.file, segment.facts)
                 return checkpoint, passed_over
             except CheckpointError as error:
                 passed_over.append(f"checkpoint {folder} cannot be used: {error}")
@@ -125,9 +121,6 @@ class CheckpointStore:
     def replay_folder(self) -> Path:
         """Returns the folder of the segments."""
         return self._folder / REPLAY_FOLDER
-
-    def _verify(self, segment: Segment) -> None:
-        read_verified(self.replay_folder / segment.file, {"bytes": segment.bytes, "sha256": segment.sha256})
 
     def _folder_of(self, env_steps: int) -> Path:
         return self._folder / f"{env_steps:012d}"

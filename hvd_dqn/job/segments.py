@@ -38,6 +38,11 @@ class Segment:
     bytes: int
     sha256: str
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Returns what `read_verified` compares the file with."""
+        return {"bytes": self.bytes, "sha256": self.sha256}
+
     @classmethod
     def from_json(cls, record: Any) -> Segment:
         """Reads what `to_json` gave.
@@ -147,7 +152,7 @@ def read(folder: Path, segments: list[Segment], like: Transition) -> Transition:
     """
     parts = [Transition(*(column[:0] for column in like))]
     for segment in segments:
-        content = read_verified(folder / segment.file, {"bytes": segment.bytes, "sha256": segment.sha256})
+        content = read_verified(folder / segment.file, segment.facts)
         try:
             parts.append(decode(content, like, segment.count))
         except CheckpointError as error:

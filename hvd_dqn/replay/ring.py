@@ -99,8 +99,7 @@ class RingReplay:
         if self.added == 0:
             raise ValueError("sample from an empty replay: add a transition first")
         index = self._rng.integers(len(self), size=shape)
-        # take, since indexing copies rows of a few numbers ten times slower
-        return Transition(*(column.take(index, axis=0) for column in self._storage))
+        return self._at(index)
 
     def blank(self, *shape: int) -> Transition:
         """Returns zeros in the form of `sample`: what a rank that cannot go on brings to its last exchange."""
@@ -118,8 +117,11 @@ class RingReplay:
         """
         if not 0 <= count <= len(self):
             raise ValueError(f"{count} transitions were asked for and {len(self)} are stored")
-        slots = self._slots(count)
-        return Transition(*(column[slots] for column in self._storage))
+        return self._at(self._slots(count))
+
+    def _at(self, slots: np.ndarray) -> Transition:
+        """Returns copies of what lies at these places; `take`, since indexing copies short rows ten times slower."""
+        return Transition(*(column.take(slots, axis=0) for column in self._storage))
 
     def _slots(self, count: int) -> np.ndarray:
         """Returns the places of the newest transitions, oldest first."""

@@ -28,7 +28,6 @@ from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display, NullDisplay, make_display
 from hvd_dqn.job.report import start_report
 from hvd_dqn.job.run_directory import RunDirectory
-from hvd_dqn.job.segments import FOLDER as REPLAY_FOLDER
 from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.maths.shares import first_index, share
@@ -73,6 +72,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     display.message(start_report(_derived_sizes(config, runtime, kind, learner)))
+    store = CheckpointStore(directory.checkpoints, config.job.keep_checkpoints)
     replay_rng = generator(config.job.seed, "replay", ranks.rank)
     return Job(
         config=config,
@@ -80,7 +80,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         stop=stop,
         watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.abort),
         directory=directory,
-        store=CheckpointStore(directory.checkpoints, config.job.keep_checkpoints),
+        store=store,
         metrics=metrics,
         display=display,
         collector=collector,
@@ -94,7 +94,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
             spaces.observation_dtype,
             replay_rng,
         ),
-        segments=SegmentWriter(directory.checkpoints / REPLAY_FOLDER, ranks.rank, ranks.size),
+        segments=SegmentWriter(store.replay_folder, ranks.rank, ranks.size),
         learner=learner,
         batch_size_per_rank=own.batch_size_per_rank,
         worker=_make_worker(config, runtime, learner),
