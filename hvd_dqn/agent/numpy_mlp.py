@@ -1,47 +1,51 @@
 """The MLP in NumPy, forwards and backwards: for small networks a TensorFlow call costs more than the arithmetic.
 
+NumPy multiplies the matrices; what stands between two products is a compiled kernel.
+
 A kernel [in, out] and its bias [out] are neighbours in the flat vector, so together they are one matrix
 [in + 1, out] that takes inputs with a last column of ones: bias and bias gradient come with the matrix products.
 """
 
 from __future__ import annotations
 
-import copy
+import ctypes
 
 import numpy as np
 
 from hvd_dqn.agent.parameters import ParameterLayout
+from hvd_dqn.maths.kernels import address
 
 Affine = list[np.ndarray]
 """The layers of a flat vector [P]: views [in + 1, out] whose last row is the bias."""
 
 
 class Activations:
-    """What a forward pass of N rows leaves behind, in memory that is taken once."""
+    """What a forward pass of N rows leaves behind, and a backward pass' gradients, in memory that is taken once."""
 
     def __init__(self, rows: int, widths: list[int]) -> None:
         """Takes memory for hidden layers and outputs of these widths."""
         self.hidden = [np.ones((rows, width + 1), np.float32) for width in widths[:-1]]
+        self.gradients = [np.empty_like(hidden) for hidden in self.hidden]
         self.q = np.empty((rows, widths[-1]), np.float32)
-
-    def first(self, rows: int) -> Activations:
-        """Returns the first rows of this memory, as views."""
-        part = copy.copy(self)
-        part.hidden, part.q = [hidden[:rows] for hidden in self.hidden], self.q[:rows]
-        return part
+        self.hidden_at = [address(hidden) for hidden in self.hidden]
+        self.gradients_at = [address(gradient) for gradient in self.gradients]
 
 
 class NumpyMLP:
     """A network that `build_network` made with kind "mlp": ReLU layers, a linear output."""
 
-    def __init__(self, layout: ParameterLayout, num_categories: int, observation_dtype: np.dtype) -> None:
+    def __init__(
+        self, kernels: ctypes.CDLL, layout: ParameterLayout, num_categories: int, observation_dtype: np.dtype
+    ) -> None:
         """Prepares for a layout of alternating kernels [in, out] and biases [out].
 
         Args:
+          kernels: from `load_kernels`.
           layout: the network's parameter layout.
           num_categories: values of a Discrete observation (one-hot), 0 for others.
           observation_dtype: integer vectors are scaled from 0..255 to 0..1 as in the Keras model.
         """
+        self.kernels = kernels
         self._shapes = [(fan_in + 1, fan_out) for fan_in, fan_out in layout.shapes[0::2]]
         self._ends = np.cumsum([rows * columns for rows, columns in self._shapes])
         self._num_categories = num_categories
@@ -74,15 +78,18 @@ class NumpyMLP:
         Args:
           affine: the layers.
           x: float32 [N, in + 1], from `features`.
-          activations: memory for N rows; `backward` reads it.
+          activations: memory for N rows or more; `backward` reads it.
 
         Returns:
           float32 [N, A], overwritten by the next pass with the same memory.
         """
-        for layer, hidden in zip(affine[:-1], activations.hidden, strict=True):
+        rows = len(x)
+        for layer, memory, at in zip(affine[:-1], activations.hidden, activations.hidden_at, strict=True):
+            hidden = memory[:rows]
             np.matmul(x, layer, out=hidden[:, :-1])  # [N, H]; the column of ones stays
-            x = np.maximum(hidden, 0.0, out=hidden)  # [N, H + 1]
-        return np.matmul(x, affine[-1], out=activations.q)  # [N, A]
+            self.kernels.relu(at, hidden.size)
+            x = hidden  # [N, H + 1]
+        return np.matmul(x, affine[-1], out=activations.q[:rows])  # [N, A]
 
     def backward(self, affine: Affine, x: np.ndarray, activations: Activations, dq: np.ndarray, out: Affine) -> None:
         """Writes the gradient of a loss of the Q-values into `out`.
@@ -94,11 +101,11 @@ class NumpyMLP:
           dq: float32 [N, A], gradient of the loss with respect to the Q-values.
           out: the layers of the flat gradient.
         """
-        inputs = [x, *activations.hidden]
         delta = dq  # [N, out]
-        for depth in reversed(range(len(affine))):
-            np.matmul(inputs[depth].T, delta, out=out[depth])  # [in + 1, out]
-            if depth:
-                wide = np.matmul(delta, affine[depth].T)  # [N, in + 1]: contiguous, so that the mask is one pass
-                np.multiply(wide, inputs[depth] > 0.0, out=wide)
-                delta = wide[:, :-1]  # [N, in]
+        for depth in range(len(affine) - 1, 0, -1):
+            hidden, wide = activations.hidden[depth - 1], activations.gradients[depth - 1]  # [N, in + 1]
+            np.matmul(hidden.T, delta, out=out[depth])  # [in + 1, out]
+            np.matmul(delta, affine[depth].T, out=wide)  # one column too many: the kernel takes contiguous memory
+            self.kernels.relu_gradient(activations.gradients_at[depth - 1], activations.hidden_at[depth - 1], wide.size)
+            delta = wide[:, :-1]  # [N, in]
+        np.matmul(x.T, delta, out=out[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections import Counter
 from pathlib import Path
@@ -30,6 +31,7 @@ from hvd_dqn.job.report import start_report
 from hvd_dqn.job.run_directory import RunDirectory
 from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.maths.kernels import load_kernels
 from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.parallel.agreement import check_same_job, on_root, together
 from hvd_dqn.parallel.ranks import Ranks
@@ -63,7 +65,8 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     check_same_job(ranks, fingerprint)  # COLLECTIVE
     collector = together(ranks, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces))  # COLLECTIVE
     profile = IterationProfile(traced=config.job.profile)
-    learner, mlp = _build_learner(config, runtime, kind, spaces, own.batch_size_per_rank, profile)
+    kernels = together(ranks, load_kernels) if kind == "mlp" else None  # COLLECTIVE
+    learner, mlp = _build_learner(config, runtime, kind, spaces, own.batch_size_per_rank, profile, kernels)
     directory = _open_directory(config, ranks)
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
@@ -146,7 +149,13 @@ def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
 
 
 def _build_learner(
-    config: Config, runtime: Runtime, kind: str, spaces: Spaces, batch_size_per_rank: int, profile: IterationProfile
+    config: Config,
+    runtime: Runtime,
+    kind: str,
+    spaces: Spaces,
+    batch_size_per_rank: int,
+    profile: IterationProfile,
+    kernels: ctypes.CDLL | None,
 ) -> tuple[Learner, NumpyMLP | None]:
     """Builds the learner and, for an MLP, the passes that acting uses whatever the learner computes with."""
     backend = choose_backend(config.network.backend, kind, runtime.on_gpu)
@@ -160,7 +169,7 @@ def _build_learner(
         integer_seed(config.job.seed, "network"),
     )
     layout = ParameterLayout(network)
-    mlp = NumpyMLP(layout, spaces.num_categories, spaces.observation_dtype) if kind == "mlp" else None
+    mlp = NumpyMLP(kernels, layout, spaces.num_categories, spaces.observation_dtype) if kernels is not None else None
     settings: dict[str, Any] = {
         "optimizer": config.learner.optimizer,
         "learning_rate": config.learner.learning_rate,

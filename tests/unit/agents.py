@@ -15,8 +15,11 @@ from hvd_dqn.agent.networks import build_network
 from hvd_dqn.agent.numpy_learner import NumpyLearner
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
 from hvd_dqn.agent.parameters import ParameterLayout
+from hvd_dqn.maths.kernels import load_kernels
 from hvd_dqn.parallel.ranks import Produce, Rounds, SingleRank
 from hvd_dqn.transition import Transition
+
+KERNELS = load_kernels()
 
 PLAIN: dict[str, Any] = {
     "optimizer": "sgd",
@@ -77,7 +80,7 @@ def numpy_mlp(network: keras.Model) -> NumpyMLP:
     """Returns a Keras MLP's passes in NumPy."""
     encodings = [layer for layer in network.layers if isinstance(layer, keras.layers.CategoryEncoding)]
     num_categories = encodings[0].num_tokens if encodings else 0
-    return NumpyMLP(ParameterLayout(network), num_categories, np.dtype(network.inputs[0].dtype))
+    return NumpyMLP(KERNELS, ParameterLayout(network), num_categories, np.dtype(network.inputs[0].dtype))
 
 
 def _settings(batch_size: int, changes: dict[str, Any]) -> dict[str, Any]:

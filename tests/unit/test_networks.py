@@ -14,7 +14,7 @@ from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
 
-from .agents import make_learner
+from .agents import KERNELS, make_learner
 
 FLOAT, BYTE, INT = np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int32)
 
@@ -109,7 +109,7 @@ def test_numpy_forward_equals_keras_forward(kind: str, hidden: tuple[int, ...]) 
     vector = layout.flatten_variables(network) + np.float32(0.05)  # biases that are not 0
     for variable, values in zip(network.trainable_variables, layout.views(vector).values(), strict=True):
         variable.assign(values)
-    mlp = NumpyMLP(layout, categories, dtype)
+    mlp = NumpyMLP(KERNELS, layout, categories, dtype)
     q = mlp.forward(mlp.affine(vector), mlp.features(s), mlp.activations(len(s)))
     assert q.dtype == np.float32
     np.testing.assert_allclose(q, network(s), rtol=1e-4, atol=1e-5)
@@ -134,7 +134,7 @@ def test_acting_values_follow_the_parameters_loaded_last(kind: str) -> None:
     shape, dtype = ((4,), FLOAT) if kind == "mlp" else ((1, 40, 40), BYTE)
     network = build_network(kind, shape, dtype, 0, 3, (8,), 0)
     learner = make_learner(network, 2)
-    values = make_action_values(learner, NumpyMLP(learner.layout, 0, dtype) if kind == "mlp" else None)
+    values = make_action_values(learner, NumpyMLP(KERNELS, learner.layout, 0, dtype) if kind == "mlp" else None)
     s = np.full((2, *shape), 3, dtype)
     before = values(s)
     np.testing.assert_allclose(before, network(s), rtol=1e-4, atol=1e-5)

@@ -139,16 +139,6 @@ def test_a_batch_of_more_rows_than_fit_the_cache_is_valued_whole() -> None:
     _assert_same(fast, simple, before)
 
 
-def test_parameters_in_several_blocks_are_all_updated() -> None:
-    fast, simple = _pair("vector", (200, 200), 8, optimizer="adam", max_grad_norm=1.0)
-    assert fast.layout.total > numpy_learner._BLOCK
-    before = state_of(simple)
-    batches = _batches("vector", 4, 8)
-    fast.learn(batches, FLAGS)
-    simple.learn(batches, FLAGS)
-    _assert_same(fast, simple, before)
-
-
 @functools.cache
 def _compiled_pair() -> tuple[NumpyLearner, GraphLearner, dict[str, np.ndarray]]:
     """Returns both learners and their state; compiled, as TensorFlow's own ReLU makes 0 of a NaN."""

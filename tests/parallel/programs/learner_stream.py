@@ -26,6 +26,7 @@ from hvd_dqn.agent.networks import build_network  # noqa: E402
 from hvd_dqn.agent.numpy_learner import NumpyLearner  # noqa: E402
 from hvd_dqn.agent.numpy_mlp import NumpyMLP  # noqa: E402
 from hvd_dqn.agent.parameters import ParameterLayout  # noqa: E402
+from hvd_dqn.maths.kernels import load_kernels  # noqa: E402
 from hvd_dqn.maths.shares import first_index, share  # noqa: E402
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
 from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
@@ -69,7 +70,8 @@ def make_learner(
     }
     if isinstance(ranks, MPIRanks):
         layout = ParameterLayout(network)
-        mlp, initial = NumpyMLP(layout, 0, np.dtype(np.float32)), layout.flatten_variables(network)
+        mlp = NumpyMLP(load_kernels(), layout, 0, np.dtype(np.float32))
+        initial = layout.flatten_variables(network)
         return NumpyLearner(mlp, layout, initial, make_rounds=ranks.make_rounds, **settings)
     return GraphLearner(network, allreduce_sum=ranks.allreduce_sum, jit_compile=jit_compile, **settings)
 

@@ -1,0 +1,113 @@
+/* What stands around the matrix products of a small MLP's update, each as one pass over memory.
+ *
+ * NumPy needs a dozen passes, and a dozen calls, for what one loop does here. Every loop gives the same bits whatever
+ * vector instructions the processor has, so that ranks on unlike hosts stay equal: sums go over a fixed number of
+ * strips, and the compiler is told to fuse no multiplication with an addition (packaging/compile_kernels.py).
+ * All arrays are contiguous, float32 where not said otherwise, and the caller's.
+ */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__x86_64__) && !defined(ONE_INSTRUCTION_SET)
+/* Compiled once per instruction set; the loader takes the widest that the processor has. */
+#define WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define WIDEST
+#endif
+
+#define STRIPS 64
+
+/* Which kernels.c this library was made from. */
+const char *source_digest(void) { return SOURCE_DIGEST; }
+
+/* Returns the L2 norm of gradient [parameters]; NaN where one of its squares, or of those of what follows it up to
+ * `length`, is not finite. */
+WIDEST double finite_norm(const float *vector, size_t parameters, size_t length) {
+    float strips[STRIPS] = {0};
+    size_t i = 0;
+    for (; i + STRIPS <= parameters; i += STRIPS)
+        for (size_t strip = 0; strip < STRIPS; strip++) strips[strip] += vector[i + strip] * vector[i + strip];
+    for (size_t strip = 0; i < parameters; i++, strip++) strips[strip] += vector[i] * vector[i];
+    double sum = 0.0;
+    for (size_t strip = 0; strip < STRIPS; strip++) sum += strips[strip];
+    float rest = 0.0f;
+    for (i = parameters; i < length; i++) rest += vector[i] * vector[i];
+    return isfinite(sum) && isfinite(rest) ? sqrt(sum) : NAN;
+}
+
+/* Adam (Kingma & Ba 2015), section 2's efficient form. The gradient is taken times to_momentum = scale (1 - beta_1)
+ * for the mean, and times to_velocity = scale sqrt(1 - beta_2) before it is squared. */
+WIDEST void adam(float *restrict parameters, float *restrict momentum, float *restrict velocity,
+                 const float *restrict gradient, size_t size, float to_momentum, float to_velocity, float beta_1,
+                 float beta_2, float epsilon, float rate) {
+    for (size_t i = 0; i < size; i++) {
+        const float root = gradient[i] * to_velocity;
+        velocity[i] = velocity[i] * beta_2 + root * root;
+        momentum[i] = momentum[i] * beta_1 + gradient[i] * to_momentum;
+        parameters[i] -= momentum[i] / (sqrtf(velocity[i]) + epsilon) * rate;
+    }
+}
+
+/* Centred RMSProp (Mnih et al. 2015). The gradient is taken times to_mean = scale (1 - rho), and times
+ * to_square = scale sqrt(1 - rho) before it is squared; rate = scale * learning rate. */
+WIDEST void rmsprop(float *restrict parameters, float *restrict mean, float *restrict mean_square,
+                    const float *restrict gradient, size_t size, float to_mean, float to_square, float rho,
+                    float epsilon, float rate) {
+    for (size_t i = 0; i < size; i++) {
+        const float root = gradient[i] * to_square;
+        mean[i] = mean[i] * rho + gradient[i] * to_mean;
+        mean_square[i] = mean_square[i] * rho + root * root;
+        parameters[i] -= gradient[i] / sqrtf(mean_square[i] - mean[i] * mean[i] + epsilon) * rate;
+    }
+}
+
+/* Stochastic gradient descent; rate = scale * learning rate. */
+WIDEST void sgd(float *restrict parameters, const float *restrict gradient, size_t size, float rate) {
+    for (size_t i = 0; i < size; i++) parameters[i] -= gradient[i] * rate;
+}
+
+/* Puts zero in place of what is negative; NaN stays. */
+WIDEST void relu(float *values, size_t size) {
+    for (size_t i = 0; i < size; i++) values[i] = values[i] < 0.0f ? 0.0f : values[i];
+}
+
+/* Lets a gradient through where the rectified value is positive, also where it is infinite or NaN. */
+WIDEST void relu_gradient(float *restrict gradient, const float *restrict rectified, size_t size) {
+    for (size_t i = 0; i < size; i++) gradient[i] = rectified[i] > 0.0f ? gradient[i] : 0.0f;
+}
+
+/* Targets [rows]: r_t + discount_t times q_t's value of the action that `chooser` values most, the first of equals.
+ * Both are Q-values [rows, actions]; Q-learning gives q_t twice, Double Q-learning the online network's as chooser. */
+WIDEST void q_learning_targets(const float *chooser, const float *q_t, const float *r_t, const float *discount_t,
+                               size_t rows, size_t actions, float *restrict targets) {
+    for (size_t row = 0; row < rows; row++) {
+        const float *values = chooser + row * actions;
+        size_t best = 0;
+        for (size_t action = 1; action < actions; action++) /* a value that is NaN is taken, and shows in the loss */
+            if (values[action] > values[best] || values[action] != values[action]) best = action;
+        targets[row] = r_t[row] + discount_t[row] * q_t[row * actions + best];
+    }
+}
+
+/* From Q-values [rows, actions], each row's action (int32) and target: the gradient [rows, actions] of the loss' sum times
+ * `scale`, and the sums times `scale` of loss, |td| and the actions' values. The loss is (target - Q)^2, or Huber's
+ * with threshold 1. */
+WIDEST void q_learning_gradient(const float *restrict q, const int32_t *restrict action, const float *restrict target,
+                                size_t rows, size_t actions, float scale, int huber, float *restrict gradient,
+                                float *restrict statistics) {
+    float loss = 0.0f, abs_td_error = 0.0f, mean_q = 0.0f;
+    for (size_t i = 0; i < rows * actions; i++) gradient[i] = 0.0f;
+    for (size_t row = 0; row < rows; row++) {
+        const size_t place = row * actions + (size_t)action[row];
+        const float td_error = target[row] - q[place];
+        const float cut = td_error < -1.0f ? -1.0f : td_error > 1.0f ? 1.0f : td_error;
+        loss += huber ? cut * (td_error - 0.5f * cut) : td_error * td_error;
+        gradient[place] = (huber ? cut : 2.0f * td_error) * -scale;
+        abs_td_error += fabsf(td_error);
+        mean_q += q[place];
+    }
+    statistics[0] = loss * scale;
+    statistics[1] = abs_td_error * scale;
+    statistics[2] = mean_q * scale;
+}

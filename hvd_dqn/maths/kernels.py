@@ -1,0 +1,75 @@
+"""The compiled functions of kernels.c, called by address: a call costs a microsecond, as much as one of NumPy's.
+
+`make setup` compiles them into the environment (packaging/compile_kernels.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+from ctypes import c_float, c_int, c_size_t, c_void_p
+from pathlib import Path
+
+import numpy as np
+
+from hvd_dqn.errors import UserError
+
+LIBRARY = "_hvd_dqn_kernels"
+SOURCE = Path(__file__).with_suffix(".c")
+
+_SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
+    "finite_norm": (ctypes.c_double, (c_void_p, c_size_t, c_size_t)),
+    "adam": (None, (c_void_p,) * 4 + (c_size_t,) + (c_float,) * 6),
+    "rmsprop": (None, (c_void_p,) * 4 + (c_size_t,) + (c_float,) * 5),
+    "sgd": (None, (c_void_p,) * 2 + (c_size_t, c_float)),
+    "relu": (None, (c_void_p, c_size_t)),
+    "relu_gradient": (None, (c_void_p, c_void_p, c_size_t)),
+    "q_learning_targets": (None, (c_void_p,) * 4 + (c_size_t, c_size_t, c_void_p)),
+    "q_learning_gradient": (
+        None,
+        (c_void_p,) * 3 + (c_size_t, c_size_t, c_float, c_int) + (c_void_p,) * 2,
+    ),
+}
+
+
+def load_kernels(path: Path | None = None) -> ctypes.CDLL:
+    """Returns the library, its functions under their names in kernels.c.
+
+    Args:
+      path: of the library; by default where `make setup` has put it.
+
+    Raises:
+      UserError: if there is none, or one made from another kernels.c than the one beside this file.
+    """
+    spec = importlib.util.find_spec(LIBRARY) if path is None else None
+    path = Path(spec.origin) if spec is not None and spec.origin else path
+    if path is None:
+        raise UserError(f"the compiled kernels are missing on this host: {_REMEDY}")
+    library = ctypes.CDLL(str(path))
+    library.source_digest.restype = ctypes.c_char_p
+    if library.source_digest().decode() != source_digest():
+        raise UserError(f"{path} was compiled from another version of {SOURCE}: {_REMEDY}")
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def source_digest() -> str:
+    """Returns the digest of kernels.c that a library made from it answers with."""
+    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+
+
+def address(array: np.ndarray) -> int:
+    """Returns where an array's memory begins; whoever keeps the address keeps the array.
+
+    Raises:
+      ValueError: if the array is not of the kind that kernels take: contiguous, float32 or int32.
+    """
+    if not array.flags.c_contiguous or array.dtype not in (np.float32, np.int32):
+        raise ValueError(f"a kernel takes contiguous float32 or int32 arrays, not {array.dtype} {array.strides}")
+    return array.ctypes.data
+
+
+_REMEDY = "run `make setup`, or `pip install --no-deps -e .` in an environment of your own"

@@ -1,0 +1,259 @@
+"""The compiled kernels against TensorFlow's optimizers and losses, step by step, and over instruction sets."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hvd_dqn.errors import UserError
+from hvd_dqn.maths import kernels as kernels_module
+from hvd_dqn.maths.kernel_optimizers import clipping_factor, make_update
+from hvd_dqn.maths.kernels import SOURCE, address, load_kernels
+from hvd_dqn.maths.losses import LOSSES
+from hvd_dqn.maths.optimizers import OPTIMIZERS, clip_by_global_norm
+from hvd_dqn.maths.targets import double_q_targets, td_targets
+
+from .agents import KERNELS
+
+SIZE = 1000
+STEPS = 60
+_RNG = np.random.default_rng(1)
+START = _RNG.normal(size=SIZE).astype(np.float32)
+SCALES = 10.0 ** np.linspace(-4, 2, SIZE)
+"""Gradients from far below to far above the optimizers' epsilons."""
+GRADIENTS = (_RNG.normal(size=(STEPS, SIZE)) * SCALES + 0.3 * SCALES).astype(np.float32)
+TD_ERRORS = np.array([-3.0, -1.0, -0.4, 0.0, 0.7, 1.0, 2.5, 1000.0], np.float32)
+
+optimizers = pytest.mark.parametrize("name", OPTIMIZERS)
+losses = pytest.mark.parametrize("name", LOSSES)
+
+
+class Walk:
+    """Parameters and slots on their way through updates with a step size of 0.01."""
+
+    def __init__(self, name: str, library: ctypes.CDLL = KERNELS) -> None:
+        self.parameters, self.slots = START.copy(), [np.zeros(SIZE, np.float32) for _ in OPTIMIZERS[name].slot_names]
+        self._update = make_update(library, name, self.parameters, self.slots, 0.01)
+
+    def go(self, gradient: np.ndarray, step: int, scale: float = 1.0) -> None:
+        self._update(address(gradient), scale, step)
+
+
+@optimizers
+@pytest.mark.parametrize("first_step", [1, 1_000_000])
+def test_each_step_is_tensorflows_step(name: str, first_step: int) -> None:
+    """Parameters and slots, from one state at every step, so that rounding does not add up; late in a run too."""
+    walk = Walk(name)
+    for step, gradient in enumerate(GRADIENTS, start=first_step):
+        expected, expected_slots = OPTIMIZERS[name].update(
+            tf.constant(walk.parameters),
+            tuple(tf.constant(slot) for slot in walk.slots),
+            tf.constant(gradient),
+            tf.constant(step, tf.float32),
+            0.01,
+        )
+        before, slots_before = walk.parameters.copy(), [slot.copy() for slot in walk.slots]
+        walk.go(gradient, step)
+        # TensorFlow rounds 1 - 0.999 ** step to single precision: a relative 3e-5 of the first steps.
+        np.testing.assert_allclose(walk.parameters - before, expected - before, rtol=1e-4, atol=5e-7)
+        for slot, expected_slot, slot_before in zip(walk.slots, expected_slots, slots_before, strict=True):
+            rounding = 6e-7 * (np.abs(slot_before) + np.abs(expected_slot))  # of the sum's two terms
+            assert (np.abs(slot - expected_slot) <= rounding).all()
+
+
+@optimizers
+def test_a_whole_path_stays_tensorflows_path(name: str) -> None:
+    walk = Walk(name)
+    path, path_slots = tf.constant(START), tuple(tf.constant(slot) for slot in walk.slots)
+    for step, gradient in enumerate(GRADIENTS, start=1):
+        path, path_slots = OPTIMIZERS[name].update(
+            path, path_slots, tf.constant(gradient), tf.constant(step, tf.float32), 0.01
+        )
+        walk.go(gradient, step)
+    assert np.median(np.abs(walk.parameters - START)) > 1e-3
+    np.testing.assert_allclose(walk.parameters, path, rtol=1e-4, atol=2e-5)
+
+
+@optimizers
+def test_a_gradient_is_only_read_and_taken_half_is_half_the_gradient(name: str) -> None:
+    walk, halved = Walk(name), Walk(name)
+    for step, gradient in enumerate(GRADIENTS, start=1):
+        kept = gradient.copy()
+        walk.go(gradient, step, scale=0.5)
+        np.testing.assert_array_equal(gradient, kept)
+        halved.go((0.5 * gradient).astype(np.float32), step)
+    np.testing.assert_allclose(walk.parameters, halved.parameters, rtol=1e-5, atol=1e-6)
+    for slot, other in zip(walk.slots, halved.slots, strict=True):
+        np.testing.assert_allclose(slot, other, rtol=1e-5, atol=1e-12)
+
+
+@optimizers
+def test_a_zero_gradient_from_the_start_moves_nothing(name: str) -> None:
+    walk = Walk(name)
+    walk.go(np.zeros(SIZE, np.float32), 1)
+    np.testing.assert_array_equal(walk.parameters, START)
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 10.0, 1e6])
+def test_the_clipping_factor_is_tensorflows(max_norm: float) -> None:
+    for gradient in GRADIENTS[:5]:
+        norm = KERNELS.finite_norm(address(gradient), SIZE, SIZE)
+        assert norm == pytest.approx(np.linalg.norm(gradient.astype(np.float64)), rel=1e-6)
+        expected = clip_by_global_norm(tf.constant(gradient), tf.norm(gradient), max_norm)
+        np.testing.assert_allclose(gradient * np.float32(clipping_factor(norm, max_norm)), expected, rtol=1e-5)
+
+
+def test_clipping_takes_3_4_to_norm_1_and_leaves_shorter_gradients_alone() -> None:
+    norm = KERNELS.finite_norm(address(np.array([3.0, 4.0], np.float32)), 2, 2)
+    assert (norm, clipping_factor(norm, 1.0)) == (5.0, 0.2)
+    assert [clipping_factor(norm, bound) for bound in (5.0, 10.0, 0.0)] == [1.0, 1.0, 1.0]
+    assert clipping_factor(0.0, 10.0) == 1.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("place", [0, 63, 64, 127, 129, 130, 133])
+def test_a_number_that_is_not_finite_or_too_large_to_square_is_found_anywhere(bad: float, place: int) -> None:
+    vector = np.ones(134, np.float32)
+    assert KERNELS.finite_norm(address(vector), 130, 134) == np.sqrt(130)
+    vector[place] = bad
+    assert np.isnan(KERNELS.finite_norm(address(vector), 130, 134))
+
+
+def _q_gradient(
+    q: np.ndarray, actions: np.ndarray, targets: np.ndarray, scale: float, huber: bool, library: ctypes.CDLL = KERNELS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the gradient [N, A] and the three statistics, from memory that was not zero."""
+    gradient, statistics = np.full_like(q, np.nan), np.full(3, np.nan, np.float32)
+    places = [address(array) for array in (q, actions, targets)]
+    library.q_learning_gradient(*places, *q.shape, scale, huber, address(gradient), address(statistics))
+    return gradient, statistics
+
+
+@losses
+def test_the_gradient_and_the_statistics_are_tensorflows(name: str) -> None:
+    rows = len(TD_ERRORS)
+    q = _RNG.normal(size=(rows, 3)).astype(np.float32)
+    actions = (np.arange(rows) % 3).astype(np.int32)
+    targets = q[np.arange(rows), actions] + TD_ERRORS
+    variable = tf.Variable(q)
+    with tf.GradientTape() as tape:
+        q_a = tf.gather(variable, actions, batch_dims=1)
+        total = tf.reduce_sum(LOSSES[name](targets - q_a)) / 20.0
+    gradient, statistics = _q_gradient(q, actions, targets, 1 / 20, name == "huber")
+    expected = tf.convert_to_tensor(tape.gradient(total, variable))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+    chosen = q[np.arange(rows), actions]
+    np.testing.assert_allclose(
+        statistics, [total, np.abs(targets - chosen).sum() / 20, chosen.sum() / 20], rtol=1e-5, atol=1e-6
+    )
+
+
+@losses
+def test_a_td_error_that_is_no_number_shows_in_loss_and_gradient(name: str) -> None:
+    q, actions = np.zeros((2, 2), np.float32), np.array([0, 1], np.int32)
+    gradient, statistics = _q_gradient(q, actions, np.array([1.0, np.nan], np.float32), 1.0, name == "huber")
+    assert np.isnan(gradient[1, 1])
+    assert np.isnan(statistics[:2]).all()
+
+
+def _targets(chooser: np.ndarray, q_t: np.ndarray, r_t: np.ndarray, discount_t: np.ndarray) -> np.ndarray:
+    out = np.full_like(r_t, np.nan)
+    places = [address(array) for array in (chooser, q_t, r_t, discount_t)]
+    KERNELS.q_learning_targets(*places, *q_t.shape, address(out))
+    return out
+
+
+@pytest.mark.parametrize("num_actions", [1, 2, 7])
+def test_targets_are_tensorflows(num_actions: int) -> None:
+    q_t, online = _RNG.normal(size=(2, 50, num_actions)).astype(np.float32)
+    r_t, discount_t = _RNG.normal(size=50).astype(np.float32), (0.9 * (np.arange(50) % 3 > 0)).astype(np.float32)
+    r, discount, q, selector = map(tf.constant, (r_t, discount_t, q_t, online))
+    single, double = td_targets(r, discount, q), double_q_targets(r, discount, q, selector)
+    np.testing.assert_allclose(_targets(q_t, q_t, r_t, discount_t), single, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(_targets(online, q_t, r_t, discount_t), double, rtol=1e-5, atol=1e-6)
+
+
+def test_a_target_takes_the_first_of_equals_and_never_hides_a_nan() -> None:
+    ones = np.ones(3, np.float32)
+    chooser = np.array([[2, 2, 1], [np.nan, 5, 5], [5, np.nan, 6]], np.float32)
+    q_t = np.array([[10, 20, 30], [np.nan, 1, 1], [1, np.nan, 1]], np.float32)
+    np.testing.assert_array_equal(_targets(chooser, q_t, ones, ones), [11, np.nan, np.nan])
+
+
+def test_relu_and_its_gradient_are_tensorflows() -> None:
+    values = np.array([-2.0, -0.0, 0.0, 1e-30, 3.0, np.inf, -np.inf] * 9, np.float32)
+    incoming = np.array([1.0, np.inf, np.inf, 2.0, -3.0, 4.0, np.nan] * 9, np.float32)
+    rectified, gradient = values.copy(), incoming.copy()
+    KERNELS.relu(address(rectified), rectified.size)
+    KERNELS.relu_gradient(address(gradient), address(rectified), gradient.size)
+    np.testing.assert_array_equal(rectified, tf.nn.relu(values))
+    np.testing.assert_array_equal(gradient, np.where(values > 0, incoming, 0))
+    bad = np.array([np.nan], np.float32)
+    KERNELS.relu(address(bad), 1)
+    assert np.isnan(bad[0])
+
+
+@pytest.fixture(scope="module")
+def compile_kernels() -> Callable[..., None]:
+    """Returns the build's own function."""
+    path = Path(__file__).parents[2] / "packaging" / "compile_kernels.py"
+    spec = importlib.util.spec_from_file_location("compiling", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    compiling: Callable[..., None] = module.compile_kernels
+    return compiling
+
+
+@pytest.fixture(params=["-mno-avx", "-mavx2", "-O0"])
+def other_kernels(request: pytest.FixtureRequest, compile_kernels: Callable[..., None], tmp_path: Path) -> ctypes.CDLL:
+    """Returns the kernels compiled for one narrower instruction set, and without any optimisation."""
+    library = tmp_path / "narrow.so"
+    compile_kernels(SOURCE, library, "-DONE_INSTRUCTION_SET", request.param)
+    return load_kernels(library)
+
+
+def test_every_instruction_set_gives_the_same_bits(other_kernels: ctypes.CDLL) -> None:
+    """Ranks on unlike hosts apply the same sum and must stay equal."""
+    for name in OPTIMIZERS:
+        mine, theirs = Walk(name), Walk(name, other_kernels)
+        for step, gradient in enumerate(GRADIENTS, start=1):
+            norms = [library.finite_norm(address(gradient), SIZE, SIZE) for library in (KERNELS, other_kernels)]
+            assert norms[0] == norms[1]
+            mine.go(gradient, step, clipping_factor(norms[0], 10.0))
+            theirs.go(gradient, step, clipping_factor(norms[1], 10.0))
+        np.testing.assert_array_equal(mine.parameters, theirs.parameters)
+        for slot, other in zip(mine.slots, theirs.slots, strict=True):
+            np.testing.assert_array_equal(slot, other)
+    q = _RNG.normal(size=(77, 3)).astype(np.float32)
+    actions, targets = (np.arange(77) % 3).astype(np.int32), _RNG.normal(size=77).astype(np.float32)
+    for huber in (False, True):
+        results = [_q_gradient(q, actions, targets, 0.1, huber, library) for library in (KERNELS, other_kernels)]
+        for one, another in zip(*results, strict=True):
+            np.testing.assert_array_equal(one, another)
+
+
+def test_a_library_of_another_source_is_refused(
+    compile_kernels: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = tmp_path / "changed.c"
+    changed.write_text(SOURCE.read_text() + "/* changed */\n")
+    compile_kernels(changed, tmp_path / "changed.so")
+    with pytest.raises(UserError, match=r"changed\.so was compiled from another version of .*make setup"):
+        load_kernels(tmp_path / "changed.so")
+    monkeypatch.setattr(kernels_module, "LIBRARY", "_no_such_library")
+    with pytest.raises(UserError, match=r"are missing on this host.*make setup"):
+        load_kernels()
+
+
+def test_a_kernel_takes_no_array_that_it_would_misread() -> None:
+    for array in (np.zeros(3), np.zeros((4, 4), np.float32)[:, 1:], np.zeros((2, 3), np.float32).T):
+        with pytest.raises(ValueError, match="contiguous float32"):
+            address(array)
