@@ -43,8 +43,9 @@ class JobConfig:
     """Give each rank its own share of its host's cores, where the launcher has not bound it."""
     profile: bool = False
     """Write every rank's iterations as a trace for Perfetto, and Horovod's timeline, into the run directory."""
-    transport: Literal["auto", "horovod", "mpi"] = "auto"
-    """What carries the gradients: horovod (anywhere), mpi (CPUs under an MPI launcher); auto takes the faster one."""
+    transport: Literal["auto", "shared-memory", "mpi", "horovod"] = "auto"
+    """What carries the gradients: horovod (anywhere), mpi (CPUs under an MPI launcher), shared-memory (CPUs of one
+    host); auto takes the fastest."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Compiles hvd_dqn/maths/kernels.c when the package is installed: Hatchling calls it, for editable installs too."""
+"""Compiles the C files of hvd_dqn when the package is installed: Hatchling calls it, for editable installs too."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("hvd_dqn/maths/kernels.c")
+PACKAGE = Path("hvd_dqn")
 LIBRARY = Path("build/_hvd_dqn_kernels.so")
 FLAGS = (
-    *("-shared", "-fPIC", "-O3", "-Wall", "-Wextra", "-mprefer-vector-width=512"),
+    *("-shared", "-fPIC", "-std=c11", "-O3", "-Wall", "-Wextra", "-mprefer-vector-width=512"),
     # The same bits on every processor: no multiplication is fused with an addition. What the next two leave out is of
     # no use here (errno, floating-point exceptions) and bars vector instructions.
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
@@ -28,7 +28,7 @@ class CompileKernels(BuildHookInterface):
         """Compiles and adds the library to what is installed."""
         del version
         root = Path(self.root)
-        compile_kernels(root / SOURCE, root / LIBRARY)
+        compile_kernels(root / PACKAGE, root / LIBRARY)
         build_data["pure_python"], build_data["infer_tag"] = False, True
         installed = {str(root / LIBRARY): LIBRARY.name}
         build_data["force_include"].update(installed)
@@ -36,20 +36,21 @@ class CompileKernels(BuildHookInterface):
         build_data["force_include_editable"].update({**self.build_config.get_force_include(), **installed})
 
 
-def compile_kernels(source: Path, library: Path, *flags: str) -> None:
-    """Compiles with $CC, or cc; the library answers with the digest of its source.
+def compile_kernels(package: Path, library: Path, *flags: str) -> None:
+    """Compiles with $CC, or cc; the library answers with the digest of its sources.
 
     Args:
-      source: kernels.c.
+      package: the folder of the C files.
       library: the file to write.
       *flags: behind `FLAGS`.
 
     Raises:
       RuntimeError: with the compiler's words, if it fails.
     """
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    sources = sorted(package.rglob("*.c"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    words = [*compiler, *FLAGS, *flags, f'-DSOURCE_DIGEST="{digest}"', "-o", str(library), str(source), "-lm"]
+    words = [*compiler, *FLAGS, *flags, f'-DSOURCE_DIGEST="{digest}"', "-o", str(library), *map(str, sources), "-lm"]
     library.parent.mkdir(exist_ok=True)
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:

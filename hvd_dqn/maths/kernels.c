@@ -18,7 +18,7 @@
 
 #define STRIPS 64
 
-/* Which kernels.c this library was made from. */
+/* Which C files this library was made from. */
 const char *source_digest(void) { return SOURCE_DIGEST; }
 
 /* Returns the L2 norm of gradient [parameters]; NaN where one of its squares, or of those of what follows it up to

@@ -1,4 +1,4 @@
-"""The compiled functions of kernels.c, called by address: a call costs a microsecond, as much as one of NumPy's.
+"""The compiled functions of this package's C files, called by address: a call costs as much as one of NumPy's.
 
 `make setup` compiles them into the environment (packaging/compile_kernels.py).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
-from ctypes import c_float, c_int, c_size_t, c_void_p
+from ctypes import c_float, c_int, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from hvd_dqn.errors import UserError
 
 LIBRARY = "_hvd_dqn_kernels"
-SOURCE = Path(__file__).with_suffix(".c")
+PACKAGE = Path(__file__).resolve().parents[1]
 
 _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "finite_norm": (ctypes.c_double, (c_void_p, c_size_t, c_size_t)),
@@ -25,6 +25,10 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "sgd": (None, (c_void_p,) * 2 + (c_size_t, c_float)),
     "relu": (None, (c_void_p, c_size_t)),
     "relu_gradient": (None, (c_void_p, c_void_p, c_size_t)),
+    "shared_bytes": (c_size_t, (c_size_t, c_size_t)),
+    "shared_slot": (c_void_p, (c_void_p,) + (c_size_t,) * 3),
+    "shared_meet": (None, (c_void_p, c_size_t, c_size_t, c_uint64)),
+    "shared_sum": (None, (c_void_p,) + (c_size_t,) * 3 + (c_uint64, c_void_p)),
     "q_learning_targets": (None, (c_void_p,) * 4 + (c_size_t, c_size_t, c_void_p)),
     "q_learning_gradient": (
         None,
@@ -34,13 +38,13 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
 
 
 def load_kernels(path: Path | None = None) -> ctypes.CDLL:
-    """Returns the library, its functions under their names in kernels.c.
+    """Returns the library, its functions under their names in C.
 
     Args:
       path: of the library; by default where `make setup` has put it.
 
     Raises:
-      UserError: if there is none, or one made from another kernels.c than the one beside this file.
+      UserError: if there is none, or one made from other sources than those beside this file.
     """
     spec = importlib.util.find_spec(LIBRARY) if path is None else None
     path = Path(spec.origin) if spec is not None and spec.origin else path
@@ -49,7 +53,7 @@ def load_kernels(path: Path | None = None) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.source_digest.restype = ctypes.c_char_p
     if library.source_digest().decode() != source_digest():
-        raise UserError(f"{path} was compiled from another version of {SOURCE}: {_REMEDY}")
+        raise UserError(f"{path} was compiled from other sources than those in {PACKAGE}: {_REMEDY}")
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -57,8 +61,8 @@ def load_kernels(path: Path | None = None) -> ctypes.CDLL:
 
 
 def source_digest() -> str:
-    """Returns the digest of kernels.c that a library made from it answers with."""
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    """Returns the digest of the C files that a library made from them answers with."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PACKAGE.rglob("*.c")))).hexdigest()
 
 
 def address(array: np.ndarray) -> int:

@@ -29,6 +29,11 @@ class Launch:
     elastic: bool = False
 
     @property
+    def one_host(self) -> bool:
+        """Returns whether all ranks are on this host."""
+        return self.local_size == self.size
+
+    @property
     def cores_per_rank(self) -> int:
         """Returns this rank's share of the cores that it may use, at least 1.
 
@@ -58,7 +63,7 @@ def own_cores(launch: Launch, usable: list[int]) -> list[int]:
 
 
 def check_transport(launch: Launch, transport: str) -> None:
-    """Refuses MPI where no MPI launcher has started the ranks.
+    """Refuses MPI where no MPI launcher has started the ranks, and shared memory where they do not stay on one host.
 
     Raises:
       UserError: on all ranks, before they meet.
@@ -68,6 +73,13 @@ def check_transport(launch: Launch, transport: str) -> None:
         raise UserError(
             "--transport mpi needs ranks that an MPI launcher has started, and these came from horovodrun --gloo: "
             "use --transport auto, or start them with mpirun or horovodrun --mpi"
+        )
+    if transport == "shared-memory" and launch.elastic:
+        raise UserError("--transport shared-memory needs ranks that stay, and elastic ones come and go: use auto")
+    if transport == "shared-memory" and not launch.one_host:
+        raise UserError(
+            f"--transport shared-memory needs all {launch.size} ranks on one host, and {launch.local_size} are on this "
+            "one: use --transport auto"
         )
 
 

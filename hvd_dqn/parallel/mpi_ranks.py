@@ -11,10 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks
-from hvd_dqn.parallel.ranks import Produce, Rounds, Values
-
-_ALIGNMENT = 64
-"""Bytes."""
+from hvd_dqn.parallel.ranks import Produce, Rounds, Values, aligned_zeros
 
 
 class MPIRanks(HorovodRanks):
@@ -31,7 +28,7 @@ class MPIRanks(HorovodRanks):
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
         """Sums a vector over the ranks; a step outside the graph, but not outside the call."""
-        total = _aligned(vector.shape[0])
+        total = aligned_zeros(vector.shape[0])
 
         def exchange(values: np.ndarray) -> np.ndarray:
             own_result = np.may_share_memory(values, total)  # TensorFlow may compute in the memory that it was given
@@ -71,11 +68,3 @@ class MPIRanks(HorovodRanks):
         joined = np.empty(sizes.sum(), np.uint8)
         self._comm.Allgatherv(values, [joined, sizes])
         return np.split(joined, np.cumsum(sizes)[:-1])
-
-
-def _aligned(length: int) -> np.ndarray:
-    """Returns a float32 vector whose memory TensorFlow takes over as it is: it copies what is not so aligned."""
-    floats = _ALIGNMENT // 4
-    memory = np.zeros(length + floats, np.float32)
-    start = -memory.ctypes.data % _ALIGNMENT // 4
-    return memory[start : start + length]

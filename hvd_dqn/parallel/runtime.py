@@ -68,7 +68,7 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
     Args:
       launch: how this process was started.
       threads: of TensorFlow's pools.
-      transport: auto, horovod or mpi.
+      transport: auto, shared-memory, mpi or horovod.
       timeline: whether Horovod is to be ready to write its timeline.
 
     Raises:
@@ -82,11 +82,9 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
         gpus = tf.config.list_physical_devices("GPU")
     from hvd_dqn.maths.denormals import flush_denormals
 
-    if transport == "auto":
-        transport = "mpi" if launch.under_mpi and not gpus and not launch.elastic else "horovod"
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
-    ranks = _join(launch, transport)  # COLLECTIVE
+    ranks = _join(launch, transport, bool(gpus))  # COLLECTIVE
     device = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)"
     if gpus:
         own = gpus[ranks.local_rank % len(gpus)]
@@ -97,25 +95,31 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
     return Runtime(ranks, threads, device, bool(gpus))
 
 
-def _join(launch: Launch, transport: str) -> Ranks:
+def _join(launch: Launch, transport: str, on_gpu: bool) -> Ranks:
     """Joins the other ranks; a collective."""
     from hvd_dqn.parallel.ranks import SingleRank
 
     if launch.size == 1 and not launch.elastic:
         return SingleRank()
+    on_cpus = transport == "auto" and not on_gpu and not launch.elastic
+    shared = transport == "shared-memory" or (on_cpus and launch.one_host)
+    over_mpi = transport == "mpi" or (launch.under_mpi and (on_cpus or shared))
     # A rank that spins while it waits starves whatever shares its core.
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
-    # step waits for it; where MPI does, it only gets in the way (docs/performance.md).
-    cycle = "1000" if transport == "mpi" else "0" if launch.under_mpi else "0.1"
+    # step waits for it; where it carries what is said now and then, a few do; where it carries nothing, it only gets
+    # in the way (docs/performance.md).
+    cycle = "1000" if over_mpi else "2" if shared else "0" if launch.under_mpi else "0.1"
     os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
-    if transport == "mpi":
-        from hvd_dqn.parallel.mpi_ranks import MPIRanks
-
-        return MPIRanks()  # COLLECTIVE
     from hvd_dqn.parallel.horovod_ranks import HorovodRanks
+    from hvd_dqn.parallel.mpi_ranks import MPIRanks
 
-    return HorovodRanks()  # COLLECTIVE
+    carrier = MPIRanks() if over_mpi else HorovodRanks()  # COLLECTIVE
+    if not shared:
+        return carrier
+    from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
+
+    return SharedMemoryRanks(carrier, required=transport == "shared-memory")
 
 
 def start_compiler() -> None:

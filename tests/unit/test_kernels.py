@@ -14,7 +14,7 @@ import tensorflow as tf
 from hvd_dqn.errors import UserError
 from hvd_dqn.maths import kernels as kernels_module
 from hvd_dqn.maths.kernel_optimizers import clipping_factor, make_update
-from hvd_dqn.maths.kernels import SOURCE, address, load_kernels
+from hvd_dqn.maths.kernels import PACKAGE, address, load_kernels
 from hvd_dqn.maths.losses import LOSSES
 from hvd_dqn.maths.optimizers import OPTIMIZERS, clip_by_global_norm
 from hvd_dqn.maths.targets import double_q_targets, td_targets
@@ -216,7 +216,7 @@ def compile_kernels() -> Callable[..., None]:
 def other_kernels(request: pytest.FixtureRequest, compile_kernels: Callable[..., None], tmp_path: Path) -> ctypes.CDLL:
     """Returns the kernels compiled for one narrower instruction set, and without any optimisation."""
     library = tmp_path / "narrow.so"
-    compile_kernels(SOURCE, library, "-DONE_INSTRUCTION_SET", request.param)
+    compile_kernels(PACKAGE, library, "-DONE_INSTRUCTION_SET", request.param)
     return load_kernels(library)
 
 
@@ -243,10 +243,10 @@ def test_every_instruction_set_gives_the_same_bits(other_kernels: ctypes.CDLL) -
 def test_a_library_of_another_source_is_refused(
     compile_kernels: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed = tmp_path / "changed.c"
-    changed.write_text(SOURCE.read_text() + "/* changed */\n")
-    compile_kernels(changed, tmp_path / "changed.so")
-    with pytest.raises(UserError, match=r"changed\.so was compiled from another version of .*make setup"):
+    for source in PACKAGE.rglob("*.c"):
+        (tmp_path / source.name).write_text(source.read_text() + "/* changed */\n")
+    compile_kernels(tmp_path, tmp_path / "changed.so")
+    with pytest.raises(UserError, match=r"changed\.so was compiled from other sources than .*make setup"):
         load_kernels(tmp_path / "changed.so")
     monkeypatch.setattr(kernels_module, "LIBRARY", "_no_such_library")
     with pytest.raises(UserError, match=r"are missing on this host.*make setup"):

@@ -1,8 +1,9 @@
-"""Sends the same through both transports, and says on each rank what came out.
+"""Sends the same through all transports, and says on each rank what came out.
 
     transports.py OUT_FOLDER
 
-Each rank writes OUT_FOLDER/<transport>-rank<r>.npz for `MPI` and `Horovod`.
+Each rank writes OUT_FOLDER/<transport>-rank<r>.npz for `MPI`, `Horovod` and `shared memory`, and for `fallback`: MPI in
+the place of shared memory that cannot be had.
 """
 
 from __future__ import annotations
@@ -13,23 +14,28 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from hvd_dqn.errors import UserError
 from hvd_dqn.parallel.launcher import read_launch
 from hvd_dqn.parallel.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
-os.environ["HOROVOD_CYCLE_TIME"] = "5"  # both transports in turn: Horovod's thread neither sleeps nor spins
+os.environ["HOROVOD_CYCLE_TIME"] = "5"  # the transports in turn: Horovod's thread neither sleeps nor spins
 
 import tensorflow as tf  # noqa: E402
 
+from hvd_dqn.parallel import shared_memory  # noqa: E402
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
 from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
+from hvd_dqn.parallel.ranks import Ranks  # noqa: E402
+from hvd_dqn.parallel.shared_memory import SharedMemoryRanks  # noqa: E402
 
 LENGTH = 17_000
 ROUNDS = 3
 
 
-def results(ranks: HorovodRanks) -> dict[str, np.ndarray]:
+def results(ranks: Ranks) -> dict[str, np.ndarray]:
     """Returns what every collective gives on this rank."""
     rng = np.random.default_rng(ranks.rank)
     own = (rng.normal(size=LENGTH) * 10.0 ** rng.integers(-6, 6, size=LENGTH)).astype(np.float32)
@@ -55,6 +61,8 @@ def results(ranks: HorovodRanks) -> dict[str, np.ndarray]:
         "no_rounds_but_one": run(1).copy(),
         "graph": in_a_graph(tf.constant(own)).numpy(),
         "broadcast_array": ranks.broadcast(own),
+        "sum_of_a_square": ranks.sum(own[:9].reshape(3, 3).T),
+        "broadcast_nothing": ranks.broadcast(own[:0]),
         "broadcast_tensor": ranks.broadcast(tf.constant(own)).numpy(),
         "own_after_all": own,
         "json": np.frombuffer(json.dumps(said).encode(), np.uint8),
@@ -64,9 +72,17 @@ def results(ranks: HorovodRanks) -> dict[str, np.ndarray]:
 def main() -> None:
     """Runs on every rank."""
     over_mpi, over_horovod = MPIRanks(), HorovodRanks()
-    for ranks in (over_mpi, over_horovod):
+    shared, fallback = (SharedMemoryRanks(over_mpi, required=required) for required in (True, False))
+    all_ranks: dict[str, Ranks] = {ranks.transport: ranks for ranks in (over_mpi, over_horovod, shared)}
+    for name, ranks in (all_ranks | {"fallback": fallback}).items():
+        if name == "fallback":
+            shared_memory._FOLDER = "/no/such/folder"
         ranks.barrier()
-        np.savez(Path(sys.argv[1]) / f"{ranks.transport}-rank{ranks.rank}.npz", **results(ranks))
+        np.savez(Path(sys.argv[1]) / f"{name}-rank{ranks.rank}.npz", **results(ranks))
+    assert fallback.transport.startswith("MPI (no shared memory: "), fallback.transport
+    with pytest.raises(UserError, match="no shared memory"):
+        SharedMemoryRanks(over_mpi, required=True).sum(np.zeros(5, np.float32))
+    over_mpi.barrier()  # a rank that shuts Horovod down ends MPI for all
     over_horovod.shutdown()
 
 
