@@ -18,18 +18,27 @@ from parts.jobs import CARTPOLE, environment, launcher, print_machine, speed, sp
 PROGRAM = Path(__file__).parent / "programs" / "allreduce_rank.py"
 SIZES = {256: 500, 4_096: 500, 17_000: 500, 262_144: 100, 2_097_152: 20, 16_777_216: 5}
 """Floats in the vector, rounds measured."""
+def _way(launcher: str, loop: str, transport: str, cycle: str) -> tuple[str, str, dict[str, str]]:
+    return launcher, loop, {"TRANSPORT": transport, "HOROVOD_CYCLE_TIME": cycle}
+
+
+OURS, OURS_UNDER_GLOO = "shared memory", "shared memory under Gloo"
 WAYS = {
     "bare mpi4py": ("mpirun", "bare", {}),
-    "transport mpi, NumPy learner": ("mpirun", "rounds", {"TRANSPORT": "mpi", "HOROVOD_CYCLE_TIME": "1000"}),
-    "transport mpi, graph": ("mpirun", "graph", {"TRANSPORT": "mpi", "HOROVOD_CYCLE_TIME": "1000"}),
-    "Horovod over MPI, cycle 1 ms, graph": ("mpirun", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "1"}),
-    "Horovod over MPI, cycle 0.1 ms, graph": ("mpirun", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0.1"}),
-    "Horovod over MPI, cycle 0, graph": ("mpirun", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0"}),
-    "Horovod over MPI, cycle 0, NumPy": ("mpirun", "rounds", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0"}),
-    "Horovod over Gloo, cycle 1 ms, graph": ("gloo", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "1"}),
-    "Horovod over Gloo, cycle 0.1 ms, graph": ("gloo", "graph", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0.1"}),
-    "Horovod over Gloo, cycle 0.1 ms, NumPy": ("gloo", "rounds", {"TRANSPORT": "horovod", "HOROVOD_CYCLE_TIME": "0.1"}),
+    OURS: _way("mpirun", "rounds", "shared-memory", "1000"),
+    f"{OURS}, in a graph": _way("mpirun", "graph", "shared-memory", "1000"),
+    OURS_UNDER_GLOO: _way("gloo", "rounds", "shared-memory", "2"),
+    "MPI": _way("mpirun", "rounds", "mpi", "1000"),
+    "MPI, in a graph": _way("mpirun", "graph", "mpi", "1000"),
+    "Horovod over MPI, cycle 1 ms, in a graph": _way("mpirun", "graph", "horovod", "1"),
+    "Horovod over MPI, cycle 0.1 ms, in a graph": _way("mpirun", "graph", "horovod", "0.1"),
+    "Horovod over MPI, cycle 0, in a graph": _way("mpirun", "graph", "horovod", "0"),
+    "Horovod over MPI, cycle 0": _way("mpirun", "rounds", "horovod", "0"),
+    "Horovod over Gloo, cycle 1 ms, in a graph": _way("gloo", "graph", "horovod", "1"),
+    "Horovod over Gloo, cycle 0.1 ms, in a graph": _way("gloo", "graph", "horovod", "0.1"),
+    "Horovod over Gloo, cycle 0.1 ms": _way("gloo", "rounds", "horovod", "0.1"),
 }
+"""Launcher, loop and settings of each way; a way whose name says nothing else is a loop in Python, as the CPU's is."""
 
 
 def measure(way: str, floats: int, rounds: int, repetitions: int) -> dict[str, list[float]]:
@@ -72,10 +81,10 @@ def main() -> None:
             taken = measure(way, floats, rounds, arguments.repetitions)
             found[way][floats] = statistics.median(taken["alone"])
             between = f"   between work {spread(taken['with_work'])}" if taken["with_work"] else ""
-            print(f"  {way:<40} {spread(taken['alone']):<32}{between}", flush=True)
+            print(f"  {way:<44} {spread(taken['alone']):<32}{between}", flush=True)
     limit = found["bare mpi4py"]
     print()
-    for way in ("transport mpi, NumPy learner", "transport mpi, graph", "Horovod over Gloo, cycle 0.1 ms, graph"):
+    for way in list(WAYS)[1:]:
         small, large = found[way][17_000] / limit[17_000], max(found[way][n] / limit[n] for n in SIZES if n >= 2e6)
         print(f"{way}: {small:.1f} x bare MPI at 17,000 floats (bar 5) {verdict(small <= 5)}, "
               f"{large:.2f} x at 8 MB and more (bar 1.3) {verdict(large <= 1.3)}")  # fmt: skip

@@ -51,10 +51,10 @@ def job_model(arguments: tuple[str, ...], num_envs: int, batch: int, updates: fl
     return JobModel(fit_line(collect), fit_line(gradient), statistics.median(applies), 4.0 * floats)
 
 
-def exchange_seconds(ranks: int, floats: int, before: list[str], extra: list[str]) -> float:
+def exchange_seconds(ranks: int, floats: int, transport: str, before: list[str], extra: list[str]) -> float:
     """Measures one sum over the ranks between pieces of work."""
     command = [*before, *launcher(ranks), *extra, sys.executable, str(PROGRAM), "rounds", str(floats), "200", "5"]
-    variables = {"TRANSPORT": "mpi", "HOROVOD_CYCLE_TIME": "1000", "PYTHONPATH": str(PROGRAM.parents[2])}
+    variables = {"TRANSPORT": transport, "HOROVOD_CYCLE_TIME": "1000", "PYTHONPATH": str(PROGRAM.parents[2])}
     output = subprocess.run(command, env=environment(**variables), capture_output=True, text=True, check=True).stdout
     line = next(line for line in output.splitlines() if '"alone"' in line)
     return statistics.median(json.loads(line)["with_work"]) / 1e6
@@ -76,16 +76,18 @@ def check(model: JobModel, floats: int, repetitions: int) -> None:
         cases.append((f"-np 2, TCP, {delay:g} ms added", 2, *slowed(delay), delay / 1e3))
     tcp = None
     for name, ranks, inside, extra, delay in cases:
+        transport = "mpi" if inside else "shared-memory"
         if not delay:
-            exchange = tcp = exchange_seconds(ranks, floats, inside, extra)
+            exchange = tcp = exchange_seconds(ranks, floats, transport, inside, extra)
         else:
             exchange = (tcp or 0.0) + delay  # two ranks exchange at the same time: one delay per sum
         crowding = max(1.0, ranks / 2)  # ranks that share this machine's two cores take turns
         seconds = model.iteration(ranks, 160, 128, 16, 0.0) * crowding + 16 * exchange
         steps = 40_000 if delay < 1e-3 else 16_000
         command = [*inside, str(BIN / "mpirun"), *launcher(ranks)[1:], *extra]
+        job = (*CARTPOLE, "--transport", transport)
         measured = statistics.median(
-            speed(train(command, *CARTPOLE, env_steps=steps, log_period=steps // 8)) for _ in range(repetitions)
+            speed(train(command, *job, env_steps=steps, log_period=steps // 8)) for _ in range(repetitions)
         )
         error = 160 / seconds / measured - 1
         print(

@@ -70,8 +70,9 @@ class NetworkConfig:
     """mlp for vectors and Discrete observations, cnn (Mnih et al. 2015) for images; auto looks at the observation."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of the MLP's hidden layers (ReLU); none makes it linear. The CNN's sizes are fixed."""
-    backend: Literal["auto", "numpy", "tensorflow"] = "auto"
-    """What computes the updates: numpy (an MLP on the CPU) or tensorflow (anything); auto takes the faster one."""
+    backend: Literal["auto", "numpy", "mixed", "tensorflow"] = "auto"
+    """What computes the updates: numpy (an MLP on the CPU), mixed (gradients by TensorFlow, the optimizer in host
+    memory) or tensorflow (all in one graph, on any device); auto takes the fastest."""
 
 
 @dataclass(frozen=True)

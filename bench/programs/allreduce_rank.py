@@ -3,7 +3,7 @@
     allreduce_rank.py KIND FLOATS ROUNDS REPETITIONS
 
 KIND is bare (mpi4py alone), rounds, graph (this project's two ways over the transport of the environment variable
-TRANSPORT). Rank 0 prints one JSON line: microseconds per round of each repetition, without and with work, the work left
+TRANSPORT: shared-memory, mpi or horovod). Rank 0 prints one JSON line: microseconds per round of each repetition, without and with work, the work left
 out; a graph is measured without work only.
 """
 
@@ -53,8 +53,13 @@ def ours() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     from hvd_dqn.parallel.horovod_ranks import HorovodRanks
     from hvd_dqn.parallel.mpi_ranks import MPIRanks
+    from hvd_dqn.parallel.ranks import Ranks
+    from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
 
-    ranks = MPIRanks() if os.environ["TRANSPORT"] == "mpi" else HorovodRanks()
+    transport, under_gloo = os.environ["TRANSPORT"], "HOROVOD_RANK" in os.environ
+    ranks: Ranks = HorovodRanks() if transport == "horovod" or under_gloo else MPIRanks()
+    if transport == "shared-memory":
+        ranks = SharedMemoryRanks(ranks, required=True)
     own, doing = np.ones(FLOATS, np.float32), [work]
 
     def produce(k: int, total: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.agent.graph_learner import GraphLearner
-from hvd_dqn.agent.learner import Learner, Vector
+from hvd_dqn.agent.graph_network import GraphNetwork
+from hvd_dqn.agent.learner import Vector
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
 
 
@@ -44,31 +44,27 @@ class NumpyActionValues:
 class TensorFlowActionValues:
     """Any network's values, computed by TensorFlow."""
 
-    def __init__(self, learner: GraphLearner) -> None:
-        """Uses the learner's forward pass, not its parameters."""
-        self._learner = learner
-        self._parameters = learner.online
+    def __init__(self, network: GraphNetwork) -> None:
+        """Wraps the forward pass."""
+        self._network = network
 
     def load(self, parameters: Vector) -> None:
         """Takes parameters [P]."""
-        self._parameters = tf.convert_to_tensor(parameters)
+        self._parameters = tf.identity(parameters)
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
         """Returns Q-values."""
-        return self._learner.action_values(self._parameters, s)
+        return self._network.action_values(self._parameters, s)
 
 
-def make_action_values(learner: Learner, mlp: NumpyMLP | None) -> ActionValues:
-    """Chooses the faster way to act, with the learner's online parameters loaded.
+def make_action_values(parameters: Vector, mlp: NumpyMLP | None, network: GraphNetwork) -> ActionValues:
+    """Chooses the faster way to act.
 
     Args:
-      learner: owner of the parameters; where there is no `mlp`, of the forward pass too.
+      parameters: float32 [P], loaded to begin with.
       mlp: the network's passes in NumPy, None for networks that have none.
+      network: its passes in TensorFlow.
     """
-    if mlp is not None:
-        values: ActionValues = NumpyActionValues(mlp)
-    else:
-        assert isinstance(learner, GraphLearner)
-        values = TensorFlowActionValues(learner)
-    values.load(learner.online)
+    values: ActionValues = NumpyActionValues(mlp) if mlp is not None else TensorFlowActionValues(network)
+    values.load(parameters)
     return values

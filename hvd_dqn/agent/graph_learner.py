@@ -10,19 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.agent.graph_network import LEARNED_COLUMNS, GraphNetwork
 from hvd_dqn.agent.learner import NUM_STATISTICS, Clock, LearnReport, Vector, make_report, no_clock
-from hvd_dqn.agent.parameters import ParameterLayout
-from hvd_dqn.maths.losses import LOSSES
 from hvd_dqn.maths.optimizers import OPTIMIZERS, clip_by_global_norm
-from hvd_dqn.maths.targets import chosen_action_values, double_q_targets, td_targets
 from hvd_dqn.transition import Transition
-
-LEARNED_COLUMNS = ("s_tm1", "a_tm1", "r_t", "terminated", "s_t")
-"""The columns of a Transition that a one-step target needs: a truncated s_t still bootstraps."""
 
 TIMED = ("gradient", "allreduce", "apply")
 """The phases of an update that the graph times itself."""
@@ -33,15 +27,12 @@ class GraphLearner:
 
     def __init__(
         self,
-        network: keras.Model,
+        network: GraphNetwork,
+        initial: np.ndarray,
         *,
         optimizer: str,
         learning_rate: float,
-        loss: str,
-        gamma: float,
-        double_dqn: bool,
         max_grad_norm: float,
-        global_batch_size: int,
         batch_size_per_rank: int,
         num_flags: int,
         allreduce_sum: Callable[[tf.Tensor], tf.Tensor],
@@ -51,34 +42,26 @@ class GraphLearner:
         """Builds the compiled update.
 
         Args:
-          network: the Q-network; its present weights are the initial online and target parameters.
+          network: the network's passes.
+          initial: float32 [P], the initial online and target parameters.
           optimizer: a name in `OPTIMIZERS`.
           learning_rate: the effective step size.
-          loss: a name in `LOSSES`.
-          gamma: discount per env step.
-          double_dqn: whether the online network chooses the target's action.
           max_grad_norm: L2 norm to which the global gradient is clipped; 0 for no clipping.
-          global_batch_size: transitions per update over all ranks.
           batch_size_per_rank: transitions per update on this rank.
           num_flags: F, length of the flags that ride along.
           allreduce_sum: sums a float32 vector over the ranks, inside a tf.function.
           jit_compile: whether the gradient is an XLA cluster.
           clock: is told where the time goes; on a GPU, when work was handed over rather than when it was done.
         """
-        self.layout = ParameterLayout(network)
-        self._network = network
+        self.layout = network.layout
         self._optimizer = OPTIMIZERS[optimizer]
         self._learning_rate = learning_rate
-        self._loss = LOSSES[loss]
-        self._gamma = gamma
-        self._double_dqn = double_dqn
         self._max_grad_norm = max_grad_norm
-        self._global_batch_size = global_batch_size
         self._num_flags = num_flags
         self._allreduce_sum = allreduce_sum
         self._clock = clock
-        self._local_vector = tf.function(self._compute_local_vector, jit_compile=jit_compile)
-        self._all_values = tf.function(self._values_of_all, jit_compile=jit_compile)
+        self._local_vector = tf.function(network.local_vector, jit_compile=jit_compile)
+        self._all_values = tf.function(network.values_of_all, jit_compile=jit_compile)
         self._apply = tf.function(self._apply_gradient, jit_compile=True)
         self._measured = tf.function(self._measure, jit_compile=True)
         self._updates = tf.function(self._run_updates).get_concrete_function(
@@ -86,7 +69,7 @@ class GraphLearner:
         )
         self.slot_names = self._optimizer.slot_names
         self.step = 0
-        self.online = tf.constant(self.layout.flatten_variables(network))  # [P]
+        self.online = tf.constant(initial, tf.float32)  # [P]
         self.target = tf.identity(self.online)  # [P]
         self.slots = tuple(tf.zeros_like(self.online) for _ in self._optimizer.slot_names)
 
@@ -121,59 +104,6 @@ class GraphLearner:
     def load_target(self, target: Vector) -> None:
         """Takes the target parameters."""
         self.target = tf.convert_to_tensor(target)
-
-    def action_values(self, parameters: tf.Tensor, s: np.ndarray) -> np.ndarray:
-        """Computes Q-values float32 [B, A] of observations with the given parameters [P], through TensorFlow."""
-        return self._forward_compiled(parameters, tf.constant(s)).numpy()
-
-    @tf.function(reduce_retracing=True)
-    def _forward_compiled(self, parameters: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
-        return self._forward(self.layout.split(parameters), s)
-
-    def _forward(self, weights: list[tf.Tensor], s: tf.Tensor) -> tf.Tensor:
-        """Returns Q-values [B, A]."""
-        q, _ = self._network.stateless_call(weights, self._network.non_trainable_variables, s)
-        return q
-
-    def _values_of_all(self, target: tf.Tensor, s_t: tf.Tensor) -> tf.Tensor:
-        """Returns the target network's values of all K batches [K, B, A]: it stays the same for all of them."""
-        rows = tf.reshape(s_t, [-1, *s_t.shape[2:]])  # [K * B, ...]
-        q_t = self._forward(self.layout.split(target), rows)  # [K * B, A]
-        return tf.reshape(q_t, [-1, s_t.shape[1], q_t.shape[1]])
-
-    def _compute_local_vector(
-        self,
-        online: tf.Tensor,
-        s_tm1: tf.Tensor,
-        a_tm1: tf.Tensor,
-        r_t: tf.Tensor,
-        terminated: tf.Tensor,
-        s_t: tf.Tensor,
-        q_t: tf.Tensor,
-        flags: tf.Tensor,
-    ) -> tf.Tensor:
-        """Returns this rank's part of the global vector [P + statistics + F].
-
-        Sums over the local batch are divided by the GLOBAL batch size, so that the sum over ranks is exactly the
-        mean over the global batch, however unevenly the batch is shared.
-        """
-        weights = self.layout.split(online)
-        discount_t = self._gamma * (1.0 - tf.cast(terminated, tf.float32))  # [B]
-        if self._double_dqn:
-            targets = double_q_targets(r_t, discount_t, q_t, self._forward(weights, s_t))  # [B]
-        else:
-            targets = td_targets(r_t, discount_t, q_t)  # [B]
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            q_a = chosen_action_values(self._forward(weights, s_tm1), a_tm1)  # [B]
-            td_error = targets - q_a  # [B]
-            loss = tf.reduce_sum(self._loss(td_error)) / self._global_batch_size
-        gradients = tape.gradient(loss, weights)
-        statistics = [loss, tf.reduce_sum(tf.abs(td_error)), tf.reduce_sum(q_a)]
-        statistics[1:] = [value / self._global_batch_size for value in statistics[1:]]
-        flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
-        vector = tf.concat([*flat, tf.stack(statistics), flags], axis=0)  # [P + statistics + F]
-        return vector
 
     def _apply_gradient(
         self, parameters: tf.Tensor, slots: tuple[tf.Tensor, ...], vector: tf.Tensor, square: tf.Tensor, step: tf.Tensor
@@ -242,16 +172,13 @@ class GraphLearner:
         )
         return online, slots, report, seconds
 
-    def _signature(self, network: keras.Model, batch: int) -> list[tf.TensorSpec]:
+    def _signature(self, network: GraphNetwork, batch: int) -> list[tf.TensorSpec]:
         """Returns the input specification of `_run_updates`; K is left open."""
         vector = tf.TensorSpec([self.layout.total], tf.float32)
-        s = tf.TensorSpec([None, batch, *network.input_shape[1:]], network.inputs[0].dtype)
         return [
             *(vector for _ in range(2 + len(self._optimizer.slot_names))),
             tf.TensorSpec([], tf.float32),
-            s,
-            *(tf.TensorSpec([None, batch], dtype) for dtype in (tf.int32, tf.float32, tf.bool)),
-            s,
+            *network.signature(batch),
             tf.TensorSpec([self._num_flags], tf.float32),
         ]
 

@@ -37,15 +37,15 @@ def choose_kind(kind: str, observation_shape: tuple[int, ...], observation_dtype
 
 
 def choose_backend(backend: str, kind: str, on_gpu: bool) -> str:
-    """Resolves "auto": numpy for an MLP on the CPU, else tensorflow.
+    """Resolves "auto": on a CPU numpy for an MLP and mixed for other networks, on a GPU tensorflow.
 
     Raises:
       UserError: if numpy is asked for and the network is no MLP.
     """
     if backend == "auto":
-        return "numpy" if kind == "mlp" and not on_gpu else "tensorflow"
+        return "tensorflow" if on_gpu else "numpy" if kind == "mlp" else "mixed"
     if backend == "numpy" and kind != "mlp":
-        raise UserError(f"--backend numpy computes MLPs only, not a {kind}: use --backend auto or tensorflow")
+        raise UserError(f"--backend numpy computes MLPs only, not a {kind}: use --backend auto, mixed or tensorflow")
     return backend
 
 

@@ -24,7 +24,9 @@ class ParameterLayout:
 
     def split(self, vector: tf.Tensor) -> list[tf.Tensor]:
         """Returns the weights of a flat tensor [P], each in its own shape."""
-        parts = tf.split(vector, self.sizes)
+        starts = np.cumsum([0, *self.sizes[:-1]])
+        # Slices, since TensorFlow copies nothing for those that are aligned; a split is copied.
+        parts = [tf.slice(vector, [start], [size]) for start, size in zip(starts, self.sizes, strict=True)]
         return [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,6 +18,9 @@ from hvd_dqn.errors import UserError
 LIBRARY = "_hvd_dqn_kernels"
 PACKAGE = Path(__file__).resolve().parents[1]
 
+_ALIGNMENT = 64
+"""Bytes."""
+
 _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "finite_norm": (ctypes.c_double, (c_void_p, c_size_t, c_size_t)),
     "adam": (None, (c_void_p,) * 4 + (c_size_t,) + (c_float,) * 6),
@@ -63,6 +66,14 @@ def load_kernels(path: Path | None = None) -> ctypes.CDLL:
 def source_digest() -> str:
     """Returns the digest of the C files that a library made from them answers with."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PACKAGE.rglob("*.c")))).hexdigest()
+
+
+def aligned_zeros(length: int) -> np.ndarray:
+    """Returns a float32 vector whose memory TensorFlow takes over as it is: it copies what is not so aligned."""
+    floats = _ALIGNMENT // 4
+    memory = np.zeros(length + floats, np.float32)
+    start = -memory.ctypes.data % _ALIGNMENT // 4
+    return memory[start : start + length]
 
 
 def address(array: np.ndarray) -> int:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.maths.kernels import aligned_zeros
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks
-from hvd_dqn.parallel.ranks import Produce, Rounds, Values, aligned_zeros
+from hvd_dqn.parallel.ranks import Produce, Rounds, Values
 
 
 class MPIRanks(HorovodRanks):

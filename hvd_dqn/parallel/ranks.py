@@ -18,18 +18,6 @@ Rounds = Callable[[int], np.ndarray]
 """Runs K rounds of produce and sum, a collective; returns the last sum."""
 
 
-_ALIGNMENT = 64
-"""Bytes."""
-
-
-def aligned_zeros(length: int) -> np.ndarray:
-    """Returns a float32 vector whose memory TensorFlow takes over as it is: it copies what is not so aligned."""
-    floats = _ALIGNMENT // 4
-    memory = np.zeros(length + floats, np.float32)
-    start = -memory.ctypes.data % _ALIGNMENT // 4
-    return memory[start : start + length]
-
-
 class Ranks(Protocol):
     """What the job asks of its ranks. Every method below is a collective: all ranks call it, in the same order."""
 

@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.maths.kernels import address, load_kernels
+from hvd_dqn.maths.kernels import address, aligned_zeros, load_kernels
 from hvd_dqn.parallel.agreement import on_root, together
-from hvd_dqn.parallel.ranks import Produce, Ranks, Rounds, Values, aligned_zeros
+from hvd_dqn.parallel.ranks import Produce, Ranks, Rounds, Values
 
 _FOLDER = "/dev/shm"
 

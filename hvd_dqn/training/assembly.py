@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections import Counter
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hvd_dqn.agent.action_values import make_action_values
+from hvd_dqn.agent.action_values import ActionValues, make_action_values
+from hvd_dqn.agent.graph_gradients import GraphGradients
 from hvd_dqn.agent.graph_learner import GraphLearner
+from hvd_dqn.agent.graph_network import GraphNetwork
+from hvd_dqn.agent.host_learner import HostLearner, MakeGradients
 from hvd_dqn.agent.learner import Learner
+from hvd_dqn.agent.mlp_gradients import MLPGradients
 from hvd_dqn.agent.networks import build_network, choose_backend, choose_kind
-from hvd_dqn.agent.numpy_learner import NumpyLearner
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
-from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.agent.policy import Exploration
 from hvd_dqn.config import Config, flatten
 from hvd_dqn.envs.collector import Collector
@@ -65,16 +68,16 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     check_same_job(ranks, fingerprint)  # COLLECTIVE
     collector = together(ranks, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces))  # COLLECTIVE
     profile = IterationProfile(traced=config.job.profile)
-    kernels = together(ranks, load_kernels) if kind == "mlp" else None  # COLLECTIVE
-    learner, mlp = _build_learner(config, runtime, kind, spaces, own.batch_size_per_rank, profile, kernels)
+    agent = _build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
+    learner = agent.learner
     directory = _open_directory(config, ranks)
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
-    evaluated_values = make_action_values(learner, mlp)
+    evaluated_values = agent.action_values()
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
-    display.message(start_report(_derived_sizes(config, runtime, kind, learner)))
+    display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
     store = CheckpointStore(directory.checkpoints, config.job.keep_checkpoints)
     replay_rng = generator(config.job.seed, "replay", ranks.rank)
     return Job(
@@ -90,7 +93,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         exploration=_build_exploration(config, ranks, own.num_envs_per_rank),
         policy_rng=generator(config.job.seed, "policy", ranks.rank),
         replay_rng=replay_rng,
-        acting_values=make_action_values(learner, mlp),
+        acting_values=agent.action_values(),
         replay=RingReplay(
             own.replay_capacity_per_rank,
             spaces.observation_shape,
@@ -100,7 +103,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         segments=SegmentWriter(store.replay_folder, ranks.rank, ranks.size),
         learner=learner,
         batch_size_per_rank=own.batch_size_per_rank,
-        worker=_make_worker(config, runtime, learner),
+        worker=_make_worker(config, runtime, agent.backend),
         profile=profile,
         evaluation=GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype),
         evaluated_values=evaluated_values,
@@ -148,18 +151,30 @@ def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
     return maker, maker.spaces()
 
 
-def _build_learner(
-    config: Config,
-    runtime: Runtime,
-    kind: str,
-    spaces: Spaces,
-    batch_size_per_rank: int,
-    profile: IterationProfile,
-    kernels: ctypes.CDLL | None,
-) -> tuple[Learner, NumpyMLP | None]:
-    """Builds the learner and, for an MLP, the passes that acting uses whatever the learner computes with."""
+@dataclass(frozen=True)
+class _Agent:
+    """The learner and what acts with its parameters."""
+
+    learner: Learner
+    backend: str
+    mlp: NumpyMLP | None
+    network: GraphNetwork
+
+    def action_values(self) -> ActionValues:
+        """Returns a way to act, with the learner's present parameters."""
+        return make_action_values(self.learner.online, self.mlp, self.network)
+
+
+def _build_agent(
+    config: Config, runtime: Runtime, kind: str, spaces: Spaces, batch_size_per_rank: int, profile: IterationProfile
+) -> _Agent:
+    """Builds the network and its learner; a collective.
+
+    Raises:
+      UserError: on all ranks, if the backend is not for this network or the compiled kernels are missing.
+    """
     backend = choose_backend(config.network.backend, kind, runtime.on_gpu)
-    network = build_network(
+    model = build_network(
         kind,
         spaces.observation_shape,
         spaces.observation_dtype,
@@ -168,37 +183,51 @@ def _build_learner(
         config.network.hidden_sizes,
         integer_seed(config.job.seed, "network"),
     )
-    layout = ParameterLayout(network)
-    mlp = NumpyMLP(kernels, layout, spaces.num_categories, spaces.observation_dtype) if kernels is not None else None
-    settings: dict[str, Any] = {
-        "optimizer": config.learner.optimizer,
-        "learning_rate": config.learner.learning_rate,
+    rule: dict[str, Any] = {
         "loss": config.learner.loss,
         "gamma": config.learner.gamma,
         "double_dqn": config.learner.double_dqn,
-        "max_grad_norm": config.learner.max_grad_norm,
         "global_batch_size": config.replay.global_batch_size,
-        "batch_size_per_rank": batch_size_per_rank,
+    }
+    step: dict[str, Any] = {
+        "optimizer": config.learner.optimizer,
+        "learning_rate": config.learner.learning_rate,
+        "max_grad_norm": config.learner.max_grad_norm,
         "num_flags": len(Flags()),
         "clock": profile.add,
     }
-    learner: Learner
-    if backend == "numpy" and mlp is not None:
-        initial = layout.flatten_variables(network)
-        learner = NumpyLearner(mlp, layout, initial, make_rounds=runtime.ranks.make_rounds, **settings)
-    else:
+    shapes: dict[str, Any] = {"batch_size_per_rank": batch_size_per_rank, "num_flags": len(Flags())}
+    kernels = together(runtime.ranks, load_kernels)  # COLLECTIVE
+    network = GraphNetwork(model, **rule)
+    layout, initial = network.layout, network.layout.flatten_variables(model)
+    mlp = NumpyMLP(kernels, layout, spaces.num_categories, spaces.observation_dtype) if kind == "mlp" else None
+    make_gradients: MakeGradients
+    if backend == "tensorflow":
         start_compiler()
-        jit_compile = kind == "mlp" or runtime.on_gpu
-        learner = GraphLearner(network, allreduce_sum=runtime.ranks.allreduce_sum, jit_compile=jit_compile, **settings)
-    return learner, mlp
+        learner: Learner = GraphLearner(
+            network,
+            initial,
+            batch_size_per_rank=batch_size_per_rank,
+            allreduce_sum=runtime.ranks.allreduce_sum,
+            jit_compile=kind == "mlp" or runtime.on_gpu,
+            **step,
+        )
+        return _Agent(learner, backend, mlp, network)
+    if backend == "numpy":
+        assert mlp is not None
+        make_gradients = partial(MLPGradients, mlp, **rule, **shapes)
+    else:
+        make_gradients = partial(GraphGradients, network, **shapes)
+    learner = HostLearner(kernels, layout, initial, make_gradients, make_rounds=runtime.ranks.make_rounds, **step)
+    return _Agent(learner, backend, mlp, network)
 
 
-def _make_worker(config: Config, runtime: Runtime, learner: Learner) -> Worker:
+def _make_worker(config: Config, runtime: Runtime, backend: str) -> Worker:
     """Gives learning a thread where it may run beside collecting, a core is free, and Python's lock does not bar it.
 
     TensorFlow computes without that lock; NumPy's many short calls take it in turn with environments in this process.
     """
-    apart = isinstance(learner, GraphLearner) or config.environment.vectorization == "async"
+    apart = backend != "numpy" or config.environment.vectorization == "async"
     return ThreadWorker() if config.learner.policy_lag and runtime.threads > 1 and apart else InlineWorker()
 
 
@@ -246,7 +275,7 @@ def _outputs(config: Config, ranks: Ranks, directory: RunDirectory) -> tuple[Met
     return NullMetrics(), NullDisplay()
 
 
-def _derived_sizes(config: Config, runtime: Runtime, kind: str, learner: Learner) -> dict[str, Any]:
+def _derived_sizes(config: Config, runtime: Runtime, kind: str, agent: _Agent) -> dict[str, Any]:
     """Returns what follows from the configuration at this number of ranks, for the start report."""
     size = runtime.ranks.size
     environments = config.environment.num_envs
@@ -254,7 +283,7 @@ def _derived_sizes(config: Config, runtime: Runtime, kind: str, learner: Learner
     return {
         "ranks (W)": f"{size}, controller {runtime.ranks.controller}, gradients by {runtime.ranks.transport}",
         "device per rank": runtime.device,
-        "network": f"{kind}, {learner.layout.total:,} parameters, updated by {type(learner).__name__}",
+        "network": f"{kind}, {agent.learner.layout.total:,} parameters, updated by {agent.backend}",
         "environments": f"{environments} = {_dealt(environments, size)} per rank",
         "batch": f"{batch} = {_dealt(batch, size)} per rank",
         "replay capacity": f"{capacity:,} = {_dealt(capacity, size)} per rank",

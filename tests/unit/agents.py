@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.agent.graph_gradients import GraphGradients
 from hvd_dqn.agent.graph_learner import GraphLearner
+from hvd_dqn.agent.graph_network import GraphNetwork
+from hvd_dqn.agent.host_learner import HostLearner, MakeGradients
 from hvd_dqn.agent.learner import NUM_STATISTICS
+from hvd_dqn.agent.mlp_gradients import MLPGradients
 from hvd_dqn.agent.networks import build_network
-from hvd_dqn.agent.numpy_learner import NumpyLearner
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.kernels import load_kernels
@@ -62,18 +66,44 @@ def make_learner(
     **changes: Any,
 ) -> GraphLearner:
     """Returns TensorFlow's learner; see `MakeLearner`."""
-    allreduce_sum = SingleRank().allreduce_sum if exchange is None else exchange.allreduce_sum
-    return GraphLearner(network, allreduce_sum=allreduce_sum, jit_compile=jit_compile, **_settings(batch_size, changes))
+    rule, step, shapes = _settings(batch_size, changes)
+    passes = GraphNetwork(network, **rule)
+    return GraphLearner(
+        passes,
+        passes.layout.flatten_variables(network),
+        allreduce_sum=SingleRank().allreduce_sum if exchange is None else exchange.allreduce_sum,
+        jit_compile=jit_compile,
+        **step | shapes,
+    )
 
 
 def make_numpy_learner(
     network: keras.Model, batch_size: int, exchange: Exchange | None = None, **changes: Any
-) -> NumpyLearner:
-    """Returns NumPy's learner; see `MakeLearner`."""
-    make_rounds = SingleRank().make_rounds if exchange is None else exchange.make_rounds
+) -> HostLearner:
+    """Returns the host's learner on NumPy's gradients; see `MakeLearner`."""
+    rule, step, shapes = _settings(batch_size, changes)
+    return _host_learner(network, partial(MLPGradients, numpy_mlp(network), **rule, **shapes), exchange, **step)
+
+
+def make_mixed_learner(
+    network: keras.Model, batch_size: int, exchange: Exchange | None = None, **changes: Any
+) -> HostLearner:
+    """Returns the host's learner on TensorFlow's gradients; see `MakeLearner`."""
+    rule, step, shapes = _settings(batch_size, changes)
+    return _host_learner(network, partial(GraphGradients, GraphNetwork(network, **rule), **shapes), exchange, **step)
+
+
+def _host_learner(
+    network: keras.Model,
+    make_gradients: MakeGradients,
+    exchange: Exchange | None,
+    initial: np.ndarray | None = None,
+    **step: Any,
+) -> HostLearner:
     layout = ParameterLayout(network)
-    initial = layout.flatten_variables(network)
-    return NumpyLearner(numpy_mlp(network), layout, initial, make_rounds=make_rounds, **_settings(batch_size, changes))
+    make_rounds = SingleRank().make_rounds if exchange is None else exchange.make_rounds
+    initial = layout.flatten_variables(network) if initial is None else initial
+    return HostLearner(KERNELS, layout, initial, make_gradients, make_rounds=make_rounds, **step)
 
 
 def numpy_mlp(network: keras.Model) -> NumpyMLP:
@@ -83,8 +113,12 @@ def numpy_mlp(network: keras.Model) -> NumpyMLP:
     return NumpyMLP(KERNELS, ParameterLayout(network), num_categories, np.dtype(network.inputs[0].dtype))
 
 
-def _settings(batch_size: int, changes: dict[str, Any]) -> dict[str, Any]:
-    return PLAIN | {"global_batch_size": batch_size, "batch_size_per_rank": batch_size} | changes
+def _settings(batch_size: int, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Returns the rule of the gradient, the settings of the step, and the vector's sizes, which both may want."""
+    settings = PLAIN | {"global_batch_size": batch_size, "batch_size_per_rank": batch_size} | changes
+    rule = {name: settings.pop(name) for name in ("loss", "gamma", "double_dqn", "global_batch_size")}
+    shapes = {"batch_size_per_rank": settings.pop("batch_size_per_rank"), "num_flags": settings["num_flags"]}
+    return rule, settings, shapes
 
 
 def random_batches(num_updates: int, batch_size: int, seed: int = 0, num_actions: int = 3) -> Transition:
@@ -128,7 +162,7 @@ class Exchange:
         return tf.ensure_shape(tf.numpy_function(self._answer, [vector], tf.float32), vector.shape)
 
     def make_rounds(self, length: int, produce: Produce) -> Rounds:
-        """Answers round by round, as `NumpyLearner` asks."""
+        """Answers round by round, as `HostLearner` asks."""
 
         def run(rounds: int) -> np.ndarray:
             total = np.zeros(length, np.float32)
@@ -146,5 +180,8 @@ class Exchange:
         self.sent.append(vector.copy())
         return self._reply(vector).astype(np.float32)
 
+
+PLAIN_RULE: dict[str, Any] = {"loss": "mse", "gamma": 0.9, "double_dqn": False, "global_batch_size": 4}
+"""The part of `PLAIN` that a gradient follows."""
 
 FLAGS = np.zeros(2, np.float32)

@@ -8,13 +8,14 @@ import pytest
 import tensorflow as tf
 
 from hvd_dqn.agent.action_values import make_action_values
+from hvd_dqn.agent.graph_network import GraphNetwork
 from hvd_dqn.agent.networks import build_network, choose_backend, choose_kind
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
 
-from .agents import KERNELS, make_learner
+from .agents import KERNELS, PLAIN_RULE, make_learner
 
 FLOAT, BYTE, INT = np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int32)
 
@@ -134,7 +135,8 @@ def test_acting_values_follow_the_parameters_loaded_last(kind: str) -> None:
     shape, dtype = ((4,), FLOAT) if kind == "mlp" else ((1, 40, 40), BYTE)
     network = build_network(kind, shape, dtype, 0, 3, (8,), 0)
     learner = make_learner(network, 2)
-    values = make_action_values(learner, NumpyMLP(KERNELS, learner.layout, 0, dtype) if kind == "mlp" else None)
+    mlp = NumpyMLP(KERNELS, learner.layout, 0, dtype) if kind == "mlp" else None
+    values = make_action_values(learner.online, mlp, GraphNetwork(network, **PLAIN_RULE))
     s = np.full((2, *shape), 3, dtype)
     before = values(s)
     np.testing.assert_allclose(before, network(s), rtol=1e-4, atol=1e-5)
@@ -185,12 +187,14 @@ def test_the_smallest_cnn_image_works() -> None:
     [
         ("auto", "mlp", False, "numpy"),
         ("auto", "mlp", True, "tensorflow"),
-        ("auto", "cnn", False, "tensorflow"),
+        ("auto", "cnn", False, "mixed"),
         ("auto", "cnn", True, "tensorflow"),
         ("numpy", "mlp", False, "numpy"),
         ("numpy", "mlp", True, "numpy"),
         ("tensorflow", "mlp", False, "tensorflow"),
         ("tensorflow", "cnn", False, "tensorflow"),
+        ("mixed", "mlp", False, "mixed"),
+        ("mixed", "cnn", True, "mixed"),
     ],
 )
 def test_numpy_computes_mlps_on_the_cpu_unless_told_otherwise(asked: str, kind: str, on_gpu: bool, chosen: str) -> None:
@@ -198,5 +202,5 @@ def test_numpy_computes_mlps_on_the_cpu_unless_told_otherwise(asked: str, kind: 
 
 
 def test_numpy_is_refused_for_a_cnn_with_the_remedy() -> None:
-    with pytest.raises(UserError, match="not a cnn: use --backend auto or tensorflow"):
+    with pytest.raises(UserError, match="not a cnn: use --backend auto, mixed or tensorflow"):
         choose_backend("numpy", "cnn", on_gpu=False)

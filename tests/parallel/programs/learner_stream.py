@@ -2,14 +2,15 @@
 
     learner_stream.py OUT_FOLDER LEARNER
 
-LEARNER is `graph` (TensorFlow, its sums carried by Horovod) or `numpy` (carried by MPI). Each rank writes
-OUT_FOLDER/rank<r>.npz with: the gradient of one global batch (loss `mse` and `huber`), what the learner reports on
-it, and the learner's state after one hundred learner steps.
+LEARNER is `graph` (TensorFlow, its sums carried by Horovod), `numpy` (NumPy's gradients, carried by MPI) or `mixed`
+(TensorFlow's gradients, through shared memory). Each rank writes OUT_FOLDER/rank<r>.npz with: the gradient of one
+global batch (loss `mse` and `huber`), what the learner reports on it, and the learner's state after one hundred steps.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,23 @@ from hvd_dqn.parallel.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
+from hvd_dqn.agent.graph_gradients import GraphGradients  # noqa: E402
 from hvd_dqn.agent.graph_learner import GraphLearner  # noqa: E402
+from hvd_dqn.agent.graph_network import GraphNetwork  # noqa: E402
+from hvd_dqn.agent.host_learner import HostLearner, MakeGradients  # noqa: E402
 from hvd_dqn.agent.learner import Learner, LearnReport, state_of  # noqa: E402
+from hvd_dqn.agent.mlp_gradients import MLPGradients  # noqa: E402
 from hvd_dqn.agent.networks import build_network  # noqa: E402
-from hvd_dqn.agent.numpy_learner import NumpyLearner  # noqa: E402
 from hvd_dqn.agent.numpy_mlp import NumpyMLP  # noqa: E402
-from hvd_dqn.agent.parameters import ParameterLayout  # noqa: E402
 from hvd_dqn.maths.kernels import load_kernels  # noqa: E402
 from hvd_dqn.maths.shares import first_index, share  # noqa: E402
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
 from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
+from hvd_dqn.parallel.ranks import Ranks  # noqa: E402
+from hvd_dqn.parallel.shared_memory import SharedMemoryRanks  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
+KIND = sys.argv[2]
 GLOBAL_BATCH_SIZE = 128
 HUGE_STEP = 1024.0
 """A power of two: dividing a plain gradient step of this size gives the gradient without losing digits."""
@@ -53,37 +59,39 @@ def global_batches(rng: np.random.Generator, updates: int) -> Transition:
 
 
 def make_learner(
-    ranks: HorovodRanks, *, optimizer: str, learning_rate: float, loss: str, clip: float, jit_compile: bool
+    ranks: Ranks, *, optimizer: str, learning_rate: float, loss: str, clip: float, jit_compile: bool
 ) -> Learner:
-    """Builds a learner for this rank's share."""
-    network = build_network("mlp", (4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)
-    settings: dict[str, Any] = {
-        "optimizer": optimizer,
-        "learning_rate": learning_rate,
+    """Builds the learner that the command line names, for this rank's share."""
+    model = build_network("mlp", (4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)
+    rule: dict[str, Any] = {
         "loss": loss,
         "gamma": 0.97,
         "double_dqn": loss == "huber",
-        "max_grad_norm": clip,
         "global_batch_size": GLOBAL_BATCH_SIZE,
-        "batch_size_per_rank": share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size),
-        "num_flags": 2,
     }
-    if isinstance(ranks, MPIRanks):
-        layout = ParameterLayout(network)
-        mlp = NumpyMLP(load_kernels(), layout, 0, np.dtype(np.float32))
-        initial = layout.flatten_variables(network)
-        return NumpyLearner(mlp, layout, initial, make_rounds=ranks.make_rounds, **settings)
-    return GraphLearner(network, allreduce_sum=ranks.allreduce_sum, jit_compile=jit_compile, **settings)
+    step: dict[str, Any] = {"optimizer": optimizer, "learning_rate": learning_rate, "max_grad_norm": clip}
+    shapes: dict[str, Any] = {"batch_size_per_rank": share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size), "num_flags": 2}
+    network, kernels = GraphNetwork(model, **rule), load_kernels()
+    layout, initial = network.layout, network.layout.flatten_variables(model)
+    if KIND == "graph":
+        return GraphLearner(
+            network, initial, allreduce_sum=ranks.allreduce_sum, jit_compile=jit_compile, **step, **shapes
+        )
+    make_gradients: MakeGradients = partial(GraphGradients, network, **shapes)
+    if KIND == "numpy":
+        mlp = NumpyMLP(kernels, layout, 0, np.dtype(np.float32))
+        make_gradients = partial(MLPGradients, mlp, **rule, **shapes)
+    return HostLearner(kernels, layout, initial, make_gradients, make_rounds=ranks.make_rounds, num_flags=2, **step)
 
 
-def own_part(ranks: HorovodRanks, batches: Transition) -> Transition:
+def own_part(ranks: Ranks, batches: Transition) -> Transition:
     """Returns this rank's slice of each global batch."""
     first = first_index(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size)
     own = slice(first, first + share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size))
     return Transition(*(column[:, own] for column in batches))
 
 
-def gradient(ranks: HorovodRanks, loss: str) -> tuple[np.ndarray, LearnReport]:
+def gradient(ranks: Ranks, loss: str) -> tuple[np.ndarray, LearnReport]:
     """Returns the global gradient [P] that one unclipped step of plain gradient descent takes."""
     learner = make_learner(
         ranks, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, jit_compile=False
@@ -93,7 +101,7 @@ def gradient(ranks: HorovodRanks, loss: str) -> tuple[np.ndarray, LearnReport]:
     return (before - np.array(learner.online)) / HUGE_STEP, report
 
 
-def hundred_steps(ranks: HorovodRanks) -> dict[str, np.ndarray]:
+def hundred_steps(ranks: Ranks) -> dict[str, np.ndarray]:
     """Returns the learner's state after one hundred clipped Adam steps with a target sync after each call."""
     learner = make_learner(ranks, optimizer="adam", learning_rate=1e-3, loss="mse", clip=1.0, jit_compile=True)
     rng = np.random.default_rng(2)
@@ -106,7 +114,9 @@ def hundred_steps(ranks: HorovodRanks) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Runs on every rank."""
-    ranks = {"graph": HorovodRanks, "numpy": MPIRanks}[sys.argv[2]]()
+    ranks: Ranks = HorovodRanks() if KIND == "graph" else MPIRanks()
+    if KIND == "mixed" and ranks.size > 1:
+        ranks = SharedMemoryRanks(ranks, required=True)
     saved: dict[str, np.ndarray] = {"share": np.array(share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size))}
     for loss in ("mse", "huber"):
         saved[f"gradient_{loss}"], report = gradient(ranks, loss)

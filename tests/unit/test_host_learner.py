@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.agent import numpy_learner
+from hvd_dqn.agent import mlp_gradients
 from hvd_dqn.agent.action_values import make_action_values
 from hvd_dqn.agent.graph_learner import GraphLearner
+from hvd_dqn.agent.graph_network import GraphNetwork
+from hvd_dqn.agent.host_learner import HostLearner
 from hvd_dqn.agent.learner import NUM_STATISTICS, LearnReport, load_state, state_of
 from hvd_dqn.agent.networks import build_network
-from hvd_dqn.agent.numpy_learner import NumpyLearner
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.shares import first_index, share
-from hvd_dqn.parallel.ranks import Produce, Rounds, SingleRank
+from hvd_dqn.parallel.ranks import Produce, Rounds
 from hvd_dqn.transition import Transition
 
-from .agents import FLAGS, PLAIN, make_learner, make_numpy_learner, numpy_mlp
+from .agents import FLAGS, PLAIN_RULE, make_learner, make_numpy_learner, numpy_mlp
 
 KINDS: dict[str, tuple[tuple[int, ...], Any, int]] = {
     "vector": ((4,), np.float32, 0),
@@ -64,7 +65,7 @@ def _batches(kind: str, updates: int, batch: int, seed: int = 0) -> Transition:
     )
 
 
-def _pair(kind: str, hidden: tuple[int, ...], batch: int, **changes: Any) -> tuple[NumpyLearner, GraphLearner]:
+def _pair(kind: str, hidden: tuple[int, ...], batch: int, **changes: Any) -> tuple[HostLearner, GraphLearner]:
     """Returns both learners with the same parameters, biases and a target of its own included."""
     settings = {"learning_rate": 1e-3} | changes
     fast = make_numpy_learner(_network(kind, hidden), batch, **settings)
@@ -77,7 +78,7 @@ def _pair(kind: str, hidden: tuple[int, ...], batch: int, **changes: Any) -> tup
     return fast, simple
 
 
-def _assert_same(fast: NumpyLearner, simple: GraphLearner, before: dict[str, np.ndarray]) -> None:
+def _assert_same(fast: HostLearner, simple: GraphLearner, before: dict[str, np.ndarray]) -> None:
     """Compares the states, and the ways that the vectors have gone since `before`."""
     mine, theirs = state_of(fast), state_of(simple)
     assert mine.keys() == theirs.keys()
@@ -123,7 +124,7 @@ def test_both_learners_take_the_same_path(
 @pytest.mark.parametrize("updates", [6, 7, 14])
 def test_more_rows_than_fit_the_cache_are_valued_in_parts(updates: int) -> None:
     """Six batches of 341 just fit; seven have a part of their own for the rest; fourteen fill more than two."""
-    assert numpy_learner._ROWS_AT_ONCE == 6 * 341 + 2
+    assert mlp_gradients._ROWS_AT_ONCE == 6 * 341 + 2
     fast, simple = _pair("vector", (6,), 341)
     before = state_of(simple)
     batches = _batches("vector", updates, 341)
@@ -140,7 +141,7 @@ def test_a_batch_of_more_rows_than_fit_the_cache_is_valued_whole() -> None:
 
 
 @functools.cache
-def _compiled_pair() -> tuple[NumpyLearner, GraphLearner, dict[str, np.ndarray]]:
+def _compiled_pair() -> tuple[HostLearner, GraphLearner, dict[str, np.ndarray]]:
     """Returns both learners and their state; compiled, as TensorFlow's own ReLU makes 0 of a NaN."""
     fast = make_numpy_learner(_network("vector", (8,)), 4, optimizer="adam", learning_rate=0.01)
     simple = make_learner(_network("vector", (8,)), 4, optimizer="adam", learning_rate=0.01, jit_compile=True)
@@ -207,7 +208,7 @@ class _Meeting:
         return run
 
 
-def _ranks(size: int, batch: int, **changes: Any) -> list[NumpyLearner]:
+def _ranks(size: int, batch: int, **changes: Any) -> list[HostLearner]:
     """Returns the learners of some ranks that share a batch."""
     meeting = _Meeting(size)
     learners = []
@@ -218,7 +219,7 @@ def _ranks(size: int, batch: int, **changes: Any) -> list[NumpyLearner]:
     return learners
 
 
-def _learn_together(learners: list[NumpyLearner], batches: Transition) -> list[LearnReport]:
+def _learn_together(learners: list[HostLearner], batches: Transition) -> list[LearnReport]:
     """Runs every rank on its share of the batches, in a thread each; rank r sends the flags [1, r]."""
 
     def learn(rank: int) -> LearnReport:
@@ -271,15 +272,7 @@ def test_initial_parameters_are_copied() -> None:
     network = _network("vector", (8,))
     initial = ParameterLayout(network).flatten_variables(network)
     kept = initial.copy()
-    learner = NumpyLearner(
-        numpy_mlp(network),
-        ParameterLayout(network),
-        initial,
-        **PLAIN,
-        global_batch_size=4,
-        batch_size_per_rank=4,
-        make_rounds=SingleRank().make_rounds,
-    )
+    learner = make_numpy_learner(network, 4, initial=initial)
     learner.learn(_batches("vector", 2, 4), FLAGS)
     np.testing.assert_array_equal(initial, kept)
     np.testing.assert_array_equal(learner.target, kept)
@@ -288,7 +281,7 @@ def test_initial_parameters_are_copied() -> None:
 def test_acting_sees_updates_in_place_only_after_a_load() -> None:
     network = _network("vector", (8,))
     learner = make_numpy_learner(network, 4)
-    values = make_action_values(learner, numpy_mlp(network))
+    values = make_action_values(learner.online, numpy_mlp(network), GraphNetwork(network, **PLAIN_RULE))
     s = _observations("vector", np.random.default_rng(0), 5)
     before = values(s)
     learner.learn(_batches("vector", 2, 4), FLAGS)

@@ -1,0 +1,128 @@
+"""Gradients of small MLPs in NumPy and compiled kernels: a graph's dispatch takes longer than their arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hvd_dqn.agent.learner import NUM_STATISTICS
+from hvd_dqn.agent.numpy_mlp import NumpyMLP
+from hvd_dqn.maths.kernels import address
+from hvd_dqn.maths.losses import LOSSES
+from hvd_dqn.transition import Transition
+
+_IS_HUBER = {"mse": False, "huber": True}
+assert _IS_HUBER.keys() == LOSSES.keys()
+
+_ROWS_AT_ONCE = 2048
+"""Rows of a forward pass over all K batches: as many as stay in a core's cache."""
+
+
+class MLPGradients:
+    """A `Gradients`, in memory that is taken once."""
+
+    def __init__(
+        self,
+        mlp: NumpyMLP,
+        online: np.ndarray,
+        target: np.ndarray,
+        *,
+        loss: str,
+        gamma: float,
+        double_dqn: bool,
+        global_batch_size: int,
+        batch_size_per_rank: int,
+        num_flags: int,
+    ) -> None:
+        """Takes the memory.
+
+        Args:
+          mlp: the network's passes.
+          online: float32 [P], the parameters to differentiate by.
+          target: float32 [P], the target network's.
+          loss: a name in `LOSSES`.
+          gamma: discount per env step.
+          double_dqn: whether the online network chooses the target's action.
+          global_batch_size: transitions per update over all ranks.
+          batch_size_per_rank: transitions per update on this rank, B.
+          num_flags: F.
+        """
+        self._mlp, self._kernels = mlp, mlp.kernels
+        self._huber = _IS_HUBER[loss]
+        self._gamma = np.float32(gamma)
+        self._double_dqn = double_dqn
+        self._scale = 1.0 / global_batch_size
+        self._online_layers, self._target_layers = mlp.affine(online), mlp.affine(target)
+        self._pass, self._next_pass = mlp.activations(batch_size_per_rank), mlp.activations(batch_size_per_rank)
+        self._many = mlp.activations(max(_ROWS_AT_ONCE, batch_size_per_rank))
+        self._dq = np.zeros((batch_size_per_rank, mlp.num_actions), np.float32)  # [B, A]
+        self._vector = np.zeros(mlp.total + NUM_STATISTICS + num_flags, np.float32)
+        self._statistics, self._flags = np.split(self._vector[mlp.total :], [NUM_STATISTICS])
+        self._gradient_layers = mlp.affine(self._vector)
+        self._q_at, self._next_q_at = address(self._pass.q), address(self._next_pass.q)
+        self._dq_at, self._statistics_at = address(self._dq), address(self._statistics)
+
+    def prepare(self, batches: Transition, flags: np.ndarray) -> None:
+        """Takes the batches and computes the target network's values of all."""
+        updates, batch = batches.a_tm1.shape
+        shape = (updates, batch, -1)
+        x_tm1, x_t = (
+            self._mlp.features(s.reshape(updates * batch, *s.shape[2:])) for s in (batches.s_tm1, batches.s_t)
+        )
+        self._x_tm1, self._x_t = x_tm1.reshape(shape), x_t.reshape(shape)  # [K, B, in + 1]
+        self._actions = np.ascontiguousarray(batches.a_tm1, np.int32)  # [K, B]
+        self._r_t = np.ascontiguousarray(batches.r_t, np.float32)  # [K, B]
+        self._discount_t = np.ascontiguousarray(self._gamma * ~batches.terminated)  # [K, B]
+        self._targets = np.empty((updates, batch), np.float32)
+        self._rows_at = [address(part) for part in (self._actions, self._r_t, self._discount_t, self._targets)]
+        self._q_t = self._target_values(x_t)  # [K * B, A]
+        self._q_t_at = address(self._q_t)
+        self._flags[:] = flags
+        if not self._double_dqn:
+            self._write_targets(0, updates * batch, chooser=self._q_t_at)
+
+    def compute(self, k: int) -> np.ndarray:
+        """Computes this rank's part of the global vector.
+
+        Sums over the local batch are divided by the GLOBAL batch size, so that the sum over ranks is exactly the
+        mean over the global batch, however unevenly the batch is shared.
+        """
+        x_tm1 = self._x_tm1[k]  # [B, in + 1]
+        batch, first = len(x_tm1), k * len(x_tm1)
+        if self._double_dqn:
+            self._mlp.forward(self._online_layers, self._x_t[k], self._next_pass)
+            self._write_targets(first, batch, chooser=self._next_q_at)
+        self._mlp.forward(self._online_layers, x_tm1, self._pass)
+        self._kernels.q_learning_gradient(
+            self._q_at,
+            self._rows_at[0] + 4 * first,
+            self._rows_at[3] + 4 * first,
+            batch,
+            self._mlp.num_actions,
+            self._scale,
+            self._huber,
+            self._dq_at,
+            self._statistics_at,
+        )
+        self._mlp.backward(self._online_layers, x_tm1, self._pass, self._dq, self._gradient_layers)
+        return self._vector
+
+    def _target_values(self, x_t: np.ndarray) -> np.ndarray:
+        """Computes the target network's values of all K batches [K * B, A]: it stays the same for all of them."""
+        q_t = np.empty((len(x_t), self._mlp.num_actions), np.float32)
+        for start in range(0, len(x_t), len(self._many.q)):
+            part = x_t[start : start + len(self._many.q)]
+            q_t[start : start + len(part)] = self._mlp.forward(self._target_layers, part, self._many)
+        return q_t
+
+    def _write_targets(self, first: int, rows: int, chooser: int) -> None:
+        """Computes the targets of some rows of [K * B] from the target network's values of the chosen actions.
+
+        Args:
+          first: the first of these rows.
+          rows: how many.
+          chooser: where the values [rows, A] lie whose best action is chosen.
+        """
+        num_actions = self._mlp.num_actions
+        r_t, discount_t, targets = (at + 4 * first for at in self._rows_at[1:])
+        q_t = self._q_t_at + 4 * first * num_actions
+        self._kernels.q_learning_targets(chooser, q_t, r_t, discount_t, rows, num_actions, targets)
