@@ -3,8 +3,8 @@
     allreduce_rank.py KIND FLOATS ROUNDS REPETITIONS
 
 KIND is bare (mpi4py alone), rounds, graph (this project's two ways over the transport of the environment variable
-TRANSPORT: shared-memory, mpi or horovod). Rank 0 prints one JSON line: microseconds per round of each repetition, without and with work, the work left
-out; a graph is measured without work only.
+TRANSPORT: shared-memory, mpi or horovod). Rank 0 prints one JSON line: microseconds per round of each repetition,
+without and with work, the work left out; a graph is measured without work only.
 """
 
 from __future__ import annotations
