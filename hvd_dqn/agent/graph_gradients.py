@@ -16,6 +16,8 @@ from hvd_dqn.transition import Transition
 class GraphGradients:
     """A `Gradients`."""
 
+    calls_tensorflow = True
+
     def __init__(
         self, network: GraphNetwork, online: np.ndarray, target: np.ndarray, *, batch_size_per_rank: int, num_flags: int
     ) -> None:

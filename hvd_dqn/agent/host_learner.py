@@ -23,12 +23,15 @@ from hvd_dqn.transition import Transition
 
 Produce = Callable[[int, np.ndarray], np.ndarray]
 """produce(k, total): applies the sum over ranks of round k - 1, if any, and returns this rank's vector of round k."""
-MakeRounds = Callable[[int, Produce], Callable[[int], np.ndarray]]
-"""make_rounds(length, produce): a function that runs K rounds of produce and sum over ranks; returns the last sum."""
+MakeRounds = Callable[[int, Produce, bool], Callable[[int], np.ndarray]]
+"""make_rounds(length, produce, calls_tensorflow): a function that runs K rounds of produce and sum over ranks, and
+returns the last sum; the flag says whether produce calls TensorFlow."""
 
 
 class Gradients(Protocol):
     """Computes this rank's part of the global vector from parameters that it only reads."""
+
+    calls_tensorflow: bool
 
     def prepare(self, batches: Transition, flags: np.ndarray) -> None:
         """Takes K batches, columns [K, B, ...], and flags [F]; computes what stays the same for all of them."""
@@ -84,7 +87,7 @@ class HostLearner:
         self._max_grad_norm = max_grad_norm
         self._length = layout.total + NUM_STATISTICS + num_flags
         self._clock = clock
-        self._run_rounds = make_rounds(self._length, self._produce)
+        self._run_rounds = make_rounds(self._length, self._produce, self._gradients.calls_tensorflow)
 
     def load(self, online: Vector, target: Vector, slots: Sequence[Vector]) -> None:
         """Takes copies of these vectors."""

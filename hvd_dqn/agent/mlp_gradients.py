@@ -20,6 +20,8 @@ _ROWS_AT_ONCE = 2048
 class MLPGradients:
     """A `Gradients`, in memory that is taken once."""
 
+    calls_tensorflow = False
+
     def __init__(
         self,
         mlp: NumpyMLP,

@@ -64,12 +64,14 @@ class NumpyMLP:
 
     def features(self, s: np.ndarray) -> np.ndarray:
         """Returns the first layer's input, float32 [N, in + 1], of observations [N, *observation_shape]."""
-        x = np.zeros((len(s), self._shapes[0][0]), np.float32)
+        rows, width = len(s), self._shapes[0][0] - 1
         if self._num_categories:
-            x[np.arange(len(s)), s] = 1.0
-        else:
-            np.multiply(s.reshape(len(s), -1), self._scale, out=x[:, :-1], casting="same_kind")
-        x[:, -1] = 1.0
+            x = np.zeros((rows, width + 1), np.float32)
+            x[np.arange(rows), s] = x[:, -1] = 1.0
+            return x
+        x = np.empty((rows, width + 1), np.float32)
+        flat = np.ascontiguousarray(s, np.float32)
+        self.kernels.rows_with_ones(address(flat), rows, width, self._scale, address(x))
         return x
 
     def forward(self, affine: Affine, x: np.ndarray, activations: Activations) -> np.ndarray:

@@ -67,6 +67,14 @@ WIDEST void sgd(float *restrict parameters, const float *restrict gradient, size
     for (size_t i = 0; i < size; i++) parameters[i] -= gradient[i] * rate;
 }
 
+/* Copies rows [rows, width] times `scale` into rows [rows, width + 1] that end in a one. */
+WIDEST void rows_with_ones(const float *restrict rows_in, size_t rows, size_t width, float scale, float *restrict out) {
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t i = 0; i < width; i++) out[row * (width + 1) + i] = rows_in[row * width + i] * scale;
+        out[row * (width + 1) + width] = 1.0f;
+    }
+}
+
 /* Puts zero in place of what is negative; NaN stays. */
 WIDEST void relu(float *values, size_t size) {
     for (size_t i = 0; i < size; i++) values[i] = values[i] < 0.0f ? 0.0f : values[i];

@@ -26,6 +26,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "adam": (None, (c_void_p,) * 4 + (c_size_t,) + (c_float,) * 6),
     "rmsprop": (None, (c_void_p,) * 4 + (c_size_t,) + (c_float,) * 5),
     "sgd": (None, (c_void_p,) * 2 + (c_size_t, c_float)),
+    "rows_with_ones": (None, (c_void_p, c_size_t, c_size_t, c_float, c_void_p)),
     "relu": (None, (c_void_p, c_size_t)),
     "relu_gradient": (None, (c_void_p, c_void_p, c_size_t)),
     "shared_bytes": (c_size_t, (c_size_t, c_size_t)),

@@ -38,7 +38,7 @@ class MPIRanks(HorovodRanks):
 
         return tf.ensure_shape(tf.numpy_function(exchange, [vector], vector.dtype), vector.shape)
 
-    def make_rounds(self, length: int, produce: Produce) -> Rounds:
+    def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
         """Returns a plain loop."""
         totals = np.zeros(length, np.float32)
 

@@ -30,8 +30,15 @@ class Ranks(Protocol):
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
         """Sums a float32 vector over the ranks inside a tf.function, whose next round overwrites the result."""
 
-    def make_rounds(self, length: int, produce: Produce) -> Rounds:
-        """Returns a function that runs K rounds: `produce` a float32 vector [length], sum it over the ranks."""
+    def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
+        """Returns a function that runs K rounds: `produce` a float32 vector [length], sum it over the ranks.
+
+        Args:
+          length: of the vector.
+          produce: see `Produce`.
+          calls_tensorflow: whether `produce` does; then it is never called from inside a graph, whose threads it
+            would wait for in vain.
+        """
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""
@@ -71,7 +78,7 @@ class SingleRank:
         """Returns the vector."""
         return vector
 
-    def make_rounds(self, length: int, produce: Produce) -> Rounds:
+    def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
         """Returns a plain loop over `produce`."""
 
         def run(rounds: int) -> np.ndarray:

@@ -109,11 +109,11 @@ class SharedMemoryRanks:
 
         return tf.ensure_shape(tf.numpy_function(exchange, [vector], vector.dtype), vector.shape)
 
-    def make_rounds(self, length: int, produce: Produce) -> Rounds:
+    def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
         """Returns a plain loop."""
         shared = self._vector(length)
         if shared is None:
-            return self._carrier.make_rounds(length, produce)
+            return self._carrier.make_rounds(length, produce, calls_tensorflow)
         nothing = np.zeros(length, np.float32)
 
         def run(rounds: int) -> np.ndarray:

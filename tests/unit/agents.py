@@ -161,7 +161,7 @@ class Exchange:
         """Answers inside a tf.function, as `GraphLearner` asks."""
         return tf.ensure_shape(tf.numpy_function(self._answer, [vector], tf.float32), vector.shape)
 
-    def make_rounds(self, length: int, produce: Produce) -> Rounds:
+    def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
         """Answers round by round, as `HostLearner` asks."""
 
         def run(rounds: int) -> np.ndarray:

@@ -193,7 +193,7 @@ class _Meeting:
         self._barrier = threading.Barrier(size, timeout=60.0)
         self._parts: list[np.ndarray] = [np.zeros(0)] * size
 
-    def make_rounds(self, rank: int, length: int, produce: Produce) -> Rounds:
+    def make_rounds(self, rank: int, length: int, produce: Produce, calls_tensorflow: bool) -> Rounds:
         """Returns rank's rounds."""
 
         def run(rounds: int) -> np.ndarray:

@@ -59,6 +59,7 @@ def results(ranks: Ranks) -> dict[str, np.ndarray]:
         "sum_of_doubles": ranks.sum(own.astype(np.float64)[::2]),
         "rounds": run(ROUNDS).copy(),
         "no_rounds_but_one": run(1).copy(),
+        "rounds_of_tensorflow": ranks.make_rounds(LENGTH, produce, True)(ROUNDS).copy(),
         "graph": in_a_graph(tf.constant(own)).numpy(),
         "broadcast_array": ranks.broadcast(own),
         "sum_of_a_square": ranks.sum(own[:9].reshape(3, 3).T),
