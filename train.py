@@ -187,11 +187,17 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     Raises:
       UserError: on all ranks.
     """
+    from hvd_dqn.job.time_limit import seconds_left
+    from hvd_dqn.parallel.agreement import on_root
     from hvd_dqn.training.assembly import assemble, record_run, reset_environments
     from hvd_dqn.training.persistence import restore, save
     from hvd_dqn.training.records import write_profile
 
     job = assemble(config, runtime, stop, sys.argv)  # COLLECTIVE
+    running_for = time.monotonic() - stop.started
+    left = on_root(job.ranks, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
+    if left is not None:
+        stop.request_in(left - config.job.time_reserve_seconds, "time limit")
     job.watchdog.start()
     try:
         restore(job)  # COLLECTIVE

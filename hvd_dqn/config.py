@@ -37,6 +37,11 @@ class JobConfig:
     """Rank 0's display: live on a terminal, plain lines elsewhere (auto), or always one of them."""
     stall_timeout_seconds: float = 25.0
     """Seconds that a rank waits for the others before it ends the job with a message; 0 waits for ever."""
+    time_limit: str = ""
+    """Wall-clock limit in Slurm's forms (minutes, H:M:S, D-H:M:S), or slurm for what the allocation has left: the job
+    saves and exits with code 75 before it. Empty: none."""
+    time_reserve_seconds: float = 60.0
+    """Seconds before the time limit at which the job begins to save and stop."""
     threads_per_rank: int = 0
     """Threads of TensorFlow's and BLAS' pools on each rank; 0: this host's cores shared by its ranks."""
     bind_to_cores: bool = True

@@ -31,6 +31,7 @@ _NOT_NEGATIVE = [
     "max_grad_norm",
     "evaluation_period",
     "stall_timeout_seconds",
+    "time_reserve_seconds",
     "threads_per_rank",
 ]
 _PROBABILITIES = ["epsilon_start", "epsilon_end", "epsilon_decay_per_episode", "gamma"]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
+import os
 import re
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,8 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.job.files import write_json_atomically
 
 CONFIG_FILE = "config.json"
+LOCK_FILE = "lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunDirectory:
@@ -24,6 +31,7 @@ class RunDirectory:
         self.tensorboard = path / "tensorboard"
         self.profile = path / "profile"
         self.checkpoints = path / "checkpoints"
+        self._lock: int | None = None
 
     @classmethod
     def create(cls, runs_dir: str, env_id: str, name: str) -> RunDirectory:
@@ -73,6 +81,35 @@ class RunDirectory:
                 "give the folder that holds config.json and checkpoints/"
             )
         return directory
+
+    def claim(self) -> None:
+        """Keeps other jobs out for as long as this process lives, however it ends: the lock is the kernel's.
+
+        A file system that knows no locks keeps nobody out.
+
+        Raises:
+          UserError: if another job works here, or nothing can be written here.
+        """
+        path = self.path / LOCK_FILE
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise UserError(f"cannot write into the run directory {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(lock, 1000).decode(errors="replace").strip()
+            os.close(lock)
+            if error.errno in _NO_LOCKS:
+                return
+            raise UserError(
+                f"another job works in {self.path} ({holder or 'not known which'}): wait until it has ended, or end it "
+                "with SIGTERM, which saves it"
+            ) from None
+        with contextlib.suppress(OSError):  # a full disk: who holds it is only a courtesy
+            os.ftruncate(lock, 0)
+            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        self._lock = lock
 
     def write_config(self, record: dict[str, Any]) -> None:
         """Writes config.json: the resolved configuration and what it ran on."""

@@ -1,9 +1,11 @@
-"""Turns signals into a request to stop, which the ranks then act on together."""
+"""Turns signals and the end of the time into a request to stop, which the ranks then act on together."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -16,11 +18,25 @@ class StopRequest:
         """Starts without a request; `install` connects the signals."""
         self.requested = False
         self.reason = ""
+        self.started = time.monotonic()
 
     def install(self) -> None:
         """Handles SIGINT, SIGTERM and SIGUSR1 from now on."""
         for number in _SIGNALS:
             signal.signal(number, self._handle)
+
+    def request_in(self, seconds: float, reason: str) -> None:
+        """Makes the request by itself, after some time or, if that is not positive, at once."""
+
+        def request() -> None:
+            self.requested, self.reason = True, self.reason or reason
+
+        if seconds <= 0.0:
+            request()
+            return
+        timer = threading.Timer(seconds, request)
+        timer.daemon = True
+        timer.start()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number != signal.SIGTERM:

@@ -70,7 +70,8 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     profile = IterationProfile(traced=config.job.profile)
     agent = _build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
     learner = agent.learner
-    directory = _open_directory(config, ranks)
+    directory = _open_directory(config, ranks)  # COLLECTIVE
+    on_root(ranks, directory.claim)  # COLLECTIVE
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE

@@ -127,7 +127,7 @@ def test_rank_0_writes_all_files_but_the_other_ranks_replays(audited: tuple[Path
     assert theirs == {path for path in other["touched"] if path.endswith(".zst")}
     segments = {path for path in rest if path.endswith(".zst")}
     assert len(segments) == 2 * 2  # of two ranks at two checkpoints
-    assert len(rest - segments) == 2 + 2 * 4  # config, metrics, and two checkpoints of four files
+    assert len(rest - segments) == 3 + 2 * 4  # config, metrics, lock, and two checkpoints of four files
     assert rest - theirs <= set(root["touched"])
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
-from launching import run, run_well
+from launching import launched, read_metrics, run, run_well
 
 pytestmark = pytest.mark.parallel
 
@@ -33,3 +35,35 @@ def test_a_refused_resume_changes_nothing(tmp_path: Path) -> None:
         assert [path.read_bytes() for path in kept] == before, name
     run_well("python", 1, "--resume", run_directory, "--total-env-steps", "2400")
     assert kept[0].read_bytes() != before[0]
+
+
+LONG = (
+    *("--total-env-steps", "100000000", "--learning-starts", "200", "--evaluation-period", "0"),
+    *("--checkpoint-period", "2000", "--log-period", "1000", "--name", "long"),
+)
+
+
+def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(tmp_path: Path) -> None:
+    run_directory = tmp_path / "CartPole-v1" / "long"
+    with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
+        job.wait_for("env step 4,000")
+        second = run("mpirun", 2, "--resume", run_directory)
+        assert second.code == 2, second.output
+        assert second.output.count(f"another job works in {run_directory} (process {job.rank_pid(0)} on ") == 1
+        assert "Traceback" not in second.output
+        seen = len(read_metrics(run_directory))
+        job.wait_for("env step 8,000")
+        assert len(read_metrics(run_directory)) > seen
+        os.kill(job.rank_pid(0), signal.SIGKILL)
+        job.finish()
+    resumed = run_well("python", 1, "--resume", run_directory, "--total-env-steps", "20000")
+    assert "resumed from the checkpoint at env step" in resumed.output
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_job_saves_and_stops_by_itself_before_its_time_is_up(tmp_path: Path, ranks: int) -> None:
+    limit = ("--time-limit", "0:20", "--time-reserve-seconds", "8")
+    outcome = run("mpirun", ranks, *LONG, *limit, "--runs-dir", tmp_path)
+    assert outcome.code == 75, outcome.output
+    assert outcome.output.count("stopped and saved at env step") == 1
+    assert 8 < outcome.seconds < 20
