@@ -122,8 +122,8 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
     """Evaluates and checkpoints where due; returns False if a signal came meanwhile. A collective."""
     from hvd_dqn.training.assembly import reset_environments
     from hvd_dqn.training.evaluation import evaluate
-    from hvd_dqn.training.persistence import save
     from hvd_dqn.training.records import log_evaluation
+    from hvd_dqn.training.saving import save, settle
 
     config, counters, since = job.config, job.counters, time.monotonic()
     ending = counters.env_steps >= config.job.total_env_steps
@@ -140,12 +140,9 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
         better = job.best_score is None or score > job.best_score
         job.best_score = score if better else job.best_score
     if better or ending or crossed(env_steps_before, counters.env_steps, config.job.checkpoint_period):
-        try:
-            save(job, score)  # COLLECTIVE
-        except UserError as error:
-            if ending:
-                raise
-            job.display.message(f"{error}; training goes on")
+        save(job, score)  # COLLECTIVE
+        if ending:
+            settle(job)  # COLLECTIVE
         # A checkpoint is an episode boundary here as in a job that goes on from it: both see the same future.
         reset_environments(job, occasion=counters.env_steps)
     job.speed.leave_out(time.monotonic() - since)
@@ -156,8 +153,8 @@ def finish(job: Job) -> None:
     """Evaluates the best checkpoint on fresh episodes and prints the closing summary. A collective."""
     from hvd_dqn.job.report import closing_summary
     from hvd_dqn.training.evaluation import evaluate
-    from hvd_dqn.training.persistence import best_parameters
     from hvd_dqn.training.records import write_record
+    from hvd_dqn.training.restoring import best_parameters
 
     seconds = time.monotonic() - job.started
     env_steps, parameters = best_parameters(job)  # COLLECTIVE
@@ -190,8 +187,9 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     from hvd_dqn.job.time_limit import seconds_left
     from hvd_dqn.parallel.agreement import on_root
     from hvd_dqn.training.assembly import assemble, record_run, reset_environments
-    from hvd_dqn.training.persistence import restore, save
     from hvd_dqn.training.records import write_profile
+    from hvd_dqn.training.restoring import restore
+    from hvd_dqn.training.saving import abandon, save, settle
 
     job = assemble(config, runtime, stop, sys.argv)  # COLLECTIVE
     running_for = time.monotonic() - stop.started
@@ -207,12 +205,14 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
             finish(job)  # COLLECTIVE
             return EXIT_DONE
         save(job, score=None)  # COLLECTIVE
+        settle(job)  # COLLECTIVE
         job.display.close()
         job.display.message(
             f"stopped and saved at env step {job.counters.env_steps:,}; go on with: --resume {job.directory.path}"
         )
         return EXIT_REQUEUE
     finally:
+        abandon(job)
         job.watchdog.stop()
         write_profile(job)
         job.display.close()

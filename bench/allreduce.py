@@ -18,6 +18,8 @@ from parts.jobs import CARTPOLE, environment, launcher, print_machine, speed, sp
 PROGRAM = Path(__file__).parent / "programs" / "allreduce_rank.py"
 SIZES = {256: 500, 4_096: 500, 17_000: 500, 262_144: 100, 2_097_152: 20, 16_777_216: 5}
 """Floats in the vector, rounds measured."""
+
+
 def _way(launcher: str, loop: str, transport: str, cycle: str) -> tuple[str, str, dict[str, str]]:
     return launcher, loop, {"TRANSPORT": transport, "HOROVOD_CYCLE_TIME": cycle}
 

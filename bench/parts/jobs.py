@@ -58,7 +58,7 @@ def train(
     """
     folder = tempfile.mkdtemp(prefix="bench-")
     try:
-        words = [*before, sys.executable, str(ROOT / "train.py"), *arguments, *QUIET, "--runs-dir", folder]
+        words = [*before, sys.executable, str(ROOT / "train.py"), *QUIET, *arguments, "--runs-dir", folder]
         words += ["--total-env-steps", str(env_steps), "--log-period", str(log_period)]
         job = subprocess.run(words, env=environment(**(variables or {})), capture_output=True, text=True, check=False)
         if job.returncode:

@@ -48,7 +48,7 @@ class CheckpointStore:
 
     def __init__(self, folder: Path, keep: int) -> None:
         """Uses `folder`; it is made with the first checkpoint."""
-        self._folder = folder
+        self.folder = folder
         self._keep = keep
 
     def save(self, checkpoint: Checkpoint, weights: dict[str, np.ndarray]) -> Path:
@@ -105,7 +105,7 @@ class CheckpointStore:
                 return checkpoint, passed_over
             except CheckpointError as error:
                 passed_over.append(f"checkpoint {folder} cannot be used: {error}")
-        reasons = "\n".join(passed_over) or f"{self._folder} holds none"
+        reasons = "\n".join(passed_over) or f"{self.folder} holds none"
         raise UserError(f"no usable checkpoint:\n{reasons}")
 
     def best(self) -> Checkpoint | None:
@@ -120,14 +120,14 @@ class CheckpointStore:
     @property
     def replay_folder(self) -> Path:
         """Returns the folder of the segments."""
-        return self._folder / REPLAY_FOLDER
+        return self.folder / REPLAY_FOLDER
 
     def _folder_of(self, env_steps: int) -> Path:
-        return self._folder / f"{env_steps:012d}"
+        return self.folder / f"{env_steps:012d}"
 
     def _folders(self) -> list[Path]:
         """Returns the folders that have a manifest."""
-        return [path.parent for path in self._folder.glob(f"*/{MANIFEST}")]
+        return [path.parent for path in self.folder.glob(f"*/{MANIFEST}")]
 
     def _scored(self) -> list[tuple[float, Path]]:
         scored = []

@@ -58,7 +58,9 @@ def _slurm_seconds_left() -> float | None:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_QUERY_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"--time-limit slurm: squeue does not tell the time left ({error}); give a time instead") from None
+        raise UserError(
+            f"--time-limit slurm: squeue does not tell the time left ({error}); give a time instead"
+        ) from None
     left = answer.stdout.strip()
     return None if left in ("UNLIMITED", "NOT_SET") else parse_squeue(left)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from hvd_dqn.parallel.ranks import Ranks
 from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.training.side_by_side import Worker
+
+if TYPE_CHECKING:
+    from hvd_dqn.training.saving import Writing
 
 
 class Flags(NamedTuple):
@@ -69,4 +72,11 @@ class Job:
     finished_episodes: list[tuple[int, float, int]] = field(default_factory=list)
     """(env step, return, length) of episodes that ended on this rank since the last log line."""
     best_score: float | None = None
+    writing: Writing | None = None
+    """The checkpoint under way."""
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def generators(self) -> dict[str, np.random.Generator]:
+        """Returns this rank's random generators by name; environments are seeded anew at every checkpoint."""
+        return {"policy": self.policy_rng, "replay": self.replay_rng}

@@ -110,7 +110,7 @@ def test_the_launcher_does_not_change_the_result(runs: Runs, how: str) -> None:
 
 
 def test_rank_0_writes_all_files_but_the_other_ranks_replays(audited: tuple[Path, list[dict[str, Any]]]) -> None:
-    """Rank 1 makes nothing but its own segments, and every other file below the runs folder is rank 0's doing.
+    """Rank 1 makes nothing but its own segments and parts, and every other file below the runs folder is rank 0's doing.
 
     TensorBoard's file is written outside Python's sight, but its name ends in its writer's process id.
     """
@@ -118,7 +118,10 @@ def test_rank_0_writes_all_files_but_the_other_ranks_replays(audited: tuple[Path
     runs = run_directory.parents[1]
     replay = (run_directory / "checkpoints" / "replay").relative_to(runs)
     own = str(replay / "rank-00001-of-00002")
-    assert {path for path in other["touched"] if not path.startswith(own)} <= {str(replay), str(replay.parent)}
+    rest = {path for path in other["touched"] if not path.startswith(own)} - {str(replay), str(replay.parent)}
+    assert {Path(path).parent.name.split("-")[0] for path in rest if path.endswith("json")} <= {"parts"}
+    assert {path for path in rest if not path.endswith("json")} == {str(Path(path).parent) for path in rest} & rest
+    assert not list(run_directory.rglob("parts-*"))
     files = [file for file in run_directory.rglob("*") if file.is_file()]
     events = [file for file in files if file.name.startswith("events.out.tfevents.")]
     assert [int(file.name.split(".")[-2]) for file in events] == [root["pid"]]

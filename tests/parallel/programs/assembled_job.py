@@ -50,7 +50,7 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     from hvd_dqn.training.assembly import assemble, reset_environments
     from hvd_dqn.training.evaluation import evaluate
     from hvd_dqn.training.job import Job
-    from hvd_dqn.training.persistence import restore
+    from hvd_dqn.training.restoring import restore
 
     ranks = runtime.ranks
     victim = ranks.size - 1

@@ -1,4 +1,4 @@
-"""Saving and restoring the job: each rank its own replay, rank 0 the rest; all ranks learn the outcome."""
+"""Restoring the job: each rank its own replay, rank 0 the rest; all ranks learn the outcome."""
 
 from __future__ import annotations
 
@@ -6,40 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from hvd_dqn.agent.learner import Vector, load_state, state_of
+from hvd_dqn.agent.learner import Vector, load_state
 from hvd_dqn.counters import Counters
 from hvd_dqn.errors import CheckpointError, UserError
-from hvd_dqn.job.checkpoint import Checkpoint
 from hvd_dqn.job.rank_state import RankState
 from hvd_dqn.job.segments import read
 from hvd_dqn.job.statistics import Speed
 from hvd_dqn.parallel.agreement import on_root, together
 from hvd_dqn.training.job import Job
 from hvd_dqn.transition import Transition
-
-
-def save(job: Job, score: float | None) -> None:
-    """Writes a checkpoint; a collective.
-
-    Open episodes are marked as truncated: whoever goes on from here, this job or a resumed one, starts new ones.
-
-    Args:
-      job: the job.
-      score: mean return of an evaluation made at this very step, or None.
-
-    Raises:
-      UserError: on all ranks, if it cannot be written; earlier checkpoints stay good.
-    """
-    job.watchdog.beat("writing a checkpoint", allow=2.0)
-    job.replay.cut_open_episodes()
-    try:
-        own = together(job.ranks, lambda: _write_rank_state(job))  # COLLECTIVE
-        records = job.ranks.gather_json(own.to_json())  # COLLECTIVE
-        on_root(job.ranks, lambda: _write_checkpoint(job, score, records))  # COLLECTIVE
-    except UserError as error:
-        raise UserError(
-            f"the checkpoint at env step {job.counters.env_steps:,} could not be written: {error}"
-        ) from None
 
 
 def restore(job: Job) -> None:
@@ -90,47 +65,6 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
     return env_steps, job.ranks.broadcast(own)  # COLLECTIVE
 
 
-def _write_rank_state(job: Job) -> RankState:
-    """Writes this rank's new transitions and describes what it holds.
-
-    Raises:
-      UserError: if they cannot be written.
-    """
-    replay = job.replay
-    oldest = replay.added - len(replay)
-    first = max(job.segments.written, oldest)
-    try:
-        segments = job.segments.write(replay.newest(replay.added - first), first, oldest)
-    except OSError as error:
-        raise UserError(str(error)) from None
-    return RankState(
-        generators={name: generator.bit_generator.state for name, generator in _generators(job).items()},
-        added=replay.added,
-        stored=len(replay),
-        capacity=replay.capacity,
-        segments=segments,
-        finished_episodes=job.finished_episodes,
-    )
-
-
-def _generators(job: Job) -> dict[str, np.random.Generator]:
-    return {"policy": job.policy_rng, "replay": job.replay_rng}
-
-
-def _write_checkpoint(job: Job, score: float | None, records: list[Any]) -> None:
-    """Writes rank 0's files, and the manifest last."""
-    learner = state_of(job.learner)
-    state = {
-        "counters": job.counters.as_dict(),
-        "recent_episodes": job.recent.state(),
-        "averages": job.averages.state(),
-        "best_score": job.best_score,
-    }
-    ranks = [RankState.from_json(record) for record in records]
-    checkpoint = Checkpoint(job.counters.env_steps, score, learner, state, ranks)
-    job.store.save(checkpoint, job.learner.layout.views(learner["online"]))
-
-
 def _load_newest(job: Job) -> dict[str, Any]:
     """Loads the newest good checkpoint into rank 0's learner and returns its state."""
     checkpoint, passed_over = job.store.newest_good()
@@ -159,7 +93,7 @@ def _restore_ranks(job: Job, ranks: list[RankState]) -> None:
         state = ranks[own]
         job.replay.restore(together(job.ranks, lambda: _read_replay(job, state)), state.added)  # COLLECTIVE
         job.segments.adopt(state.segments)
-        for name, generator in _generators(job).items():
+        for name, generator in job.generators.items():
             generator.bit_generator.state = state.generators[name]
         job.finished_episodes = state.finished_episodes
         return

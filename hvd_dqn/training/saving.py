@@ -1,0 +1,152 @@
+"""Saving the job beside training: each rank's thread writes its own replay, rank 0's then the rest and the manifest.
+
+Training goes on as soon as what changes has been copied. Collectives belong to the main thread, so the threads meet on
+the disk: a rank leaves its part of the checkpoint in a file, and rank 0 waits for all of them.
+
+    checkpoints/parts-<token>/rank-00001.json      gone once the manifest is written
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from hvd_dqn.agent.learner import state_of
+from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.job.checkpoint import Checkpoint
+from hvd_dqn.job.files import write_json_atomically
+from hvd_dqn.job.rank_state import RankState
+from hvd_dqn.parallel.agreement import on_root, together
+from hvd_dqn.training.job import Job
+from hvd_dqn.transition import Transition
+
+_PARTS = "parts-"
+_LOOK_SECONDS = 0.02
+_SECONDS_TO_FINISH = 20.0
+
+
+class Writing:
+    """A checkpoint under way."""
+
+    def __init__(self, env_steps: int) -> None:
+        """Starts one thread; a process does not end before it has."""
+        self.env_steps = env_steps
+        self.given_up = threading.Event()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._tasks: dict[str, Future[None]] = {}
+
+    def start(self, name: str, task: Any, *arguments: Any) -> None:
+        """Adds a task, behind those before it."""
+        self._tasks[name] = self._executor.submit(task, *arguments)
+
+    def finish(self, name: str) -> None:
+        """Waits for a task.
+
+        Raises:
+          UserError: if it failed.
+        """
+        try:
+            self._tasks[name].result()
+        except (OSError, CheckpointError) as error:
+            raise UserError(str(error)) from None
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Ends the thread; what has not begun, or waits for another rank, is given up after some seconds."""
+        wait(self._tasks.values(), seconds)
+        self.given_up.set()
+        self._executor.shutdown(cancel_futures=True)
+
+
+def save(job: Job, score: float | None) -> None:
+    """Begins a checkpoint, after the one before is done; a collective.
+
+    Open episodes are marked as truncated: whoever goes on from here, this job or a resumed one, starts new ones.
+
+    Args:
+      job: the job.
+      score: mean return of an evaluation made at this very step, or None.
+    """
+    try:
+        settle(job)  # COLLECTIVE
+    except UserError as error:
+        job.display.message(f"{error}; training goes on")
+    job.watchdog.beat("beginning a checkpoint", allow=2.0)
+    job.replay.cut_open_episodes()
+    parts = job.store.folder / f"{_PARTS}{job.ranks.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
+    replay = job.replay
+    oldest = replay.added - len(replay)
+    first = max(job.segments.written, oldest)
+    state = RankState(
+        generators={name: generator.bit_generator.state for name, generator in job.generators.items()},
+        added=replay.added,
+        stored=len(replay),
+        capacity=replay.capacity,
+        segments=[],
+        finished_episodes=list(job.finished_episodes),
+    )
+    job.writing = Writing(job.counters.env_steps)
+    new = replay.newest(replay.added - first)
+    job.writing.start("part", _write_part, job, parts, state, new, first, oldest)
+    if job.ranks.rank == 0:
+        shared = {
+            "counters": job.counters.as_dict(),
+            "recent_episodes": job.recent.state(),
+            "averages": job.averages.state(),
+            "best_score": job.best_score,
+        }
+        checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), shared, [])
+        job.writing.start("manifest", _write_checkpoint, job, parts, checkpoint, job.writing.given_up)
+
+
+def settle(job: Job) -> None:
+    """Waits until the checkpoint under way is written on all ranks; a collective.
+
+    Raises:
+      UserError: on all ranks, if it could not be written; earlier checkpoints stay good.
+    """
+    writing, job.writing = job.writing, None
+    if writing is None:
+        return
+    job.watchdog.beat("writing a checkpoint", allow=4.0)
+    try:
+        together(job.ranks, lambda: writing.finish("part"))  # COLLECTIVE
+        on_root(job.ranks, lambda: writing.finish("manifest"))  # COLLECTIVE
+    except UserError as error:
+        raise UserError(f"the checkpoint at env step {writing.env_steps:,} could not be written: {error}") from None
+    finally:
+        writing.close()
+
+
+def abandon(job: Job) -> None:
+    """Lets this rank finish the checkpoint under way, but not wait long for a rank that may be lost; no collective."""
+    if job.writing is not None:
+        job.writing.close(_SECONDS_TO_FINISH)
+
+
+def _write_part(job: Job, parts: Path, state: RankState, new: Transition, first: int, oldest: int) -> None:
+    """Writes this rank's new transitions, then what describes all that it holds."""
+    state.segments.extend(job.segments.write(new, first, oldest))
+    parts.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(_part(parts, job.ranks.rank), state.to_json())
+
+
+def _write_checkpoint(job: Job, parts: Path, checkpoint: Checkpoint, given_up: threading.Event) -> None:
+    """Waits for all ranks' parts, then writes rank 0's files and the manifest."""
+    for rank in range(job.ranks.size):
+        while not _part(parts, rank).exists():
+            if given_up.wait(_LOOK_SECONDS):
+                shutil.rmtree(parts, ignore_errors=True)
+                raise TimeoutError(f"rank {rank} has not written its part")
+        checkpoint.ranks.append(RankState.from_json(json.loads(_part(parts, rank).read_bytes())))
+    job.store.save(checkpoint, job.learner.layout.views(checkpoint.learner["online"]))
+    for old in job.store.folder.glob(f"{_PARTS}*"):  # of jobs that were killed, too
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _part(parts: Path, rank: int) -> Path:
+    return parts / f"rank-{rank:05d}.json"
