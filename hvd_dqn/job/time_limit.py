@@ -24,11 +24,11 @@ def parse_time(text: str) -> float:
         raise UserError(f"--time-limit {text}: give minutes, H:M:S or D-H:M:S, or slurm inside a Slurm job")
     parts = [int(part) for part in match["rest"].split(":")]
     if match["days"] is not None:
-        hours, minutes, seconds = (parts + [0, 0])[:3]
+        hours, minutes, seconds = [*parts, 0, 0][:3]
         return float(int(match["days"]) * 86_400 + hours * 3_600 + minutes * 60 + seconds)
     if len(parts) == 1:
         return parts[0] * 60.0
-    hours, minutes, seconds = ([0] + parts)[-3:]
+    hours, minutes, seconds = [0, *parts][-3:]
     return float(hours * 3_600 + minutes * 60 + seconds)
 
 
