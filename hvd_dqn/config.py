@@ -63,8 +63,9 @@ class EnvironmentConfig:
     """Keyword arguments of the environment, as a JSON object."""
     num_envs: int = 16
     """Environments stepped together, summed over ranks; each rank steps its share."""
-    vectorization: Literal["auto", "native", "sync", "async"] = "auto"
-    """native: the environment's own vector form; sync: one loop; async: a process each; auto: native, else sync."""
+    vectorization: Literal["auto", "native", "sync", "async", "envpool"] = "auto"
+    """native: the environment's own vector form; sync: one loop; async: a process each; envpool: EnvPool's C++ twin of
+    it (extra [envpool]); auto: native, else sync."""
 
 
 @dataclass(frozen=True)

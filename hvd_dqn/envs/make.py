@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from hvd_dqn.envs.channels_last import channels_last, channels_last_vector
+from hvd_dqn.envs.envpool_vector import EnvPoolVector
 from hvd_dqn.envs.guard import Guard
 from hvd_dqn.envs.maze import register_maze
 from hvd_dqn.envs.spaces import Spaces, read_spaces
@@ -56,7 +57,7 @@ class EnvironmentMaker:
         Args:
           env_id: a Gymnasium id, or `module:Id`.
           arguments: keyword arguments of the environment.
-          vectorization: auto, native, sync or async.
+          vectorization: auto, native, sync, async or envpool.
 
         Raises:
           UserError: if the module or the id does not exist (with the nearest match), or native was asked for
@@ -73,6 +74,7 @@ class EnvironmentMaker:
         if vectorization == "native" and not has_native:
             raise UserError(f"{env_id} has no native vector form: use --vectorization auto, sync or async")
         self._native = has_native and vectorization in ("auto", "native")
+        self._pooled = vectorization == "envpool"
         self._async = vectorization == "async"
 
     def vector(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
@@ -81,7 +83,7 @@ class EnvironmentMaker:
         Raises:
           UserError: if the environment cannot be built.
         """
-        if self._native:
+        if self._native or self._pooled:
             return self._built(lambda: self._make_native(num_envs))
         index = itertools.count()
         return self._built(
@@ -104,10 +106,10 @@ class EnvironmentMaker:
         """
         env: gym.Env[Any, Any] = self._built(lambda: gym.make(self._id, disable_env_checker=True, **self._arguments))
         env = channels_last(env)
-        if not self._native:
+        if not (self._native or self._pooled):
             return Guard(env, 0)
-        vector_env = self._make_native(1)
-        if vector_env.single_observation_space == env.observation_space:
+        vector_env = self._built(lambda: self._make_native(1))
+        if _look_alike(vector_env.single_observation_space, env.observation_space):
             vector_env.close()
             return Guard(env, 0)
         env.close()
@@ -126,6 +128,9 @@ class EnvironmentMaker:
             env.close()
 
     def _make_native(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+        """Makes environments that somebody else steps together."""
+        if self._pooled:
+            return channels_last_vector(EnvPoolVector(self._id, num_envs, self._arguments))
         return channels_last_vector(
             gym.make_vec(self._id, num_envs=num_envs, vectorization_mode="vector_entry_point", **self._arguments)
         )
@@ -133,12 +138,19 @@ class EnvironmentMaker:
     def _built(self, build: Callable[[], Any]) -> Any:
         try:
             return build()
+        except UserError:
+            raise
         except gym.error.Error as error:
             raise UserError(f"cannot make {self._id}: {error}") from None
         except Exception as error:  # whatever a third party's constructor raises at arguments that it does not like
             raise UserError(
                 f"cannot make {self._id} with --env-kwargs {self._arguments}: {type(error).__name__}: {error}"
             ) from error
+
+
+def _look_alike(one: gym.Space[Any], other: gym.Space[Any]) -> bool:
+    """Returns whether observations have the same form; bounds are a matter of taste."""
+    return (type(one), one.shape, one.dtype) == (type(other), other.shape, other.dtype)
 
 
 def _import_and_strip_module(env_id: str) -> str:
