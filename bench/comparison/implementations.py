@@ -52,7 +52,7 @@ class Implementation:
         found: list[Setting] = []
         for num_envs, saved_up, option in self.atari_choices if case.is_atari else self.choices:
             if not self.module:
-                found.append(Setting(num_envs, max(1, num_envs // case.train_period)))
+                found.append(Setting(num_envs, max(1, num_envs // case.train_period), option))
                 continue
             least = math.lcm(num_envs, case.train_period)
             times = max(1, MOST_ENV_STEPS_PER_BURST // least) if saved_up else 1
@@ -93,8 +93,8 @@ IMPLEMENTATIONS = (
     Implementation(
         OURS,
         "",
-        ((16, False, ""), (64, False, ""), (160, False, ""), (320, False, "")),
-        ((8, False, ""), (16, False, ""), (64, False, "")),
+        tuple((num_envs, False, option) for option in ("auto", "envpool") for num_envs in (16, 64, 160, 320)),
+        tuple((num_envs, False, option) for option in ("auto", "envpool") for num_envs in (8, 16, 64)),
     ),
     Implementation("Stable-Baselines3", "peers.sb3", _sb3_choices("sb3"), _sb3_atari_choices("sb3")),
     Implementation("SBX", "peers.sb3", _sb3_choices("sbx"), _sb3_atari_choices("sbx")),

@@ -52,6 +52,7 @@ def command(task: Task, folder: Path) -> list[str]:
     flags = {
         "env": module + case.env,
         "num-envs": task.num_envs,
+        "vectorization": task.option,
         "global-batch-size": case.batch_size,
         "train-period": case.train_period,
         "learning-rate": case.learning_rate,

@@ -28,7 +28,7 @@ class Task:
     updates_per_burst: int
     """Updates made in a row, after updates_per_burst * train_period env steps: the ratio stays the case's."""
     option: str
-    """A peer's own switch, such as another environment backend; empty: none."""
+    """A switch, such as another environment backend; ours: --vectorization. Empty: none."""
     warm_seconds: float
     """Learning time before the clock starts: caches, compilation, allocators."""
     seconds: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,13 +23,11 @@ from hvd_dqn.job.run_directory import RunDirectory
 from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.statistics import LearnerAverages, RecentEpisodes, Speed
 from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.job.writing import Writing
 from hvd_dqn.parallel.ranks import Ranks
 from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.training.side_by_side import Worker
-
-if TYPE_CHECKING:
-    from hvd_dqn.training.saving import Writing
 
 
 class Flags(NamedTuple):

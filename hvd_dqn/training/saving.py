@@ -12,15 +12,14 @@ import json
 import secrets
 import shutil
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 from hvd_dqn.agent.learner import state_of
-from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.errors import UserError
 from hvd_dqn.job.checkpoint import Checkpoint
 from hvd_dqn.job.files import write_json_atomically
 from hvd_dqn.job.rank_state import RankState
+from hvd_dqn.job.writing import Writing
 from hvd_dqn.parallel.agreement import on_root, together
 from hvd_dqn.training.job import Job
 from hvd_dqn.transition import Transition
@@ -28,38 +27,6 @@ from hvd_dqn.transition import Transition
 _PARTS = "parts-"
 _LOOK_SECONDS = 0.02
 _SECONDS_TO_FINISH = 20.0
-
-
-class Writing:
-    """A checkpoint under way."""
-
-    def __init__(self, env_steps: int) -> None:
-        """Starts one thread; a process does not end before it has."""
-        self.env_steps = env_steps
-        self.given_up = threading.Event()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._tasks: dict[str, Future[None]] = {}
-
-    def start(self, name: str, task: Any, *arguments: Any) -> None:
-        """Adds a task, behind those before it."""
-        self._tasks[name] = self._executor.submit(task, *arguments)
-
-    def finish(self, name: str) -> None:
-        """Waits for a task.
-
-        Raises:
-          UserError: if it failed.
-        """
-        try:
-            self._tasks[name].result()
-        except (OSError, CheckpointError) as error:
-            raise UserError(str(error)) from None
-
-    def close(self, seconds: float = 0.0) -> None:
-        """Ends the thread; what has not begun, or waits for another rank, is given up after some seconds."""
-        wait(self._tasks.values(), seconds)
-        self.given_up.set()
-        self._executor.shutdown(cancel_futures=True)
 
 
 def save(job: Job, score: float | None) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from launching import launched, read_metrics, run, run_well
+from launching import launched, newest_checkpoint, read_metrics, run, run_well
 
 pytestmark = pytest.mark.parallel
 
@@ -37,6 +39,13 @@ def test_a_refused_resume_changes_nothing(tmp_path: Path) -> None:
     assert kept[0].read_bytes() != before[0]
 
 
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 LONG = (
     *("--total-env-steps", "100000000", "--learning-starts", "200", "--evaluation-period", "0"),
     *("--checkpoint-period", "2000", "--log-period", "1000", "--name", "long"),
@@ -46,17 +55,19 @@ LONG = (
 def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(tmp_path: Path) -> None:
     run_directory = tmp_path / "CartPole-v1" / "long"
     with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
-        job.wait_for("env step 4,000")
+        wait_until(lambda: any(run_directory.glob("checkpoints/*/manifest.json")))
         second = run("mpirun", 2, "--resume", run_directory)
         assert second.code == 2, second.output
         assert second.output.count(f"another job works in {run_directory} (process {job.rank_pid(0)} on ") == 1
         assert "Traceback" not in second.output
         seen = len(read_metrics(run_directory))
-        job.wait_for("env step 8,000")
+        newest = newest_checkpoint(run_directory)
+        wait_until(lambda: newest_checkpoint(run_directory) != newest)
         assert len(read_metrics(run_directory)) > seen
         os.kill(job.rank_pid(0), signal.SIGKILL)
         job.finish()
-    resumed = run_well("python", 1, "--resume", run_directory, "--total-env-steps", "20000")
+    end = str(int(newest_checkpoint(run_directory).name) + 2000)
+    resumed = run_well("python", 1, "--resume", run_directory, "--total-env-steps", end)
     assert "resumed from the checkpoint at env step" in resumed.output
 
 

@@ -88,6 +88,7 @@ ZERO_MEANS_OFF_OR_NONE = {
     "seed",
     "threads_per_rank",
     "stall_timeout_seconds",
+    "time_reserve_seconds",
     "epsilon_decay_env_steps",
     "max_grad_norm",
     "evaluation_period",

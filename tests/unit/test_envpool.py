@@ -8,8 +8,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from hvd_dqn.envs.collector import Collector
+from hvd_dqn.envs.collector import Collector, Episode
 from hvd_dqn.envs.make import EnvironmentMaker
+from hvd_dqn.envs.maze import MAZE_ID
 from hvd_dqn.errors import UserError
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="EnvPool 1.1 is made for Python 3.11 and later")
@@ -41,7 +42,8 @@ def test_the_same_seed_gives_the_same_steps_and_another_gives_others(env: str) -
 def test_an_episodes_end_and_the_reset_after_it_are_told_apart() -> None:
     """One environment, pushed to the right until it falls: no transition leads from one episode into the next."""
     collector = _collector("CartPole-v1", 1, 3)
-    episodes, previous_ended = [], True
+    episodes: list[Episode] = []
+    previous_ended = True
     previous = np.zeros((1, 4), np.float32)
     while len(episodes) < 3:
         transitions, ended = collector.step(np.array([1]))
@@ -66,7 +68,7 @@ def test_cartpole_follows_gymnasiums_dynamics() -> None:
     for s, a, s_t in zip(start, transitions.a_tm1, transitions.s_t, strict=True):
         env = gym.make("CartPole-v1").unwrapped
         env.reset()
-        env.state = tuple(map(float, s))  # type: ignore[attr-defined]
+        env.state = tuple(map(float, s))
         expected, *_ = env.step(int(a))
         np.testing.assert_allclose(s_t, expected, rtol=1e-4, atol=1e-5)
     collector.close()
@@ -93,5 +95,7 @@ def test_evaluation_sees_gymnasiums_own_environment_where_it_looks_alike() -> No
 
 
 def test_what_envpool_does_not_have_is_refused_with_the_remedy() -> None:
-    with pytest.raises(UserError, match="EnvPool has no FrozenLake-v1: use --vectorization auto, sync or async"):
-        EnvironmentMaker("FrozenLake-v1", {}, "envpool").vector(2)
+    with pytest.raises(
+        UserError, match="EnvPool has no hvd_dqn/TreasureMaze-v0: use --vectorization auto, sync or async"
+    ):
+        EnvironmentMaker(MAZE_ID, {}, "envpool").vector(2)
