@@ -95,7 +95,5 @@ def test_evaluation_sees_gymnasiums_own_environment_where_it_looks_alike() -> No
 
 
 def test_what_envpool_does_not_have_is_refused_with_the_remedy() -> None:
-    with pytest.raises(
-        UserError, match=f"EnvPool has no {MAZE_ID}: use --vectorization auto"
-    ):
+    with pytest.raises(UserError, match=f"EnvPool has no {MAZE_ID}: use --vectorization auto"):
         EnvironmentMaker(MAZE_ID, {}, "envpool").vector(2)
