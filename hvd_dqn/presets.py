@@ -8,7 +8,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cartpole": {},
     "lunarlander": {
         "env": "LunarLander-v3",
-        "total_env_steps": 200_000,
+        "total_env_steps": 300_000,
         "hidden_sizes": (128, 128),
         "double_dqn": True,
         "loss": "huber",
