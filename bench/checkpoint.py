@@ -12,10 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 from parts.jobs import CARTPOLE, launcher, print_machine, speed, spread, train, verdict
 
+from hvd_dqn.envs.collector import Collector
+from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.job.segments import SegmentWriter, encode
 from hvd_dqn.transition import Transition
 
@@ -24,41 +25,22 @@ NEW = 10_000
 FRAMES = 2_000
 
 
-def cartpole(count: int) -> Transition:
-    """Returns transitions of a random policy in CartPole."""
-    envs = gym.make_vec("CartPole-v1", num_envs=100, vectorization_mode="vector_entry_point")
-    rng = np.random.default_rng(0)
-    s, _ = envs.reset(seed=0)
-    rows = []
-    for _ in range(count // 100):
-        a = rng.integers(2, size=100)
-        s_t, r, terminated, truncated, _ = envs.step(a)
-        rows.append((s, a.astype(np.int32), r.astype(np.float32), terminated, truncated, s_t))
-        s = s_t
-    return Transition(*(np.concatenate(columns) for columns in zip(*rows, strict=True)))
-
-
-def pong(count: int) -> Transition:
-    """Returns transitions of a random policy in Pong: four stacked 84x84 frames."""
-    from hvd_dqn.envs.make import EnvironmentMaker
-
-    maker = EnvironmentMaker("ALE/Pong-v5", {}, "auto")
-    envs = maker.vector(4)
-    rng = np.random.default_rng(0)
-    s, _ = envs.reset(seed=0)
-    rows = []
-    for _ in range(count // 4):
-        a = rng.integers(6, size=4)
-        s_t, r, terminated, truncated, _ = envs.step(a)
-        rows.append((s.copy(), a.astype(np.int32), r.astype(np.float32), terminated, truncated, s_t.copy()))
-        s = s_t
-    envs.close()
-    return Transition(*(np.concatenate(columns) for columns in zip(*rows, strict=True)))
+def played(env: str, num_envs: int, count: int) -> Transition:
+    """Returns transitions [count] of a random policy."""
+    maker = EnvironmentMaker(env, {}, "auto")
+    spaces = maker.spaces()
+    collector, rng = Collector(maker.vector(num_envs), spaces), np.random.default_rng(0)
+    collector.reset(list(range(num_envs)))
+    parts: list[Transition] = []
+    while sum(len(part.a_tm1) for part in parts) < count:
+        parts.append(collector.step(rng.integers(spaces.num_actions, size=num_envs))[0])
+    collector.close()
+    return Transition(*(np.concatenate(columns)[:count] for columns in zip(*parts, strict=True)))
 
 
 def incremental(repetitions: int) -> None:
     """Prints size and time of the segment that a checkpoint adds, with more and more stored before it."""
-    everything = cartpole(STORED + NEW)
+    everything = played("CartPole-v1", 1_000, STORED + NEW)
     print(f"\nwriting {NEW:,} new CartPole transitions")
     for stored in (10_000, 100_000, 1_000_000):
         seconds, sizes = [], []
@@ -76,7 +58,7 @@ def incremental(repetitions: int) -> None:
 
 def compression() -> None:
     """Prints by how much frames shrink."""
-    frames = pong(FRAMES)
+    frames = played("ALE/Pong-v5", 4, FRAMES)
     before, start = sum(column.nbytes for column in frames), time.perf_counter()
     after = len(encode(frames))
     seconds = time.perf_counter() - start

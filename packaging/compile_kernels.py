@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shlex
 import subprocess
 from pathlib import Path
@@ -19,6 +20,8 @@ FLAGS = (
     # no use here (errno, floating-point exceptions) and bars vector instructions.
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
+# Put before a function: compiled once per instruction set, of which the loader takes the widest that the processor has.
+WIDEST = '__attribute__((target_clones("avx512f", "avx2", "default")))' if platform.machine() == "x86_64" else ""
 
 
 class CompileKernels(BuildHookInterface):
@@ -42,7 +45,7 @@ def compile_kernels(package: Path, library: Path, *flags: str) -> None:
     Args:
       package: the folder of the C files.
       library: the file to write.
-      *flags: behind `FLAGS`.
+      *flags: behind its own.
 
     Raises:
       RuntimeError: with the compiler's words, if it fails.
@@ -50,7 +53,8 @@ def compile_kernels(package: Path, library: Path, *flags: str) -> None:
     sources = sorted(package.rglob("*.c"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    words = [*compiler, *FLAGS, *flags, f'-DSOURCE_DIGEST="{digest}"', "-o", str(library), *map(str, sources), "-lm"]
+    names = [f'-DSOURCE_DIGEST="{digest}"', f"-DWIDEST={WIDEST}"]
+    words = [*compiler, *FLAGS, *names, *flags, "-o", str(library), *map(str, sources), "-lm"]
     library.parent.mkdir(exist_ok=True)
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:

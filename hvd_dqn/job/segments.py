@@ -25,7 +25,7 @@ from hvd_dqn.transition import Transition
 FOLDER = "replay"
 _NAME = re.compile(r"rank-\d{5}-of-\d{5}/\d{12}-[0-9a-f]{64}\.zst")
 _LEVEL = 1
-"""Of zstd: transitions compress little more at higher ones, and training waits meanwhile."""
+"""Of zstd: transitions compress little more at higher ones, which take longer from training's core."""
 
 
 @dataclass(frozen=True)

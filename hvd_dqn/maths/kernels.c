@@ -2,19 +2,13 @@
  *
  * NumPy needs a dozen passes, and a dozen calls, for what one loop does here. Every loop gives the same bits whatever
  * vector instructions the processor has, so that ranks on unlike hosts stay equal: sums go over a fixed number of
- * strips, and the compiler is told to fuse no multiplication with an addition (packaging/compile_kernels.py).
+ * strips, and the compiler is told to fuse no multiplication with an addition. packaging/compile_kernels.py tells it,
+ * and what WIDEST is.
  * All arrays are contiguous, float32 where not said otherwise, and the caller's.
  */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#if defined(__x86_64__) && !defined(ONE_INSTRUCTION_SET)
-/* Compiled once per instruction set; the loader takes the widest that the processor has. */
-#define WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define WIDEST
-#endif
 
 #define STRIPS 64
 

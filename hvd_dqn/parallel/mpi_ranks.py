@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hvd_dqn.maths.kernels import aligned_zeros
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks
-from hvd_dqn.parallel.ranks import Produce, Rounds, Values
+from hvd_dqn.parallel.ranks import Produce, Rounds, Values, plain_rounds
 
 
 class MPIRanks(HorovodRanks):
@@ -39,16 +39,14 @@ class MPIRanks(HorovodRanks):
         return tf.ensure_shape(tf.numpy_function(exchange, [vector], vector.dtype), vector.shape)
 
     def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
-        """Returns a plain loop."""
-        totals = np.zeros(length, np.float32)
+        """Returns a plain loop that sums into one and the same array."""
+        total = np.empty(length, np.float32)
 
-        def run(rounds: int) -> np.ndarray:
-            totals[:] = 0.0
-            for k in range(rounds):
-                self._comm.Allreduce(produce(k, totals), totals)  # COLLECTIVE
-            return totals
+        def exchange(vector: np.ndarray) -> np.ndarray:
+            self._comm.Allreduce(vector, total)
+            return total
 
-        return run
+        return plain_rounds(length, produce, exchange)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""

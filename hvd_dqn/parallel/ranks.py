@@ -18,6 +18,19 @@ Rounds = Callable[[int], np.ndarray]
 """Runs K rounds of produce and sum, a collective; returns the last sum."""
 
 
+def plain_rounds(length: int, produce: Produce, exchange: Callable[[np.ndarray], np.ndarray]) -> Rounds:
+    """Returns rounds that are a loop in Python; `exchange` sums a vector over the ranks."""
+    nothing = np.zeros(length, np.float32)
+
+    def run(rounds: int) -> np.ndarray:
+        total = nothing
+        for k in range(rounds):
+            total = exchange(produce(k, total))  # COLLECTIVE
+        return total
+
+    return run
+
+
 class Ranks(Protocol):
     """What the job asks of its ranks. Every method below is a collective: all ranks call it, in the same order."""
 
@@ -80,14 +93,7 @@ class SingleRank:
 
     def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
         """Returns a plain loop over `produce`."""
-
-        def run(rounds: int) -> np.ndarray:
-            total = np.zeros(length, np.float32)
-            for k in range(rounds):
-                total = produce(k, total)
-            return total
-
-        return run
+        return plain_rounds(length, produce, self.sum)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Returns the values."""

@@ -19,7 +19,7 @@ import tensorflow as tf
 from hvd_dqn.errors import UserError
 from hvd_dqn.maths.kernels import address, aligned_zeros, load_kernels
 from hvd_dqn.parallel.agreement import on_root, together
-from hvd_dqn.parallel.ranks import Produce, Ranks, Rounds, Values
+from hvd_dqn.parallel.ranks import Produce, Ranks, Rounds, Values, plain_rounds
 
 _FOLDER = "/dev/shm"
 
@@ -114,15 +114,7 @@ class SharedMemoryRanks:
         shared = self._vector(length)
         if shared is None:
             return self._carrier.make_rounds(length, produce, calls_tensorflow)
-        nothing = np.zeros(length, np.float32)
-
-        def run(rounds: int) -> np.ndarray:
-            total = nothing
-            for k in range(rounds):
-                total = shared.sum(produce(k, total))  # COLLECTIVE
-            return total
-
-        return run
+        return plain_rounds(length, produce, shared.sum)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""

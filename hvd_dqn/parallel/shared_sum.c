@@ -20,12 +20,6 @@
 #define YIELDS 2000
 #define NAP_MICROSECONDS 50
 
-#if defined(__x86_64__) && !defined(ONE_INSTRUCTION_SET)
-#define WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define WIDEST
-#endif
-
 struct flag {
     _Alignas(LINE) _Atomic uint64_t meetings;
 };

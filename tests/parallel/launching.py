@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,14 @@ class Launch:
 
     def wait_for(self, text: str, seconds: float = 180.0) -> None:
         """Returns as soon as the text has been printed; fails if the job ends or the time is over before."""
+        self.wait_until(lambda: text in self.output, seconds, f"it printed {text!r}")
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 60.0, what: str = "it should") -> None:
+        """Returns as soon as something holds; fails if the job ends or the time is over before."""
         deadline = time.monotonic() + seconds
-        while text not in self.output:
-            assert self.process.poll() is None, f"the job ended before it printed {text!r}:\n{self.output}"
-            assert time.monotonic() < deadline, f"{text!r} was not printed within {seconds:g} s:\n{self.output}"
+        while not holds():
+            assert self.process.poll() is None, f"the job ended before {what}:\n{self.output}"
+            assert time.monotonic() < deadline, f"{seconds:g} s went by before {what}:\n{self.output}"
             time.sleep(0.05)
 
     def wait_for_silence(self, quiet: float, seconds: float = 180.0) -> None:

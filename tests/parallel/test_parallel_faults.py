@@ -6,8 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,14 +37,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def _wait_until(holds: Callable[[], bool], job: Launch, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert job.process.poll() is None, job.output
-        assert time.monotonic() < deadline, job.output
-        time.sleep(0.05)
-
-
 def _newest(run_directory: Path) -> Path | None:
     with contextlib.suppress(ValueError):
         return newest_checkpoint(run_directory)
@@ -66,20 +57,20 @@ def _end_and_resume(job: Launch, run_directory: Path) -> None:
 def test_a_full_disk_costs_checkpoints_until_there_is_room_again(small_disk: Path) -> None:
     run_directory, ballast = small_disk / "CartPole-v1" / "long", small_disk / "ballast"
     with launched("mpirun", 2, *LONG, "--runs-dir", small_disk) as job:
-        _wait_until(lambda: _newest(run_directory) is not None, job)
+        job.wait_until(lambda: _newest(run_directory) is not None)
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
                 file.write(b"x" * 4096)
         good = _newest(run_directory)
         before = job.output.count(FAILED)
         job.wait_for(FAILED)
-        _wait_until(lambda: job.output.count(FAILED) >= before + 3, job)
+        job.wait_until(lambda: job.output.count(FAILED) >= before + 3)
         assert "No space left on device" in job.output
         assert good is not None
         assert (good / "manifest.json").exists() or _newest(run_directory) != good
         ballast.unlink()
         full = _newest(run_directory)
-        _wait_until(lambda: _newest(run_directory) != full, job)
+        job.wait_until(lambda: _newest(run_directory) != full)
         _end_and_resume(job, run_directory)
 
 
@@ -90,7 +81,7 @@ def test_a_rank_that_cannot_write_its_replay_costs_checkpoints_and_is_named(tmp_
     own = run_directory / "checkpoints" / "replay" / f"rank-{rank:05d}-of-00002"
     aside = tmp_path / "aside"
     with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
-        _wait_until(lambda: _newest(run_directory) is not None, job)
+        job.wait_until(lambda: _newest(run_directory) is not None)
         while not own.is_file():  # a checkpoint may be under way and make the folder again
             with contextlib.suppress(OSError):
                 own.rename(aside)
@@ -98,7 +89,7 @@ def test_a_rank_that_cannot_write_its_replay_costs_checkpoints_and_is_named(tmp_
                 own.touch(exist_ok=False)
         job.wait_for(FAILED)
         stuck = _newest(run_directory)
-        _wait_until(lambda: job.output.count(FAILED) >= 3, job)
+        job.wait_until(lambda: job.output.count(FAILED) >= 3)
         assert f"rank {rank}" in job.output.split(FAILED)[1].splitlines()[0]
         assert _newest(run_directory) == stuck
         own.unlink()
@@ -106,5 +97,5 @@ def test_a_rank_that_cannot_write_its_replay_costs_checkpoints_and_is_named(tmp_
         for segment in aside.iterdir():
             if not (own / segment.name).exists():
                 segment.rename(own / segment.name)
-        _wait_until(lambda: _newest(run_directory) != stuck, job)
+        job.wait_until(lambda: _newest(run_directory) != stuck)
         _end_and_resume(job, run_directory)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,13 +37,6 @@ def test_a_refused_resume_changes_nothing(tmp_path: Path) -> None:
     assert kept[0].read_bytes() != before[0]
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 LONG = (
     *("--total-env-steps", "100000000", "--learning-starts", "200", "--evaluation-period", "0"),
     *("--checkpoint-period", "2000", "--log-period", "1000", "--name", "long"),
@@ -55,14 +46,14 @@ LONG = (
 def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(tmp_path: Path) -> None:
     run_directory = tmp_path / "CartPole-v1" / "long"
     with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
-        wait_until(lambda: any(run_directory.glob("checkpoints/*/manifest.json")))
+        job.wait_until(lambda: any(run_directory.glob("checkpoints/*/manifest.json")))
         second = run("mpirun", 2, "--resume", run_directory)
         assert second.code == 2, second.output
         assert second.output.count(f"another job works in {run_directory} (process {job.rank_pid(0)} on ") == 1
         assert "Traceback" not in second.output
         seen = len(read_metrics(run_directory))
         newest = newest_checkpoint(run_directory)
-        wait_until(lambda: newest_checkpoint(run_directory) != newest)
+        job.wait_until(lambda: newest_checkpoint(run_directory) != newest)
         assert len(read_metrics(run_directory)) > seen
         os.kill(job.rank_pid(0), signal.SIGKILL)
         job.finish()

@@ -224,7 +224,7 @@ def compile_kernels() -> Callable[..., None]:
 def other_kernels(request: pytest.FixtureRequest, compile_kernels: Callable[..., None], tmp_path: Path) -> ctypes.CDLL:
     """Returns the kernels compiled for one narrower instruction set, and without any optimisation."""
     library = tmp_path / "narrow.so"
-    compile_kernels(PACKAGE, library, "-DONE_INSTRUCTION_SET", request.param)
+    compile_kernels(PACKAGE, library, "-UWIDEST", "-DWIDEST=", request.param)
     return load_kernels(library)
 
 
