@@ -10,7 +10,7 @@ import tensorflow as tf
 from hvd_dqn.agent.action_values import make_action_values
 from hvd_dqn.agent.graph_network import GraphNetwork
 from hvd_dqn.agent.networks import build_network, choose_backend, choose_kind
-from hvd_dqn.agent.numpy_mlp import NumpyMLP
+from hvd_dqn.agent.numpy_mlp import NumpyMLP, multiply
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
@@ -36,6 +36,20 @@ def test_mlp_is_relu_inside_and_linear_at_its_end() -> None:
     network = _mlp((4,), FLOAT)
     activations = [layer.activation.__name__ for layer in network.layers if isinstance(layer, keras.layers.Dense)]
     assert activations == ["relu", "relu", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns"),
+    [(128, 121, 84), (257, 64, 256), (64, 257, 256), (2048, 121, 84), (97, 121, 84), (1, 3, 2)],
+    ids=["two blocks", "uneven blocks", "too few rows for blocks", "many blocks", "just one too many", "one row"],
+)
+def test_blocks_of_rows_give_the_whole_product(rows: int, inner: int, columns: int) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(rows, inner)), rng.normal(size=(inner, columns))
+    wide = np.full((rows, columns + 1), 7.0, np.float32)
+    multiply(a.astype(np.float32), b.astype(np.float32), out=wide[:, :-1])
+    np.testing.assert_allclose(wide[:, :-1], a @ b, rtol=1e-4, atol=1e-4)
+    assert (wide[:, -1] == 7.0).all()
 
 
 @pytest.mark.parametrize("num_actions", [4, 18])
