@@ -16,10 +16,7 @@ from comparison.machine import OUR_PACKAGES, machine, versions
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-QUIET = (
-    *("--evaluation-period", "0", "--checkpoint-period", "1000000000", "--final-evaluation-episodes", "1"),
-    *("--progress", "off", "--name", "bench"),
-)
+QUIET = ("--evaluation-period", "0", "--checkpoint-period", "1000000000", "--final-evaluation-episodes", "1")
 
 CARTPOLE = ("--hidden-sizes", "120", "84", "--global-batch-size", "128", "--train-period", "10", "--num-envs", "160")
 HEAVY_MLP = (
@@ -48,25 +45,35 @@ def launcher(ranks: int, kind: str = "mpirun") -> list[str]:
     return [str(BIN / "mpirun"), *crowded, "-np", str(ranks)]
 
 
-def train(
-    before: list[str], *arguments: str, env_steps: int, log_period: int, variables: dict[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """Runs train.py and returns its training records.
+def run(before: list[str], *arguments: str, variables: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """Runs train.py and returns its records.
 
     Raises:
       RuntimeError: with the job's output, if it fails.
     """
     folder = tempfile.mkdtemp(prefix="bench-")
     try:
-        words = [*before, sys.executable, str(ROOT / "train.py"), *QUIET, *arguments, "--runs-dir", folder]
-        words += ["--total-env-steps", str(env_steps), "--log-period", str(log_period)]
+        words = [*before, sys.executable, str(ROOT / "train.py"), *arguments]
+        words += ["--progress", "off", "--name", "bench", "--runs-dir", folder]
         job = subprocess.run(words, env=environment(**(variables or {})), capture_output=True, text=True, check=False)
         if job.returncode:
             raise RuntimeError(f"{' '.join(words)}:\n{job.stdout[-2000:]}{job.stderr[-2000:]}")
         lines = next(Path(folder).rglob("metrics.jsonl")).read_text().splitlines()
-        return [record for record in map(json.loads, lines) if record["kind"] == "training"]
+        return [json.loads(line) for line in lines]
     finally:
         shutil.rmtree(folder)
+
+
+def train(
+    before: list[str], *arguments: str, env_steps: int, log_period: int, variables: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Runs train.py for its speed and returns its training records.
+
+    Raises:
+      RuntimeError: with the job's output, if it fails.
+    """
+    lengths = ("--total-env-steps", str(env_steps), "--log-period", str(log_period))
+    return [r for r in run(before, *QUIET, *arguments, *lengths, variables=variables) if r["kind"] == "training"]
 
 
 def speed(records: list[dict[str, Any]], warm_lines: int = 2) -> float:
