@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # --help or a mistyped flag.
 
 
-def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a screen and a half
+def train(job: Job) -> bool:  # noqa: PLR0915 the whole algorithm, on a screen and a half
     """Runs iterations until the env steps are done; returns False if a signal ended the run earlier.
 
     Raises:
@@ -53,7 +53,7 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
 
     from hvd_dqn.agent.policy import epsilon_greedy_actions
     from hvd_dqn.parallel.agreement import raise_together
-    from hvd_dqn.training.faults import describe, raise_not_finite
+    from hvd_dqn.training.faults import describe
     from hvd_dqn.training.job import Flags
     from hvd_dqn.training.learning import learn
     from hvd_dqn.training.records import log_training
@@ -68,7 +68,8 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
         with job.profile.iteration():
             if lagging:
                 # All ranks: learn from the iterations before this one, while this one collects.
-                learning = job.worker.submit(learn, job, np.zeros(len(Flags()), np.float32), True)  # COLLECTIVE
+                due = counters.learner_steps_due(config.learner.train_period)
+                learning = job.worker.submit(learn, job, due, np.zeros(len(Flags()), np.float32), True)  # COLLECTIVE
 
             # Collect. All ranks: one step in each of this rank's environments, into this rank's replay.
             with job.profile.phase("collect"):
@@ -80,7 +81,7 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
                 except Exception as error:
                     fault = describe(error)
             if lagging:
-                report = learning.result()
+                report, skipped = learning.result()
             if fault is None:
                 job.replay.add(transitions)
             counters.env_steps += num_envs
@@ -91,17 +92,17 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
             if lagging:
                 stop, faults, ended = Flags(*ranks.sum(flags))  # COLLECTIVE
             else:
-                report = learn(job, flags, fault is None)  # COLLECTIVE
+                due = counters.learner_steps_due(config.learner.train_period)
+                report, skipped = learn(job, due, flags, fault is None)  # COLLECTIVE
                 stop, faults, ended = Flags(*report.flags)
             counters.learner_steps += report.steps
+            counters.skipped_updates += skipped
             counters.episodes += round(ended)
             job.averages.add(report.steps, report.loss, report.abs_td_error, report.mean_q)
             if report.steps > 0:
                 job.acting_values.load(learner.online)
             if faults:
                 raise_together(ranks, fault)  # COLLECTIVE
-            if not report.finite:
-                raise_not_finite(ranks, counters.learner_steps, report.local_finite)  # COLLECTIVE
 
             # Target. Rank 0's online network becomes everyone's target network.
             target_period = config.learner.target_update_period

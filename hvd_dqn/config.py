@@ -129,6 +129,9 @@ class LearnerConfig:
     """Let the online network choose the action that the target network values (van Hasselt et al. 2016)."""
     max_grad_norm: float = 10.0
     """Global L2 norm to which the averaged gradient is clipped; 0 turns clipping off."""
+    skip_nonfinite: int = 0
+    """Updates of the whole run, resumes included, that may be skipped on all ranks because their gradient is not
+    finite; the next one ends the job. 0: the first one does."""
     target_update_period: int = 200
     """Learner steps between two copies of the online network to the target network."""
     policy_lag: Literal[0, 1] = 0

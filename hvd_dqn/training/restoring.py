@@ -69,7 +69,7 @@ def _load_newest(job: Job) -> dict[str, Any]:
     """Loads the newest good checkpoint into rank 0's learner and returns its state."""
     checkpoint, passed_over = job.store.newest_good()
     for line in passed_over:
-        job.display.message(line)
+        job.display.warn(line)
     try:
         load_state(job.learner, checkpoint.learner, checkpoint.state["counters"]["learner_steps"])
     except ValueError as error:

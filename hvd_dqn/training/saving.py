@@ -41,7 +41,7 @@ def save(job: Job, score: float | None) -> None:
     try:
         settle(job)  # COLLECTIVE
     except UserError as error:
-        job.display.message(f"{error}; training goes on")
+        job.display.warn(f"{error}; training goes on")
     job.watchdog.beat("beginning a checkpoint", allow=2.0)
     job.replay.cut_open_episodes()
     parts = job.store.folder / f"{_PARTS}{job.ranks.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
