@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # --help or a mistyped flag.
 
 
-def train(job: Job) -> bool:  # noqa: PLR0915 the whole algorithm, on a screen and a half
+def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a screen and a half
     """Runs iterations until the env steps are done; returns False if a signal ended the run earlier.
 
     Raises:
@@ -57,6 +57,7 @@ def train(job: Job) -> bool:  # noqa: PLR0915 the whole algorithm, on a screen a
     from hvd_dqn.training.job import Flags
     from hvd_dqn.training.learning import learn
     from hvd_dqn.training.records import log_training
+    from hvd_dqn.training.saving import settle_or_warn
 
     config, counters, learner, ranks = job.config, job.counters, job.learner, job.ranks
     num_envs, total_env_steps = config.environment.num_envs, config.job.total_env_steps
@@ -88,13 +89,14 @@ def train(job: Job) -> bool:  # noqa: PLR0915 the whole algorithm, on a screen a
             job.finished_episodes += [(counters.env_steps, *episode) for episode in episodes]
 
             # Learn. All ranks: K updates in one call; the flags ride along, or travel alone where K is 0.
-            flags = np.array(Flags(job.stop.requested, fault is not None, len(episodes)), np.float32)
+            failed = job.writing is not None and job.writing.failed
+            flags = np.array(Flags(job.stop.requested, fault is not None, len(episodes), failed), np.float32)
             if lagging:
-                stop, faults, ended = Flags(*ranks.sum(flags))  # COLLECTIVE
+                stop, faults, ended, unsaved = Flags(*ranks.sum(flags))  # COLLECTIVE
             else:
                 due = counters.learner_steps_due(config.learner.train_period)
                 report, skipped = learn(job, due, flags, fault is None)  # COLLECTIVE
-                stop, faults, ended = Flags(*report.flags)
+                stop, faults, ended, unsaved = Flags(*report.flags)
             counters.learner_steps += report.steps
             counters.skipped_updates += skipped
             counters.episodes += round(ended)
@@ -103,6 +105,8 @@ def train(job: Job) -> bool:  # noqa: PLR0915 the whole algorithm, on a screen a
                 job.acting_values.load(learner.online)
             if faults:
                 raise_together(ranks, fault)  # COLLECTIVE
+            if unsaved:
+                settle_or_warn(job)  # COLLECTIVE
 
             # Target. Rank 0's online network becomes everyone's target network.
             target_period = config.learner.target_update_period

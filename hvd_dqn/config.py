@@ -27,6 +27,9 @@ class JobConfig:
     """Name of the run directory; empty: date and time, chosen by rank 0."""
     resume: str = ""
     """Run directory to go on with, from its newest good checkpoint; other flags override its configuration."""
+    allow_missing_replay: bool = False
+    """With --resume: take the newest checkpoint whose weights and state are whole, without the transitions of those
+    segments that are damaged or gone. Not kept for later resumes."""
     log_period: int = 1_000
     """Global env steps between two lines of metrics (and checks that all ranks hold the same weights)."""
     checkpoint_period: int = 10_000

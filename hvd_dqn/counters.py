@@ -40,6 +40,17 @@ class Counters:
         self.learning_from_env_step = self.env_steps + learning_starts
         self.learning_from_learner_step = self.updates_tried
 
+    @classmethod
+    def from_dict(cls, values: dict[str, int]) -> Counters:
+        """Returns the counters that `as_dict` gave, those that an older version did not know at 0.
+
+        Raises:
+          TypeError, ValueError: if the values are none.
+        """
+        if any(type(value) is not int or value < 0 for value in values.values()):
+            raise ValueError(f"counters that do not count: {values}")
+        return cls(**values)
+
     def as_dict(self) -> dict[str, int]:
         """Returns the counters as JSON-ready values."""
         return dataclasses.asdict(self)

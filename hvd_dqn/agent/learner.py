@@ -111,7 +111,12 @@ def load_state(learner: Learner, state: dict[str, np.ndarray], step: int) -> Non
     missing = [name for name in ("online", "target", *names) if name not in state]
     if missing:
         raise ValueError(f"the state lacks {missing}: it was saved with another --optimizer")
-    wrong = {name: vector.shape for name, vector in state.items() if vector.shape != (learner.layout.total,)}
+    shape = (learner.layout.total,)
+    wrong = {
+        name: f"{vector.dtype}{list(vector.shape)}"
+        for name, vector in state.items()
+        if vector.shape != shape or vector.dtype != np.float32
+    }
     if wrong:
         raise ValueError(f"the state's vectors {wrong} do not fit a network of {learner.layout.total} parameters")
     learner.load(state["online"], state["target"], [state[name] for name in names])

@@ -124,7 +124,7 @@ class RunDirectory:
         path = self.path / CONFIG_FILE
         try:
             flat = json.loads(path.read_text())["config"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is not the configuration of a run of this program ({error!r})") from None
         if not isinstance(flat, dict):
             raise UserError(f"{path} is not the configuration of a run of this program: 'config' is no object")

@@ -136,7 +136,7 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
       UserError: on all ranks, if it cannot be written.
     """
     record = {
-        "config": flatten(config) | {"resume": ""},
+        "config": flatten(config) | {"resume": "", "allow_missing_replay": False},
         "ranks": job.ranks.size,
         "command": command,
         "versions": versions(),
