@@ -30,6 +30,7 @@ from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
 from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.status import tell
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.parallel.launcher import Launch, check_transport, read_launch
 from hvd_dqn.parallel.runtime import Runtime, prepare_environment, start
@@ -63,7 +64,7 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
     num_envs, total_env_steps = config.environment.num_envs, config.job.total_env_steps
     lagging = config.learner.policy_lag > 0
     while counters.env_steps < total_env_steps:
-        job.watchdog.beat("training")
+        job.watchdog.beat("collecting")
         env_steps_before, fault = counters.env_steps, None
         episodes: list[Episode] = []
         with job.profile.iteration():
@@ -81,6 +82,7 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
                     transitions, episodes = job.collector.step(actions)
                 except Exception as error:
                     fault = describe(error)
+            job.watchdog.beat("learning")
             if lagging:
                 report, skipped = learning.result()
             if fault is None:
@@ -205,6 +207,8 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     try:
         restore(job)  # COLLECTIVE
         record_run(job, config, sys.argv)  # COLLECTIVE
+        if job.ranks.rank == 0:
+            tell("run_directory", job.directory.path.resolve())
         reset_environments(job, occasion=job.counters.env_steps)
         if train(job):
             finish(job)  # COLLECTIVE
@@ -238,6 +242,8 @@ def refuse(error: UserError, launch: Launch, stop: StopRequest) -> int:
                 return EXIT_USER_ERROR
             time.sleep(0.05)
     print(f"train.py: {error}", file=sys.stderr, flush=True)
+    if launch.rank == 0:
+        tell("exit_code", EXIT_USER_ERROR)
     return EXIT_USER_ERROR
 
 
@@ -266,6 +272,8 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         sys.stderr.flush()
         ranks.abort(EXIT_FAILED)
+    if ranks.rank == 0:
+        tell("exit_code", code)
     ranks.barrier()  # COLLECTIVE: rank 0 has spoken before a launcher sees the first exit code and ends the rest
     ranks.shutdown()
     return code

@@ -72,6 +72,7 @@ class CheckpointStore:
           OSError: if it cannot be written; the earlier checkpoints stay as they are.
         """
         folder = self._free_folder(checkpoint.env_steps)
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         state = {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks]}
         contents = {
@@ -222,6 +223,9 @@ class CheckpointStore:
             if folder != best:
                 (folder / MANIFEST).unlink()
                 shutil.rmtree(folder)
+        for folder in filter(lambda path: _FOLDER_NAME.fullmatch(path.name), self.folder.iterdir()):
+            if _place(folder) < _place(written) and not (folder / MANIFEST).exists():
+                shutil.rmtree(folder)  # what a kill left half written
         self._remove_unnamed_segments()
 
     def _remove_unnamed_segments(self) -> None:

@@ -169,7 +169,12 @@ def read(folder: Path, segments: list[Segment], like: Transition) -> Transition:
 
 
 def remove_unnamed(folder: Path, named: set[str]) -> None:
-    """Removes segments that no checkpoint names any more, and folders that have become empty."""
+    """Removes segments that no checkpoint names any more, and folders that have become empty.
+
+    Called when no rank writes: a temporary file is that of a process that was killed.
+    """
+    for path in folder.glob("rank-*/.*.tmp"):
+        path.unlink()
     for path in folder.glob("rank-*/*.zst"):
         if f"{path.parent.name}/{path.name}" not in named:
             path.unlink()

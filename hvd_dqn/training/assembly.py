@@ -85,7 +85,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         config=config,
         ranks=ranks,
         stop=stop,
-        watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.abort),
+        watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.size, directory.waiting, ranks.abort),
         directory=directory,
         store=store,
         metrics=metrics,

@@ -176,6 +176,31 @@ def test_a_poisoned_segment_is_not_unpacked(copy: Path, injected: Any) -> None:
     assert "Traceback" not in outcome.output
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "says"),
+    [
+        ("counters", {"env_steps": "many"}, "holds a state that this program cannot use"),
+        ("averages", None, "holds a state that this program cannot use"),
+        ("generators", {"policy": {}, "replay": {}}, "generators cannot be used"),
+    ],
+)
+def test_a_state_that_is_vouched_for_and_makes_no_sense_is_refused_in_words(
+    place: str, value: Any, says: str, copy: Path, full: bool, injected: Any
+) -> None:
+    if place != "generators" and not full:
+        pytest.skip("the long form only")
+    injected("poisoned checkpoint")
+    newest = _checkpoints(copy)[-1]
+    state = json.loads((newest / "state.json").read_text())
+    (state["ranks"][1] if place == "generators" else state)[place] = value
+    (newest / "state.json").write_text(json.dumps(state))
+    _sign(newest)
+    outcome = run("mpirun", 2, "--resume", copy, "--total-env-steps", "3000")
+    assert outcome.code == 2, outcome.output
+    assert says in outcome.output
+    assert "Traceback" not in outcome.output
+
+
 def test_a_damaged_segment_that_all_checkpoints_share_costs_only_its_transitions_if_asked_for(
     copy: Path, injected: Any
 ) -> None:

@@ -80,7 +80,7 @@ def test_a_checkpoint_that_fails_is_reported_long_before_the_next(tmp_path: Path
     """A file lies where rank 1's folder will be; the first of two checkpoints 20,000 steps apart is told of at once."""
     run_directory = tmp_path / "CartPole-v1" / "long"
     with launched("mpirun", 2, *LONG, "--checkpoint-period", "20000", "--runs-dir", tmp_path) as job:
-        job.wait_until(lambda: run_directory.is_dir())
+        job.wait_until(run_directory.is_dir)
         injected("folder that cannot be written")
         (run_directory / "checkpoints" / "replay").mkdir(parents=True)
         (run_directory / "checkpoints" / "replay" / "rank-00001-of-00002").touch()

@@ -15,7 +15,7 @@ import pytest
 from hvd_dqn.errors import UserError
 from hvd_dqn.job import checkpoint as checkpoint_module
 from hvd_dqn.job.checkpoint import MANIFEST, Checkpoint, CheckpointStore
-from hvd_dqn.job.files import sha256
+from hvd_dqn.job.files import sha256, write_bytes_atomically
 
 FILES = ["model.safetensors", "learner.safetensors", "state.json", MANIFEST]
 WEIGHTS = {"dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "dense/bias": np.ones(3, np.float32)}
@@ -109,19 +109,6 @@ def test_a_folder_is_a_checkpoint_only_once_its_manifest_is_there(tmp_path: Path
     assert store.best()[0] is None
 
 
-def test_the_manifest_is_written_last(tmp_path: Path) -> None:
-    """A directory in a file's way makes its writing fail; no manifest must have been written before it."""
-    for name in FILES[:-1]:
-        store = CheckpointStore(tmp_path / name, keep=3)
-        _save(store, 1000)
-        (tmp_path / name / f"{2000:012d}" / name / "in the way").mkdir(parents=True)
-        with pytest.raises(OSError, match=r"directory|not empty"):
-            _save(store, 2000)
-        assert not (tmp_path / name / f"{2000:012d}" / MANIFEST).exists()
-        assert list((tmp_path / name / f"{2000:012d}").glob(".*")) == [], "a temporary file stayed behind"
-        _assert_is(store.newest_good()[0], 1000)
-
-
 def _spoil_writing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Makes the writing of one file fail, as a kill or a full disk would."""
     write = checkpoint_module.write_bytes_atomically
@@ -133,6 +120,26 @@ def _spoil_writing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
     monkeypatch.setattr(checkpoint_module, "write_bytes_atomically", spoilt)
     monkeypatch.setattr(checkpoint_module, "write_json_atomically", lambda path, value: spoilt(path, b"{}"))
+
+
+def test_the_manifest_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No manifest must have been written before a file that fails."""
+    for name in FILES[:-1]:
+        store = CheckpointStore(tmp_path / name, keep=3)
+        _save(store, 1000)
+        with monkeypatch.context() as patch:
+            _spoil_writing(patch, name)
+            with pytest.raises(OSError, match="spoilt"):
+                _save(store, 2000)
+        assert not (tmp_path / name / f"{2000:012d}" / MANIFEST).exists()
+        _assert_is(store.newest_good()[0], 1000)
+
+
+def test_a_file_that_cannot_be_written_leaves_no_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "file" / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"directory|not empty"):
+        write_bytes_atomically(tmp_path / "file", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -173,6 +180,24 @@ def test_a_step_saved_again_without_a_score_does_not_cost_the_best(tmp_path: Pat
     _save(store, 1000)
     assert _best_score(store) == 9.0
     assert store.newest_good()[0].score is None
+
+
+def test_what_a_kill_left_half_written_is_cleared_away_by_the_next_checkpoint(tmp_path: Path) -> None:
+    """Temporary files of a process that is gone, and a folder that never became a checkpoint; a newer one stays."""
+    store = CheckpointStore(tmp_path, keep=3)
+    left = [
+        tmp_path / f"{1000:012d}" / "learner.safetensors",
+        tmp_path / f"{2000:012d}" / ".state.json.77.tmp",
+        store.replay_folder / "rank-00000-of-00001" / f".{'0' * 12}-{'a' * 64}.zst.77.tmp",
+    ]
+    newer = tmp_path / f"{3000:012d}" / "learner.safetensors"
+    for path in (*left, newer):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"half")
+    _save(store, 2000)
+    assert not any(path.exists() for path in left)
+    assert newer.exists()
+    assert not store.replay_folder.joinpath("rank-00000-of-00001").exists()
 
 
 def test_no_temporary_file_stays_behind(tmp_path: Path) -> None:
