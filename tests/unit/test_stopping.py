@@ -74,6 +74,53 @@ def test_a_second_ctrl_c_ends_the_process_at_once() -> None:
     assert _signalled_twice(signal.SIGINT) == 128 + signal.SIGINT
 
 
+_COMPUTING = """
+import hashlib, os, threading, time
+from hvd_dqn.job.stopping import StopRequest
+stop = StopRequest()
+stop.install()
+if os.fork() == 0:
+    time.sleep(60)
+    os._exit(0)
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+"""
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGUSR1])
+def test_a_second_signal_ends_a_process_that_waits_in_compiled_code(second: signal.Signals) -> None:
+    """As a rank does whose peer is stuck: Python runs no handler before that returns."""
+    program = _COMPUTING.replace("time.sleep(60)", "pass")
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "ready\n"
+            time.sleep(0.2)
+            child.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            assert child.poll() is None
+            child.send_signal(second)
+            assert child.wait(5.0) == 128 + second
+        finally:
+            child.kill()
+
+
+def test_a_signal_to_a_child_is_not_its_parents() -> None:
+    """An environment's process that was forked from a rank gets the terminal's Ctrl-C as well."""
+    own = "os.kill(os.getpid(), 2); time.sleep(0.3); os.kill(os.getpid(), 9)"
+    program = _COMPUTING.replace("time.sleep(60)", own)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        try:
+            assert parent.stdout.readline() == "ready\n"
+            time.sleep(1.0)
+            parent.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            assert parent.poll() is None
+        finally:
+            parent.kill()
+
+
 def test_a_second_sigterm_does_not_cut_the_saving_short() -> None:
     """Schedulers and launchers repeat it."""
     assert _signalled_twice(signal.SIGTERM) is None
