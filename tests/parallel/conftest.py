@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -10,12 +9,6 @@ import pytest
 
 _INJECTED: Counter[str] = Counter()
 _SURVIVED: Counter[str] = Counter()
-
-
-@pytest.fixture
-def full() -> bool:
-    """Returns whether this is the whole fault suite (`make test-faults`) rather than its short form."""
-    return os.environ.get("HVD_DQN_FAULTS") == "full"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from forms import only_in_full
 from launching import run, run_well
 
 from hvd_dqn.job.checkpoint import CheckpointStore
@@ -69,6 +70,9 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+DAMAGES = [_flip_a_bit, *(pytest.param(damage, marks=only_in_full) for damage in (_cut, Path.unlink))]
+
+
 def _sign(folder: Path, **changes: Any) -> None:
     """Rewrites a manifest so that it vouches for itself, and for the files as they are now."""
     manifest = json.loads((folder / MANIFEST).read_text()) | changes
@@ -95,13 +99,13 @@ def _assert_resumes_from(good: Path, said: dict[Path, str], whole: Path) -> None
     assert _learner(end) == _learner(_checkpoints(whole)[-1])
 
 
-@pytest.mark.parametrize("damage", [_flip_a_bit, _cut, Path.unlink])
+@pytest.mark.parametrize(
+    "damage", [_flip_a_bit, pytest.param(_cut, marks=only_in_full), pytest.param(Path.unlink, marks=only_in_full)]
+)
 def test_every_kind_of_file_that_is_damaged_is_named_and_the_newest_good_checkpoint_is_used(
-    damage: Callable[[Path], None], copy: Path, whole: Path, full: bool, injected: Any
+    damage: Callable[[Path], None], copy: Path, whole: Path, injected: Any
 ) -> None:
     """One file each of the last six checkpoints."""
-    if damage is _cut and not full:
-        pytest.skip("the long form only")
     *_, good, manifest, model, learner, state, other, root = _checkpoints(copy)
     damaged = {
         root: _newest_segment(root, 0),
@@ -176,6 +180,7 @@ def test_a_poisoned_segment_is_not_unpacked(copy: Path, injected: Any) -> None:
     assert "Traceback" not in outcome.output
 
 
+@only_in_full
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
@@ -185,10 +190,8 @@ def test_a_poisoned_segment_is_not_unpacked(copy: Path, injected: Any) -> None:
     ],
 )
 def test_a_state_that_is_vouched_for_and_makes_no_sense_is_refused_in_words(
-    place: str, value: Any, says: str, copy: Path, full: bool, injected: Any
+    place: str, value: Any, says: str, copy: Path, injected: Any
 ) -> None:
-    if place != "generators" and not full:
-        pytest.skip("the long form only")
     injected("poisoned checkpoint")
     newest = _checkpoints(copy)[-1]
     state = json.loads((newest / "state.json").read_text())
@@ -241,12 +244,10 @@ def read_only_disk(whole: Path, tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("how", ["resume", "new run"])
+@pytest.mark.parametrize("how", ["resume", pytest.param("new run", marks=only_in_full)])
 def test_a_directory_that_cannot_be_written_is_refused_with_one_message(
-    how: str, read_only_disk: Path, full: bool, injected: Any
+    how: str, read_only_disk: Path, injected: Any
 ) -> None:
-    if how == "new run" and not full:
-        pytest.skip("the long form only")
     injected("read-only run directory")
     options = {"resume": ("--resume", read_only_disk / "copy"), "new run": ("--runs-dir", read_only_disk)}[how]
     outcome = run("mpirun", 2, *options, "--total-env-steps", "3000")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forms import FULL
 from launching import Launch, launched, read_metrics, run_well
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
@@ -85,11 +86,9 @@ def _wait_for_a_moment(job: Launch, run_directory: Path, rng: random.Random, str
     return f"{seconds:.2f} s after env step {since + more:,}"
 
 
-def test_a_run_killed_again_and_again_ends_bit_for_bit_where_it_would_have_ended(
-    tmp_path: Path, full: bool, injected: Any
-) -> None:
+def test_a_run_killed_again_and_again_ends_bit_for_bit_where_it_would_have_ended(tmp_path: Path, injected: Any) -> None:
     """The same weights, optimizer, replay and metrics, so the same final return; no checkpoint is ever unreadable."""
-    kills, options = (MANY, OFTEN) if full else (FEW, (*SHORT, *OFTEN))
+    kills, options = (MANY, OFTEN) if FULL else (FEW, (*SHORT, *OFTEN))
     rng = random.Random(SEED)
     print(f"HVD_DQN_KILL_SEED={SEED}")
     run_well("mpirun", 2, *options, "--runs-dir", tmp_path / "whole")
@@ -99,7 +98,7 @@ def test_a_run_killed_again_and_again_ends_bit_for_bit_where_it_would_have_ended
     while done < kills:
         resume = ("--resume", run_directory) if (run_directory / "config.json").exists() else ()
         with launched("mpirun", 2, *options, "--runs-dir", tmp_path / "killed", *resume) as job:
-            moment, rank = _wait_for_a_moment(job, run_directory, rng, 1800 if full else 1200), rng.randrange(2)
+            moment, rank = _wait_for_a_moment(job, run_directory, rng, 1800 if FULL else 1200), rng.randrange(2)
             assert job.process.poll() is None, f"the run was over after {done} kills:\n{job.output}"
             injected("rank killed by SIGKILL at a random moment")
             os.kill(job.rank_pid(rank), signal.SIGKILL)
@@ -114,6 +113,6 @@ def test_a_run_killed_again_and_again_ends_bit_for_bit_where_it_would_have_ended
     assert _end(run_directory) == _end(whole)
     final = read_metrics(run_directory, "final_evaluation")[-1]["mean_return"]
     print(f"final return {final:.1f} after {done} kills, the same as without")
-    if full:
+    if FULL:
         assert final >= 475
     assert not list(run_directory.rglob("*.tmp"))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from forms import only_in_full
 from launching import PROGRAMS, newest_checkpoint, read_metrics, run
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
@@ -48,7 +49,9 @@ def _assert_clean(run_directory: Path) -> None:
             assert all(np.isfinite(vector).all() for vector in vectors.values())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "backend", ["numpy", *(pytest.param(name, marks=only_in_full) for name in BACKENDS if name != "numpy")]
+)
 def test_tolerated_updates_are_skipped_counted_over_resumes_and_the_next_ends_the_job(
     backend: str, tmp_path: Path, injected: Any
 ) -> None:

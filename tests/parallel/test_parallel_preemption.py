@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forms import only_in_full
 from launching import Launch, launched, newest_checkpoint, run_well
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
@@ -43,10 +44,8 @@ def _assert_saved(output: str, run_directory: Path) -> None:
     assert int(newest_checkpoint(run_directory).name.split("-")[0]) == int(saved)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_all_ranks_saves_once(number: signal.Signals, tmp_path: Path, full: bool, injected: Any) -> None:
-    if number == signal.SIGUSR1 and not full:
-        pytest.skip("the long form only")
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=only_in_full)])
+def test_a_signal_to_all_ranks_saves_once(number: signal.Signals, tmp_path: Path, injected: Any) -> None:
     run_directory = tmp_path / "CartPole-v1" / "long"
     with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
         _begin(job, run_directory)
@@ -76,13 +75,11 @@ def test_a_signal_to_the_launcher_saves(how: str, tmp_path: Path, injected: Any)
         run_well("mpirun", 2, "--resume", run_directory, "--total-env-steps", end)
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("second", [signal.SIGINT, pytest.param(signal.SIGUSR1, marks=only_in_full)])
 def test_a_second_signal_ends_the_job_at_once_and_leaves_the_last_checkpoint_good(
-    second: signal.Signals, tmp_path: Path, full: bool, injected: Any
+    second: signal.Signals, tmp_path: Path, injected: Any
 ) -> None:
     """To a rank that cannot save, since another is stuck; a SIGTERM is often repeated and is no such wish."""
-    if second == signal.SIGUSR1 and not full:
-        pytest.skip("the long form only")
     run_directory = tmp_path / "CartPole-v1" / "long"
     with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
         _begin(job, run_directory)

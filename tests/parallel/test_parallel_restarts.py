@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forms import only_in_full
 from launching import ROOT, Launch, read_metrics
 
 from hvd_dqn.job.checkpoint import CheckpointStore
@@ -60,6 +61,7 @@ def test_a_rank_killed_again_and_again_is_started_again_from_the_last_checkpoint
     assert steps == list(range(400, 12_001, 400))
 
 
+@only_in_full
 def test_a_job_that_dies_before_it_has_begun_starts_again_under_the_same_name(tmp_path: Path, injected: Any) -> None:
     """Killed as soon as its directory is there, before config.json is."""
     run_directory = tmp_path / "CartPole-v1" / "run"
@@ -73,12 +75,11 @@ def test_a_job_that_dies_before_it_has_begun_starts_again_under_the_same_name(tm
     assert outcome.code == 0, outcome.output
 
 
+@only_in_full
 @pytest.mark.parametrize("controller", ["--mpi", "--gloo"])
 def test_when_the_restarts_are_used_up_the_exit_code_is_that_of_a_lost_rank(
-    controller: str, tmp_path: Path, full: bool, injected: Any
+    controller: str, tmp_path: Path, injected: Any
 ) -> None:
-    if controller == "--gloo" and not full:
-        pytest.skip("the long form only")
     run_directory = tmp_path / "CartPole-v1" / "run"
     with local(controller, "--", *RUN, "--total-env-steps", "100000000", "--runs-dir", tmp_path) as job:
         job.wait_until(lambda: any(run_directory.glob("checkpoints/*/manifest.json")), 120.0)
@@ -90,7 +91,7 @@ def test_when_the_restarts_are_used_up_the_exit_code_is_that_of_a_lost_rank(
 
 
 @pytest.mark.parametrize("controller", ["--mpi", "--gloo"])
-def test_a_request_to_stop_is_no_death(controller: str, tmp_path: Path, full: bool, injected: Any) -> None:
+def test_a_request_to_stop_is_no_death(controller: str, tmp_path: Path, injected: Any) -> None:
     """Exit code 75 under Gloo, too, whose launcher knows only 1; the script and a rank are asked alike."""
     run_directory = tmp_path / "CartPole-v1" / "run"
     options = (controller, "--restarts", "5", "--", *RUN, "--total-env-steps", "100000000", "--runs-dir", tmp_path)
@@ -104,10 +105,8 @@ def test_a_request_to_stop_is_no_death(controller: str, tmp_path: Path, full: bo
     assert " restart " not in outcome.output
 
 
-@pytest.mark.parametrize("controller", ["--mpi", "--gloo"])
-def test_a_mistake_is_not_tried_again(controller: str, tmp_path: Path, full: bool) -> None:
-    if controller == "--mpi" and not full:
-        pytest.skip("the long form only")
+@pytest.mark.parametrize("controller", [pytest.param("--mpi", marks=only_in_full), "--gloo"])
+def test_a_mistake_is_not_tried_again(controller: str, tmp_path: Path) -> None:
     for arguments in (("--lerning-rate", "1"), ("--env", "CartPol-v1", "--runs-dir", tmp_path)):
         with local(controller, "--restarts", "3", "--", *arguments) as job:
             outcome = job.finish()

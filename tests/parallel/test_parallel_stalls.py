@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forms import FULL, only_in_full
 from launching import Launch, launched, read_metrics
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
@@ -24,7 +25,11 @@ TRANSPORTS = {
     "horovodrun --gloo": ("shared-memory", "horovod"),
 }
 COMBINATIONS = [(how, transport) for how, transports in TRANSPORTS.items() for transport in transports]
-SHORT_FORM = (("mpirun", "shared-memory"), ("horovodrun --mpi", "mpi"), ("horovodrun --gloo", "horovod"))
+
+
+def _cases(short_form: tuple[tuple[str, str], ...]) -> list[Any]:
+    """Returns all combinations, of which the short form takes these."""
+    return [pytest.param(*case, marks=() if case in short_form else only_in_full) for case in COMBINATIONS]
 
 
 def _steps(run_directory: Path) -> int:
@@ -39,12 +44,10 @@ def _wait_for_steps(job: Launch, run_directory: Path, more: int) -> None:
     job.wait_until(lambda: _steps(run_directory) >= goal)
 
 
-@pytest.mark.parametrize(("how", "transport"), COMBINATIONS)
+@pytest.mark.parametrize(("how", "transport"), _cases((("mpirun", "mpi"), ("horovodrun --gloo", "shared-memory"))))
 def test_a_rank_stopped_beyond_the_limit_ends_the_job_and_is_named(
-    how: str, transport: str, tmp_path: Path, full: bool, injected: Any
+    how: str, transport: str, tmp_path: Path, injected: Any
 ) -> None:
-    if (how, transport) not in SHORT_FORM and not full:
-        pytest.skip("the long form only")
     run_directory = tmp_path / "CartPole-v1" / "long"
     options = (*LONG, "--runs-dir", str(tmp_path), "--transport", transport, "--stall-timeout-seconds", "6")
     with launched(how, 2, *options) as job:
@@ -58,10 +61,9 @@ def test_a_rank_stopped_beyond_the_limit_ends_the_job_and_is_named(
     assert list(run_directory.glob("checkpoints/*/manifest.json"))
 
 
+@only_in_full
 @pytest.mark.parametrize("rank", [0, 2])
-def test_of_three_ranks_the_stopped_one_is_named(rank: int, tmp_path: Path, full: bool, injected: Any) -> None:
-    if rank == 2 and not full:
-        pytest.skip("the long form only")
+def test_of_three_ranks_the_stopped_one_is_named(rank: int, tmp_path: Path, injected: Any) -> None:
     run_directory = tmp_path / "CartPole-v1" / "long"
     options = (*LONG, "--runs-dir", str(tmp_path), "--stall-timeout-seconds", "6")
     with launched("mpirun", 3, *options) as job:
@@ -72,15 +74,13 @@ def test_of_three_ranks_the_stopped_one_is_named(rank: int, tmp_path: Path, full
     assert f"no sign of life from rank(s) {rank}, lost or stopped" in outcome.output
 
 
-@pytest.mark.parametrize(("how", "transport"), COMBINATIONS)
+@pytest.mark.parametrize(("how", "transport"), _cases((("mpirun", "shared-memory"),)))
 def test_a_rank_stopped_for_less_than_the_limit_is_waited_for(
-    how: str, transport: str, tmp_path: Path, full: bool, injected: Any
+    how: str, transport: str, tmp_path: Path, injected: Any
 ) -> None:
     """20 seconds with the default limit; in the short form 5 of 8, under one launcher."""
-    if (how, transport) != ("mpirun", "shared-memory") and not full:
-        pytest.skip("the long form only")
     run_directory = tmp_path / "CartPole-v1" / "long"
-    limit = () if full else ("--stall-timeout-seconds", "8")
+    limit = () if FULL else ("--stall-timeout-seconds", "8")
     options = (*LONG, "--runs-dir", str(tmp_path), "--transport", transport, *limit)
     with launched(how, 2, *options) as job:
         _wait_for_steps(job, run_directory, 1200)
@@ -89,7 +89,7 @@ def test_a_rank_stopped_for_less_than_the_limit_is_waited_for(
         os.kill(stopped, signal.SIGSTOP)
         time.sleep(2.0)
         stood = _steps(run_directory)
-        time.sleep(18.0 if full else 3.0)
+        time.sleep(18.0 if FULL else 3.0)
         assert _steps(run_directory) == stood
         os.kill(stopped, signal.SIGCONT)
         _wait_for_steps(job, run_directory, 1000)
