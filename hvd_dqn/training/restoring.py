@@ -88,7 +88,10 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
     except ValueError as error:
         raise UserError(f"{job.directory.path} was trained with another configuration: {error}") from None
     total = job.config.job.total_env_steps
-    if checkpoint.env_steps >= total:
+    only_to_evaluate = checkpoint.env_steps < total + job.config.environment.num_envs and not job.metrics.holds(
+        "final_evaluation", checkpoint.env_steps
+    )
+    if checkpoint.env_steps >= total and not only_to_evaluate:
         raise UserError(
             f"the run has done {checkpoint.env_steps:,} of {total:,} env steps already: "
             "raise --total-env-steps to go on"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from forms import only_in_full
-from launching import ROOT, Launch, read_metrics
+from launching import ROOT, Launch, launched, read_metrics, run, run_well
 
 from hvd_dqn.job.checkpoint import CheckpointStore
 
@@ -59,6 +59,21 @@ def test_a_rank_killed_again_and_again_is_started_again_from_the_last_checkpoint
     assert (checkpoint.env_steps, passed_over) == (12_000, [])
     steps = [record["env_steps"] for record in read_metrics(run_directory, "training")]
     assert steps == list(range(400, 12_001, 400))
+
+
+def test_a_job_that_dies_in_its_final_evaluation_has_only_that_left(tmp_path: Path, injected: Any) -> None:
+    run_directory = tmp_path / "CartPole-v1" / "run"
+    short = (*RUN, "--total-env-steps", "800", "--runs-dir", tmp_path)
+    with launched("python", 1, *short, "--final-evaluation-episodes", "1000000") as job:
+        job.wait_until((run_directory / "checkpoints" / f"{800:012d}" / "manifest.json").exists, 120.0)
+        injected(KILLED)
+        os.kill(job.process.pid, signal.SIGKILL)
+        job.finish()
+    again = ("--resume", run_directory, "--final-evaluation-episodes", "2")
+    assert "Greedy evaluation of the" in run_well("python", 1, *again).output
+    over = run("python", 1, *again)
+    assert over.code == 2
+    assert "raise --total-env-steps to go on" in over.output
 
 
 @only_in_full
