@@ -31,8 +31,8 @@ def _evaluations(run_directory: Path) -> dict[int, float]:
 def test_learning_goes_on_without_a_dip_at_more_and_at_fewer_ranks(seed: int, tmp_path: Path) -> None:
     """Two ranks learn CartPole; one, two and three go on, and do as well as before and as those who stayed two.
 
-    Single evaluations of this learner fall back now and then, wherever it runs: the median tells of a dip that lasts, and
-    the mean is held against that of the two ranks that went on.
+    Single evaluations of this learner fall back now and then, wherever it runs: the median tells of a dip that lasts,
+    and the mean is held against that of the two ranks that went on.
     """
     train(2, *OPTIONS, "--seed", str(seed), "--total-env-steps", str(BEFORE), "--runs-dir", str(tmp_path))
     (run_directory,) = tmp_path.glob("*/run")
