@@ -46,7 +46,8 @@ class Watchdog:
         """Begins the watch."""
         self.beat("starting")
         if self._limit > 0:
-            self._unmark()
+            if self._path(self._rank).exists():  # of a job that ended
+                self._unmark()
             self._thread.start()
 
     def beat(self, doing: str, allow: float = 1.0) -> None:
@@ -90,7 +91,8 @@ class Watchdog:
                 )
                 self._abort(1)
                 return
-        self._unmark()
+        if marked:
+            self._unmark()
 
     def _mark(self) -> None:
         """Leaves this rank's mark, or puts a new one in its place: a network file system then looks there again."""

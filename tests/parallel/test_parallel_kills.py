@@ -17,16 +17,14 @@ from launching import Launch, launched, read_metrics, run_well
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 
-FEW, MANY = 6, 50
+KILLS = int(os.environ.get("HVD_DQN_KILLS", "50" if FULL else "6"))
+TOTAL = 50_000 if FULL else 16_000
 SEED = int(os.environ.get("HVD_DQN_KILL_SEED", "20"))
 SHORT = (
-    *("--total-env-steps", "8000", "--train-period", "4", "--evaluation-period", "2000", "--learning-starts", "500"),
-    *(
-        "--replay-capacity",
-        "5000",
-    ),
+    *("--train-period", "4", "--evaluation-period", "2000", "--learning-starts", "500"),
+    *("--replay-capacity", "5000"),
 )
-"""Six kills; in the long form the default settings, which solve CartPole in 50,000 env steps, and fifty."""
+"""For six kills; fifty go with the default settings, which solve CartPole in 50,000 env steps."""
 OFTEN = (
     *("--checkpoint-period", "500", "--log-period", "100", "--keep-checkpoints", "3", "--name", "run"),
     *("--final-evaluation-episodes", "100"),
@@ -70,14 +68,21 @@ def _env_steps(run_directory: Path) -> int:
         return 0
 
 
-def _wait_for_a_moment(job: Launch, run_directory: Path, rng: random.Random, stride: int) -> str:
-    """Waits for a random moment and returns it in words: of the start in one of five cases, else of the training."""
-    if rng.random() < 0.2:
-        seconds = rng.uniform(0.5, 6.0)
+def _wait_for_a_moment(job: Launch, run_directory: Path, rng: random.Random, kills_left: int) -> str:
+    """Waits for a random moment and returns it in words: of the start in one of five cases, else of the training.
+
+    Near the end of the run only moments of the start are left, so that none of the kills comes too late.
+    """
+    left = TOTAL - _env_steps(run_directory)
+    if rng.random() < 0.2 or left < TOTAL // 7:
+        seconds = rng.uniform(1.0, 3.0)
         time.sleep(seconds)
+        job.wait_until(lambda: len(job.processes()) > 2, 30.0, "the launcher had started both ranks")
         return f"{seconds:.2f} s after the start"
     job.wait_until(lambda: "resumed from" in job.output or "begins anew" in job.output or _env_steps(run_directory) > 0)
-    since, more, seconds = _env_steps(run_directory), rng.randrange(stride), rng.uniform(0.0, 0.3)
+    farthest = min(2 * left // (kills_left + 1), left - TOTAL // 7)
+    more, seconds = rng.randrange(farthest + 1), rng.uniform(0.0, 0.3)
+    since = _env_steps(run_directory)
     deadline = time.monotonic() + 60.0
     while _env_steps(run_directory) < since + more and job.process.poll() is None:
         assert time.monotonic() < deadline, job.output
@@ -88,20 +93,21 @@ def _wait_for_a_moment(job: Launch, run_directory: Path, rng: random.Random, str
 
 def test_a_run_killed_again_and_again_ends_bit_for_bit_where_it_would_have_ended(tmp_path: Path, injected: Any) -> None:
     """The same weights, optimizer, replay and metrics, so the same final return; no checkpoint is ever unreadable."""
-    kills, options = (MANY, OFTEN) if FULL else (FEW, (*SHORT, *OFTEN))
+    options = (*(() if FULL else SHORT), *OFTEN, "--total-env-steps", str(TOTAL))
     rng = random.Random(SEED)
     print(f"HVD_DQN_KILL_SEED={SEED}")
     run_well("mpirun", 2, *options, "--runs-dir", tmp_path / "whole")
     (whole,) = (tmp_path / "whole").glob("*/run")
     run_directory = tmp_path / "killed" / "CartPole-v1" / "run"
     done = 0
-    while done < kills:
+    while done < KILLS:
         resume = ("--resume", run_directory) if (run_directory / "config.json").exists() else ()
         with launched("mpirun", 2, *options, "--runs-dir", tmp_path / "killed", *resume) as job:
-            moment, rank = _wait_for_a_moment(job, run_directory, rng, 1800 if FULL else 1200), rng.randrange(2)
+            moment, rank = _wait_for_a_moment(job, run_directory, rng, KILLS - done), rng.randrange(2)
             assert job.process.poll() is None, f"the run was over after {done} kills:\n{job.output}"
+            victim = job.rank_pid(rank)
             injected("rank killed by SIGKILL at a random moment")
-            os.kill(job.rank_pid(rank), signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
             done += 1
             outcome = job.finish(60.0)
         print(f"kill {done}: rank {rank}, {moment}; the run was at env step {_env_steps(run_directory):,}")

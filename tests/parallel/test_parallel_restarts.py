@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 RUN = (
     *("--total-env-steps", "12000", "--learning-starts", "200", "--evaluation-period", "0", "--log-period", "400"),
     *("--checkpoint-period", "2000", "--final-evaluation-episodes", "2", "--name", "run", "--num-envs", "8"),
+    *("--train-period", "4"),
 )
 KILLED = "rank killed by SIGKILL"
 
