@@ -72,11 +72,16 @@ train: $(STAMP) ## train the preset on NP ranks, e.g. make train NP=4 PRESET=lun
 
 .PHONY: test
 test: $(STAMP) ## run the tests that need no training to converge, e.g. make test ARGS="-k replay"
-	$(IN_VENV) .venv/bin/python -m pytest -m "not learning" $(ARGS)
+	$(IN_VENV) .venv/bin/python -m pytest -m "not learning and not launch" $(ARGS)
 
 .PHONY: test-learning
 test-learning: $(STAMP) ## run the tests that train until solved (slow)
 	$(IN_VENV) .venv/bin/python -m pytest tests/learning -m learning $(ARGS)
+
+.PHONY: test-launch
+test-launch: $(STAMP) ## run the tests on real hosts and schedulers (as root: installs Debian packages for them)
+	tests/launch/install
+	$(IN_VENV) .venv/bin/python -m pytest -m launch tests/launch $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## check style, formatting, types and shell scripts
