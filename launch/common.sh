@@ -19,6 +19,12 @@ keep_only() {
     done
 }
 
+# with_named_only COMMAND...: becomes the command, without what keep_only forgets; for a subshell.
+with_named_only() {
+    keep_only
+    exec "$@"
+}
+
 # Prints the process that passes signals on to the ranks. Under MPI horovodrun turns into `sh -c mpirun`: a signal to
 # that shell is lost (SIGINT) or leaves mpirun without a parent (SIGTERM), so it has to go to the shell's child.
 signal_target() {

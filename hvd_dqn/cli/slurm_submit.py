@@ -64,8 +64,10 @@ class Submission:
     """Container image: a file or folder, or a name for Pyxis; empty: the environment in .venv."""
     runtime: Literal["apptainer", "charliecloud", "pyxis"] = "apptainer"
     """What runs the container."""
-    launcher: Literal["srun", "pmix", "pmi2", "mpirun", "horovodrun"] = "srun"
+    launcher: Literal["srun", "pmix", "pmi2", "mpirun", "horovodrun", "elastic"] = "srun"
     """What starts the ranks: srun needs neither MPI nor ssh; see docs/launching.md."""
+    min_ranks: int = 0
+    """Of elastic: wait when there are fewer ranks; 0: one node's."""
     seeds: str = ""
     """Seeds of a job array, one run each, such as 0-4 or 1,3,9; empty: one run."""
     environment: tuple[str, ...] = ()
@@ -123,8 +125,12 @@ def _check(submission: Submission) -> None:
             f"--container {submission.container}: there is no such image; build it (docs/launching.md), or name the "
             "runtime that fetches it: --runtime pyxis"
         )
-    if submission.container and submission.launcher == "horovodrun":
-        raise UserError("--launcher horovodrun starts ranks over ssh, outside of containers: leave it out")
+    if submission.container and submission.launcher in ("horovodrun", "elastic"):
+        raise UserError(f"--launcher {submission.launcher} starts ranks over ssh, outside of containers: leave it out")
+    if submission.min_ranks and submission.launcher != "elastic":
+        raise UserError("--min-ranks is for ranks that may come and go: add --launcher elastic, or leave it out")
+    if not 0 <= submission.min_ranks <= submission.ranks:
+        raise UserError(f"--min-ranks {submission.min_ranks}: give 1 to {submission.ranks}, the job's ranks")
     if submission.container and submission.runtime == "pyxis" and submission.launcher == "mpirun":
         raise UserError("Pyxis belongs to srun: leave --launcher mpirun out, or choose --launcher pmix")
     for name in submission.environment:
@@ -186,6 +192,8 @@ def job_script(root: Path, submission: Submission, name: str, folder: Path, trai
         "--requeue",
         f"--export={','.join(dict.fromkeys((*PASSED_ON, *submission.environment)))}",
     ]
+    if submission.launcher == "elastic":
+        options.append("--no-kill")
     if submission.gpus:
         options.append(f"--gpus-per-node={submission.ranks_per_node}")
     for option in ("partition", "account"):
@@ -197,6 +205,8 @@ def job_script(root: Path, submission: Submission, name: str, folder: Path, trai
         options.append(f"--array={submission.seeds}")
     options += submission.slurm
     command = ["exec", str(root / "launch" / "slurm" / "train.sbatch"), "--launcher", submission.launcher]
+    if submission.launcher == "elastic":
+        command += ["--min-ranks", str(submission.min_ranks or submission.ranks_per_node)]
     if submission.container:
         image = submission.container if submission.runtime == "pyxis" else str(Path(submission.container).resolve())
         command += ["--container", image, "--runtime", submission.runtime]

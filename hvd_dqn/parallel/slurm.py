@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hvd_dqn.errors import EXIT_USER_ERROR, UserError
+from hvd_dqn.parallel.launcher import tasks_per_node
 
 _SCOPE, _KEY = "hvd_dqn", "job"
 _PORTS = range(20_000, 32_000)  # below those that Linux hands out by itself
@@ -54,14 +55,6 @@ class Task:
 def hash_of(text: str) -> int:
     """Returns a number that every process computes alike."""
     return int.from_bytes(text.encode(), "big") % 1_000_003
-
-
-def tasks_per_node(text: str) -> list[int]:
-    """Returns the number of tasks on each node from Slurm's short form, such as 2(x3),1."""
-    counts: list[int] = []
-    for count, _, times in re.findall(r"(\d+)(\(x(\d+)\))?", text):
-        counts += [int(count)] * int(times or 1)
-    return counts
 
 
 def first_and_last(nodes: str) -> tuple[str, str]:

@@ -177,6 +177,10 @@ class Hosts:
         """Pulls a node's cable: nothing reaches it any more, and nobody is told."""
         self._network("link", "set", f"to-{node.name}", "down")
 
+    def mend(self, node: Host) -> None:
+        """Plugs the cable in again."""
+        self._network("link", "set", f"to-{node.name}", "up")
+
     def slow_down(self, delay_milliseconds: float, megabits: float) -> None:
         """Gives every node's link, in both directions, a delay and a rate; all links alike."""
         shape = f"root netem delay {delay_milliseconds:g}ms rate {megabits:g}mbit limit 10000".split()

@@ -162,10 +162,11 @@ class Slurm:
 
     def wait_for_text(self, job: Job, text: str, seconds: float = 120.0) -> None:
         """Returns as soon as a job has printed something."""
-        wait_until(lambda: text in job.text() or self._over(job), seconds, f"job {job.number} printed {text!r}")
+        wait_until(lambda: text in job.text() or self.over(job), seconds, f"job {job.number} printed {text!r}")
         assert text in job.text(), f"job {job.number} ended without {text!r}:\n{job.text()}"
 
-    def _over(self, job: Job) -> bool:
+    def over(self, job: Job) -> bool:
+        """Returns whether a job is over, one way or another."""
         return self.state(job) in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 

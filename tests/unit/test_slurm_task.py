@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.parallel.launcher import Launch, read_launch
-from hvd_dqn.parallel.slurm import find, first_and_last, horovod_variables, read_task, tasks_per_node
+from hvd_dqn.parallel.launcher import Launch, read_launch, tasks_per_node
+from hvd_dqn.parallel.slurm import find, first_and_last, horovod_variables, read_task
 
 ROOT = Path(__file__).parents[2]
 TASK = {
