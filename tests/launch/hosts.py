@@ -14,6 +14,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("openssh-server", "openssh-client", "iproute2", "util-linux")
-_PROGRAMS = ("/usr/sbin/sshd", "ssh-keygen", "ip", "tc", "unshare", "nsenter", "setpriv")
+_PROGRAMS = ("/usr/sbin/sshd", "ssh-keygen", "ip", "unshare", "nsenter", "setpriv")
 _SUBNET = "10.213.7"
 _HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
 
@@ -60,6 +61,14 @@ MaxStartups 100
 """
 
 
+@dataclass(frozen=True)
+class Link:
+    """What the way between two nodes is like, in each direction; each node's cable is half of it."""
+
+    delay_milliseconds: float
+    megabits_per_second: float
+
+
 @dataclass
 class Host:
     """One host; `pid` is its first process, as this machine counts."""
@@ -68,6 +77,7 @@ class Host:
     address: str
     _folder: Path
     _process: subprocess.Popen[bytes] = field(init=False)
+    _cables: list[subprocess.Popen[bytes]] = field(init=False, default_factory=list)
     pid: int = field(init=False)
 
     def start(self) -> None:
@@ -121,24 +131,44 @@ class Host:
             }
         return {}
 
+    def lay_cable(self, head: Host, port: str, link: Link) -> None:
+        """Connects eth0 to a port of the head by a cable that delays; it lasts as long as the host."""
+        program = Path(__file__).parent / "slow_cable.py"
+        ends = (f"{self.pid}:eth0", f"{head.pid}:{port}")
+        shape = (str(link.delay_milliseconds / 2), str(link.megabits_per_second))
+        cable = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", sys.executable, str(program), *ends, *shape],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        assert cable.stdout is not None
+        assert cable.stdout.readline() == b"ready\n"
+        self._cables.append(cable)
+
     def kill(self) -> None:
         """Takes the host away at once, with all that runs on it, as a power cut does."""
         self._process.kill()
         self._process.wait(10.0)
+        while self._cables:
+            cable = self._cables.pop()
+            cable.kill()
+            cable.wait(10.0)
         wait_until(lambda: not Path(f"/proc/{self.pid}").exists(), 10.0, f"{self.name} is gone")
 
 
 class Hosts:
     """A head and some nodes on one network."""
 
-    def __init__(self, folder: Path, nodes: int) -> None:
+    def __init__(self, folder: Path, nodes: int, link: Link | None = None) -> None:
         """Prepares keys and names in a private folder.
 
         Args:
           folder: of these hosts.
           nodes: their number, without the head.
+          link: what each node's cable is like; None: as fast as the machine.
         """
-        require_root_and((*_PROGRAMS,), PACKAGES)
+        require_root_and(_PROGRAMS, PACKAGES)
+        self._link = link
         self.folder = folder
         folder.chmod(0o755)
         self.head = Host("head", f"{_SUBNET}.1", folder)
@@ -167,7 +197,10 @@ class Hosts:
         """Starts one node, the first time or after `kill`."""
         node.start()
         port = f"to-{node.name}"
-        self._network(*f"link add {port} type veth peer name eth0 netns {node.pid}".split())
+        if self._link is None:
+            self._network(*f"link add {port} type veth peer name eth0 netns {node.pid}".split())
+        else:
+            node.lay_cable(self.head, port, self._link)
         self._network(*f"link set {port} master bridge0 up".split())
         node.run(*f"ip addr add {node.address}/24 dev eth0".split())
         node.run("ip", "link", "set", "eth0", "up")
@@ -180,13 +213,6 @@ class Hosts:
     def mend(self, node: Host) -> None:
         """Plugs the cable in again."""
         self._network("link", "set", f"to-{node.name}", "up")
-
-    def slow_down(self, delay_milliseconds: float, megabits: float) -> None:
-        """Gives every node's link, in both directions, a delay and a rate; all links alike."""
-        shape = f"root netem delay {delay_milliseconds:g}ms rate {megabits:g}mbit limit 10000".split()
-        for node in self.nodes:
-            node.run("tc", "qdisc", "replace", "dev", "eth0", *shape)
-            self.head.run("tc", "qdisc", "replace", "dev", f"to-{node.name}", *shape)
 
     def ranks(self) -> dict[str, list[str]]:
         """Returns the command lines of the ranks that live, by host; hosts without any are left out."""
@@ -208,12 +234,12 @@ class Hosts:
 
 
 @contextlib.contextmanager
-def running_hosts(folder: Path, nodes: int) -> Iterator[Hosts]:
+def running_hosts(folder: Path, nodes: int, link: Link | None = None) -> Iterator[Hosts]:
     """Gives hosts for the time of a with-block."""
     ssh = _HOME / ".ssh"  # sshd and ssh look for keys there; each host sees a private folder in its place
     made = not ssh.exists()
     ssh.mkdir(mode=0o700, exist_ok=True)
-    hosts = Hosts(folder, nodes)
+    hosts = Hosts(folder, nodes, link)
     try:
         hosts.start()
         yield hosts
