@@ -72,7 +72,7 @@ train: $(STAMP) ## train the preset on NP ranks, e.g. make train NP=4 PRESET=lun
 
 .PHONY: test
 test: $(STAMP) ## run the tests that need no training to converge, e.g. make test ARGS="-k replay"
-	$(IN_VENV) .venv/bin/python -m pytest -m "not learning" $(ARGS)
+	$(IN_VENV) .venv/bin/python -m pytest -m "not learning and not launch" $(ARGS)
 
 .PHONY: test-learning
 test-learning: $(STAMP) ## run the tests that train until solved (slow)
@@ -81,6 +81,11 @@ test-learning: $(STAMP) ## run the tests that train until solved (slow)
 .PHONY: test-faults
 test-faults: $(STAMP) ## inject every fault for real, at length: kills, stops, damage, fuzz (half an hour)
 	$(IN_VENV) HVD_DQN_FAULTS=full HVD_DQN_FUZZ_SECONDS=60 .venv/bin/python -m pytest -m faults $(ARGS)
+
+.PHONY: test-launch
+test-launch: $(STAMP) ## run the tests on real hosts and schedulers (as root: installs Debian packages for them)
+	tests/launch/install
+	$(IN_VENV) .venv/bin/python -m pytest -m launch tests/launch $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## check style, formatting, types and shell scripts

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a screen and a half
-    """Runs iterations until the env steps are done; returns False if a signal ended the run earlier.
+    """Runs iterations until the env steps are done; returns False if a signal or the time ended the run earlier.
 
     Raises:
       JobFault: on all ranks, if an environment fails, a gradient is not finite or the ranks' weights differ.
@@ -126,7 +126,9 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
 
 
 def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
-    """Evaluates and checkpoints where due; returns False if a signal came meanwhile. A collective."""
+    """Evaluates and checkpoints where due; returns False if the job is to stop here. A collective."""
+    import numpy as np
+
     from hvd_dqn.training.assembly import reset_environments
     from hvd_dqn.training.evaluation import evaluate
     from hvd_dqn.training.records import log_evaluation
@@ -150,6 +152,8 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
         save(job, score)  # COLLECTIVE
         if ending:
             settle(job)  # COLLECTIVE
+        elif job.ranks.sum(np.array([float(job.stop.at_checkpoint)]))[0]:  # COLLECTIVE
+            return False
         # A checkpoint is an episode boundary here as in a job that goes on from it: both see the same future.
         reset_environments(job, occasion=counters.env_steps)
     job.speed.leave_out(time.monotonic() - since)
@@ -202,7 +206,8 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     running_for = time.monotonic() - stop.started
     left = on_root(job.ranks, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
     if left is not None:
-        stop.request_in(left - config.job.time_reserve_seconds, "time limit")
+        reserve = config.job.time_reserve_seconds
+        stop.request_in(left - reserve, patience=reserve / 2, reason="time limit")
     job.watchdog.start()
     try:
         restore(job)  # COLLECTIVE
@@ -213,7 +218,8 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
         if train(job):
             finish(job)  # COLLECTIVE
             return EXIT_DONE
-        save(job, score=None)  # COLLECTIVE
+        if job.writing is None or job.writing.env_steps != job.counters.env_steps:
+            save(job, score=None)  # COLLECTIVE
         settle(job)  # COLLECTIVE
         job.display.close()
         job.display.message(

@@ -10,6 +10,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+RESUME_AUTO = "auto"
+"""The value of --resume that means: go on with the run of this name if it can be gone on with, else start it."""
+
 PresetName = Literal["cartpole", "lunarlander", "acrobot", "mountaincar", "maze"]
 
 
@@ -26,7 +29,8 @@ class JobConfig:
     name: str = ""
     """Name of the run directory; empty: date and time, chosen by rank 0."""
     resume: str = ""
-    """Run directory to go on with, from its newest good checkpoint; other flags override its configuration."""
+    """Run directory to go on with, from its newest good checkpoint; other flags override its configuration. auto: the
+    run of this --name if it has a checkpoint, else a new one, so that one command can be given again and again."""
     allow_missing_replay: bool = False
     """With --resume: take the newest checkpoint whose weights and state are whole, without the transitions of those
     segments that are damaged or gone. Not kept for later resumes."""
@@ -44,7 +48,8 @@ class JobConfig:
     """Wall-clock limit in Slurm's forms (minutes, H:M:S, D-H:M:S), or slurm for what the allocation has left: the job
     saves and exits with code 75 before it. Empty: none."""
     time_reserve_seconds: float = 60.0
-    """Seconds before the time limit at which the job begins to save and stop."""
+    """Seconds before the time limit at which the job begins to stop: at the next checkpoint, which keeps the run exact,
+    or, if none is due in half that time, by saving then."""
     threads_per_rank: int = 0
     """Threads of TensorFlow's and BLAS' pools on each rank; 0: this host's cores shared by its ranks."""
     bind_to_cores: bool = True

@@ -4,13 +4,16 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: launch/local.sh [-np N] [--mpi | --gloo] [--restarts N] [--] [options of train.py]
+usage: launch/local.sh [-np N] [--mpi | --gloo] [--restarts N] [-x NAME]... [--] [options of train.py]
 
   -np N          ranks to start (default: the number of cores, at most 4)
   --mpi          ranks talk through Open MPI (default)
   --gloo         ranks talk through Gloo
   --restarts N   where a rank dies, go on from the last checkpoint, up to N times (default: 0); a mistake (exit code 2)
                  and a request to stop (75) are no such death
+  -x NAME        let the ranks have this environment variable as well (repeat it for more): they get PATH, HOME, locale,
+                 PYTHON*, HOROVOD_*, OMPI_*, NCCL_*, TF_* and the like, and under Gloo their values stand on command
+                 lines
 
 Everything else goes to train.py; put -- before it where an option has one of the names above.
 
@@ -35,6 +38,7 @@ cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
 ranks=$((cores < 4 ? cores : 4))
 controller=mpi
 restarts=0
+named=()
 while (($#)); do
     case $1 in
         -np | --np | -n)
@@ -50,6 +54,11 @@ while (($#)); do
         --mpi | --gloo)
             controller=${1#--}
             shift
+            ;;
+        -x)
+            (($# > 1)) || fail "-x needs a variable's name"
+            named+=("$2")
+            shift 2
             ;;
         -h | --help)
             usage
@@ -79,36 +88,10 @@ if ((EUID == 0)); then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 
-# Prints the process that passes signals on to the ranks. Under MPI horovodrun turns into `sh -c mpirun`: a signal to
-# that shell is lost (SIGINT) or leaves mpirun without a parent (SIGTERM), so it has to go to the shell's child.
-# shellcheck disable=SC2329 # `stop` calls it
-launcher() {
-    local name children
-    name=$(cat "/proc/$job/comm" 2>/dev/null) || return 1
-    if [[ $name == sh || $name == dash || $name == bash ]]; then
-        read -r children _ <"/proc/$job/task/$job/children" || true # no newline at its end: read says 1
-        [[ -n $children ]] && echo "$children"
-    else
-        echo "$job"
-    fi
-}
-
-requests=0
-# shellcheck disable=SC2329 # the trap calls it
-stop() {
-    local pid signal=TERM
-    requests=$((requests + 1))
-    pid=$(launcher) || return 0
-    # mpirun passes SIGUSR1 on and waits; after SIGTERM it kills the ranks within 2 seconds, saved or not.
-    if ((requests == 1)) && [[ $controller == mpi && $pid != "$job" ]]; then
-        signal=USR1
-    fi
-    kill -s "$signal" "$pid" 2>/dev/null || true
-    if ((requests == 1)); then
-        echo "launch/local.sh: asked to stop, the job saves first; ask again to end it at once" >&2 || true
-    fi
-}
-trap stop INT TERM HUP USR1
+# shellcheck source=launch/common.sh
+source "$root/launch/common.sh"
+keep_only "${named[@]}"
+trap 'ask_to_stop "$controller"' INT TERM HUP USR1
 
 # Rank 0 tells here which run directory it writes, and how the job ended: Gloo's launcher makes a 1 of every exit code.
 HVD_DQN_STATUS_FILE=$(mktemp "${TMPDIR:-/tmp}/hvd_dqn-status-XXXXXX")
@@ -123,20 +106,8 @@ told() {
 run() {
     local command=(horovodrun "--$controller" -np "$ranks" python "$root/train.py" "$@")
     echo "${command[*]}" >&2
-    # With job control the launcher has a process group of its own: Ctrl-C reaches it once, through `stop`.
-    set -m
-    "${command[@]}" </dev/null &
-    job=$!
-    while :; do
-        code=0
-        wait "$job" || code=$? # a signal to this script ends `wait` early, too
-        kill -0 "$job" 2>/dev/null || break
-    done
-    # The last `wait` may have been cut short by the signal; this one returns the job's own exit code.
-    if ((requests > 0)); then
-        code=0
-        wait "$job" || code=$?
-    fi
+    code=0
+    run_and_wait "${command[@]}" || code=$?
 }
 
 run "$@"

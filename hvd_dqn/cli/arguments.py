@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from hvd_dqn.config import Config, PresetName, field_names, replace
+from hvd_dqn.config import RESUME_AUTO, Config, PresetName, field_names, replace
 from hvd_dqn.errors import UserError
+from hvd_dqn.job.run_directory import RunDirectory
 from hvd_dqn.presets import PRESETS
 from hvd_dqn.validation import validate
 
@@ -62,15 +63,29 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
     """
     preset, file, resume = (_peek(arguments, name) for name in ("--preset", "--config", "--resume"))
     flat: dict[str, Any] = {}
-    if resume is not None:
-        flat |= _checked(read_run_config(resume), f"{resume}/config.json")
     if preset is not None:
         flat |= _preset(preset)
     if file is not None:
         flat |= _checked_file(file)
+    if resume == RESUME_AUTO:
+        directory = own_directory(_parse_flags(arguments, replace(Config(), flat), quiet))
+        resume = str(directory.path) if directory.newest_checkpoint() is not None else None
+    if resume is not None:
+        flat = _checked(read_run_config(resume), f"{resume}/config.json") | flat
     config = _parse_flags(arguments, replace(Config(), flat), quiet)
     validate(config)
     return config
+
+
+def own_directory(config: Config) -> RunDirectory:
+    """Returns the run directory of a run that has a name.
+
+    Raises:
+      UserError: if it has none.
+    """
+    if not config.job.name:
+        raise UserError("--resume auto goes on with the run of a --name, and none is given: add --name NAME")
+    return RunDirectory.of(config.job.runs_dir, config.environment.env, config.job.name)
 
 
 def _parse_flags(arguments: Sequence[str], defaults: Config, quiet: bool) -> Config:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -37,20 +38,25 @@ class RunDirectory:
         self._lock: int | None = None
 
     @classmethod
+    def of(cls, runs_dir: str, env_id: str, name: str) -> RunDirectory:
+        """Names the directory <runs_dir>/<env>/<name>; characters of env_id that do not suit a folder become '-'."""
+        return cls(Path(runs_dir) / re.sub(r"[^\w.-]+", "-", env_id) / name)
+
+    @classmethod
     def create(cls, runs_dir: str, env_id: str, name: str) -> RunDirectory:
         """Makes a new run directory <runs_dir>/<env>/<name>.
 
         Args:
           runs_dir: folder of all runs.
-          env_id: the environment; characters that do not suit a folder's name become '-'.
+          env_id: the environment.
           name: the run's name, or "" for date and time.
 
         Raises:
           UserError: if the directory holds a run already or cannot be made.
         """
-        folder = Path(runs_dir) / re.sub(r"[^\w.-]+", "-", env_id)
         for attempt in range(100):
-            path = folder / (name or time.strftime("%Y%m%d-%H%M%S") + (f"-{attempt}" if attempt else ""))
+            own_name = name or time.strftime("%Y%m%d-%H%M%S") + (f"-{attempt}" if attempt else "")
+            path = cls.of(runs_dir, env_id, own_name).path
             try:
                 path.mkdir(parents=True)
                 return cls(path)
@@ -66,7 +72,7 @@ class RunDirectory:
                     f"cannot make the run directory {path}: {error.strerror}. "
                     "Choose a folder that you may write with --runs-dir"
                 ) from None
-        raise UserError(f"no free name for a run below {folder}: give one with --name")
+        raise UserError(f"no free name for a run of {env_id} below {runs_dir}: give one with --name")
 
     @classmethod
     def open(cls, path: str) -> RunDirectory:
@@ -84,6 +90,21 @@ class RunDirectory:
                 "give the folder that holds config.json and checkpoints/"
             )
         return directory
+
+    def newest_checkpoint(self) -> int | None:
+        """Returns the env steps of the newest checkpoint that has a manifest, None where there is none."""
+        found = [int(path.parent.name.partition("-")[0]) for path in self.checkpoints.glob("[0-9]*/manifest.json")]
+        return max(found, default=None)
+
+    def start_over(self) -> None:
+        """Removes what an attempt has left that never came to a checkpoint; a run that has one is not touched.
+
+        Call it once the directory is claimed: another job may be at work on its first checkpoint.
+        """
+        if self.newest_checkpoint() is None:
+            self.metrics.unlink(missing_ok=True)
+            for folder in (self.tensorboard, self.checkpoints):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def claim(self) -> None:
         """Keeps other jobs out for as long as this process lives, however it ends: the lock is the kernel's.

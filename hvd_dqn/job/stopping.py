@@ -18,6 +18,8 @@ class StopRequest:
         """Starts without a request; `install` connects the signals."""
         self.requested = False
         self.reason = ""
+        self.at_checkpoint = False
+        """Whether the next checkpoint is to be the last of this process."""
         self.started = time.monotonic()
 
     def install(self) -> None:
@@ -30,18 +32,28 @@ class StopRequest:
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # its signals are its own
         threading.Thread(target=self._listen, args=(heard,), name="signals", daemon=True).start()
 
-    def request_in(self, seconds: float, reason: str) -> None:
-        """Makes the request by itself, after some time or, if that is not positive, at once."""
+    def request_in(self, seconds: float, patience: float, reason: str) -> None:
+        """Asks by itself, after some time or, if that is not positive, at once.
 
-        def request() -> None:
+        Args:
+          seconds: until the next checkpoint is to be the last.
+          patience: seconds after that until the job is to stop wherever it is.
+          reason: why.
+        """
+
+        def ask() -> None:
+            self.at_checkpoint = True
+
+        def insist() -> None:
             self.requested, self.reason = True, self.reason or reason
 
-        if seconds <= 0.0:
-            request()
-            return
-        timer = threading.Timer(seconds, request)
-        timer.daemon = True
-        timer.start()
+        for wait, action in ((seconds, ask), (seconds + patience, insist)):
+            if wait <= 0.0:
+                action()
+                continue
+            timer = threading.Timer(wait, action)
+            timer.daemon = True
+            timer.start()
 
     def _listen(self, heard: int) -> None:
         """Ends the process at the second signal, also while it waits for a stuck rank in compiled code.

@@ -19,7 +19,7 @@ from hvd_dqn.agent.mlp_gradients import MLPGradients
 from hvd_dqn.agent.networks import build_network, choose_backend, choose_kind
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
 from hvd_dqn.agent.policy import Exploration
-from hvd_dqn.config import Config, flatten
+from hvd_dqn.config import RESUME_AUTO, Config, flatten
 from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.evaluation import GreedyEvaluation
 from hvd_dqn.envs.make import EnvironmentMaker
@@ -72,6 +72,8 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     learner = agent.learner
     directory = _open_directory(config, ranks)  # COLLECTIVE
     on_root(ranks, directory.claim)  # COLLECTIVE
+    if config.job.resume == RESUME_AUTO:
+        on_root(ranks, directory.start_over)  # COLLECTIVE
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
@@ -252,7 +254,10 @@ def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
 
     def create_or_open() -> str:
         job = config.job
-        if job.resume:
+        if job.resume == RESUME_AUTO:
+            directory = RunDirectory.of(job.runs_dir, config.environment.env, job.name)
+            directory.path.mkdir(parents=True, exist_ok=True)
+        elif job.resume:
             directory = RunDirectory.open(job.resume)
             trained = directory.read_config().get("env")
             if trained != config.environment.env:

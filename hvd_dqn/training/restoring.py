@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hvd_dqn.agent.learner import Vector, load_state
+from hvd_dqn.config import RESUME_AUTO
 from hvd_dqn.counters import Counters
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.job.rank_state import RankState
@@ -20,12 +21,15 @@ from hvd_dqn.transition import Transition
 def restore(job: Job) -> None:
     """Puts the newest good checkpoint back: rank 0's state on all ranks, and each rank's own; a collective.
 
-    Without --resume it only broadcasts rank 0's initial state.
+    Without --resume, and with --resume auto where there is none, it only broadcasts rank 0's initial state.
 
     Raises:
       UserError: on all ranks, if there is no usable checkpoint or it does not fit the configuration.
     """
-    state = on_root(job.ranks, lambda: _load_newest(job)) if job.config.job.resume else None  # COLLECTIVE
+    resuming = bool(job.config.job.resume)
+    if job.config.job.resume == RESUME_AUTO:
+        resuming = on_root(job.ranks, lambda: job.directory.newest_checkpoint() is not None)  # COLLECTIVE
+    state = on_root(job.ranks, lambda: _load_newest(job)) if resuming else None  # COLLECTIVE
     if state is not None:
         try:
             job.counters = Counters.from_dict(state["counters"])
@@ -91,7 +95,7 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
     only_to_evaluate = checkpoint.env_steps < total + job.config.environment.num_envs and not job.metrics.holds(
         "final_evaluation", checkpoint.env_steps
     )
-    if checkpoint.env_steps >= total and not only_to_evaluate:
+    if checkpoint.env_steps >= total and not only_to_evaluate and job.config.job.resume != RESUME_AUTO:
         raise UserError(
             f"the run has done {checkpoint.env_steps:,} of {total:,} env steps already: "
             "raise --total-env-steps to go on"

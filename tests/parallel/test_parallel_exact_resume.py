@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from launching import launched, read_metrics, run_well
+from launching import launched, read_metrics, run, run_well
 
 from hvd_dqn.job.rank_state import RankState
 from hvd_dqn.job.segments import read
@@ -114,6 +114,21 @@ def test_another_number_of_ranks_shares_the_replay_out_anew(ranks: int, tmp_path
     assert len(old - new) <= 6, "only the oldest gave way"
     lines = read_metrics(whole, "training")
     assert lines[-1]["learner_steps"] > lines[-2]["learner_steps"]
+
+
+def test_a_run_stopped_by_its_time_limit_ends_where_it_would_have_ended(tmp_path: Path) -> None:
+    """From half of the time limit on it stops at a checkpoint that the uninterrupted run makes as well."""
+    command = (*RUN, *ENVIRONMENTS["CartPole"], "--resume", "auto")
+    run_well("mpirun", 2, *command, "--runs-dir", tmp_path / "a")
+    limit = ("--time-limit", "2:00", "--time-reserve-seconds", "120")  # asks at once, insists after a minute
+    codes = [run("mpirun", 2, *command, *limit, "--runs-dir", tmp_path / "b").code for _ in range(7)]
+    assert codes == [75] * 5 + [0, 0], "six checkpoints; the seventh start finds nothing left to do but evaluate"
+    whole, parts = (next((tmp_path / run).glob("*/whole")) for run in "ab")
+    repeated = _end(parts)[1].pop()
+    assert repeated["kind"] == "final_evaluation"
+    assert _end(parts)[0] == _end(whole)[0]
+    assert _end(parts)[1][:-1] == _end(whole)[1]
+    assert repeated == _end(whole)[1][-1]
 
 
 @pytest.mark.faults

@@ -66,6 +66,26 @@ def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(tmp_
     assert "resumed from the checkpoint at env step" in resumed.output
 
 
+def test_one_command_starts_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
+    """A job killed before its first checkpoint starts anew, one killed later goes on: what a scheduler needs."""
+    command = (*LONG, "--resume", "auto", "--runs-dir", tmp_path)
+    run_directory = tmp_path / "CartPole-v1" / "long"
+    with launched("mpirun", 2, *command, "--checkpoint-period", "100000000") as job:
+        job.wait_until(lambda: len(read_metrics(run_directory)) > 2 if run_directory.exists() else False)
+        os.kill(job.rank_pid(1), signal.SIGKILL)
+        job.finish()
+    with launched("mpirun", 2, *command) as job:
+        job.wait_until(lambda: any(run_directory.glob("checkpoints/*/manifest.json")))
+        os.kill(job.rank_pid(1), signal.SIGKILL)
+        outcome = job.finish()
+    assert "resumed from" not in outcome.output
+    steps = [record["env_steps"] for record in read_metrics(run_directory, "training")]
+    assert steps == sorted(set(steps)), "the first attempt's records are gone"
+    end = str(int(newest_checkpoint(run_directory).name) + 2000)
+    resumed = run_well("mpirun", 2, *command, "--total-env-steps", end)
+    assert "resumed from the checkpoint at env step" in resumed.output
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_job_saves_and_stops_by_itself_before_its_time_is_up(tmp_path: Path, ranks: int) -> None:
     limit = ("--time-limit", "0:20", "--time-reserve-seconds", "8")

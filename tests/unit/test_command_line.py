@@ -96,6 +96,27 @@ def test_a_resumed_runs_configuration_is_the_base_and_flags_override_it() -> Non
     assert resumed == flat | {"resume": "there", "seed": 4}
 
 
+def test_resume_auto_takes_a_runs_configuration_once_it_has_a_checkpoint(tmp_path: Path) -> None:
+    """Before, the flags alone count: a job that was killed early is started anew."""
+    command = ("--name", "x", "--runs-dir", str(tmp_path), "--resume", "auto")
+    of_flags = flatten(Config()) | {"name": "x", "runs_dir": str(tmp_path), "resume": "auto"}
+    saved = of_flags | {"gamma": 0.5}
+    assert _parse(*command, run_config=saved) == of_flags
+    (tmp_path / "CartPole-v1" / "x").mkdir(parents=True)
+    (tmp_path / "CartPole-v1" / "x" / "config.json").write_text(json.dumps({"config": saved}))
+    assert _parse(*command, run_config=saved) == of_flags
+    manifest = tmp_path / "CartPole-v1" / "x" / "checkpoints" / "000000000100" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    assert _parse(*command, run_config=saved) == saved
+    assert _parse(*command, "--gamma", "0.6", run_config=saved) == saved | {"gamma": 0.6}
+
+
+def test_resume_auto_without_a_name_is_refused() -> None:
+    with pytest.raises(UserError, match="add --name NAME"):
+        _parse("--resume", "auto")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

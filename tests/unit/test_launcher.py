@@ -48,6 +48,14 @@ def test_slurms_tasks_per_node_may_be_a_list(text: str, local_size: int) -> None
     assert read_launch(variables).local_size == local_size
 
 
+@pytest.mark.parametrize("way", [{"PMIX_RANK": "4"}, {"PMI_RANK": "4", "PMI_SIZE": "5"}], ids=["pmix", "pmi2"])
+def test_under_srun_the_place_on_the_host_is_slurms(way: dict[str, str]) -> None:
+    """Nodes of one step may have different numbers of tasks, and the step may have fewer than the job."""
+    step = {"SLURM_NTASKS": "5", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "3,2"}
+    launch = read_launch(way | step | {"SLURM_NTASKS_PER_NODE": "8"})
+    assert launch == Launch(4, 5, 1, 2, under_launcher=True, under_mpi=True)
+
+
 def test_missing_local_variables_mean_one_rank_per_host() -> None:
     launch = read_launch({"PMI_RANK": "1", "PMI_SIZE": "4"})
     assert (launch.rank, launch.local_rank, launch.local_size) == (1, 0, 1)

@@ -83,3 +83,26 @@ def test_a_foreign_config_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / CONFIG_FILE).write_text(content)
     with pytest.raises(UserError, match="not the configuration of a run of this program"):
         RunDirectory.open(str(tmp_path)).read_config()
+
+
+def test_starting_over_removes_what_never_came_to_a_checkpoint_and_nothing_else(tmp_path: Path) -> None:
+    directory = RunDirectory.of(str(tmp_path), "E", "x")
+    script, replay = directory.path / "slurm" / "job.sbatch", directory.checkpoints / "replay" / "half"
+    for path in (script, replay, directory.metrics, directory.tensorboard / "events"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    directory.start_over()
+    assert [path for path in directory.path.rglob("*") if path.is_file()] == [script]
+
+
+def test_starting_over_leaves_a_run_with_a_checkpoint_alone(tmp_path: Path) -> None:
+    directory = RunDirectory.of(str(tmp_path), "E", "x")
+    assert directory.newest_checkpoint() is None
+    for env_steps in ("000000000900", "000000001000"):
+        (directory.checkpoints / env_steps).mkdir(parents=True)
+        (directory.checkpoints / env_steps / "manifest.json").touch()
+    (directory.checkpoints / "000000002000").mkdir()
+    directory.metrics.touch()
+    directory.start_over()
+    assert directory.metrics.exists()
+    assert directory.newest_checkpoint() == 1000

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.job.time_limit import parse_time, seconds_left
 
 
@@ -74,20 +73,3 @@ def test_what_slurm_does_not_tell_is_asked_of_the_user(monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"squeue does not tell the time left.*give a time instead"):
         seconds_left("slurm", 0.0)
-
-
-def test_a_request_comes_by_itself_when_the_time_is_up() -> None:
-    stop = StopRequest()
-    stop.request_in(0.2, "time limit")
-    assert not stop.requested
-    deadline = time.monotonic() + 5.0
-    while not stop.requested and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert stop.requested
-    assert stop.reason == "time limit"
-
-
-def test_a_time_that_is_up_already_is_a_request_at_once() -> None:
-    stop = StopRequest()
-    stop.request_in(-5.0, "time limit")
-    assert stop.requested

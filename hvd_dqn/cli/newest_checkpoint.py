@@ -1,0 +1,29 @@
+"""Prints how far a run has come: the env steps of its newest checkpoint, 0 if there is none.
+
+    python -m hvd_dqn.cli.newest_checkpoint --name first --resume auto ...
+
+The arguments are those of train.py. A batch script asks before and after a job whether it got any further.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hvd_dqn.cli.arguments import own_directory, parse
+from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
+from hvd_dqn.job.run_directory import RunDirectory
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the number and returns the exit code."""
+    try:
+        config = parse(arguments, lambda path: RunDirectory.open(path).read_config(), quiet=False)
+        print(own_directory(config).newest_checkpoint() or 0)
+    except UserError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+# Sourced by the launch scripts: what of the environment ranks get, and how signals reach them through their launcher.
+# shellcheck shell=bash
+
+launcher_pid=
+requests=0
+
+# keep_only NAME...: forgets all exported variables but the named ones and those that every job may need. horovodrun
+# writes the whole environment on ssh's command line, which everybody on the machine can read.
+# shellcheck disable=SC2120 # with_named_only names nothing
+keep_only() {
+    local name
+    for name in $(compgen -e); do
+        case " $* " in *" $name "*) continue ;; esac
+        case $name in
+            PATH | HOME | USER | LOGNAME | SHELL | LANG | LC_* | TERM | TMPDIR | LD_LIBRARY_PATH | PYTHON* | SSH_AUTH_SOCK) ;;
+            HOROVOD_* | OMPI_* | NCCL_* | UCX_* | FI_* | GLOO_* | TF_* | XLA_* | CUDA_* | OMP_* | MKL_* | OPENBLAS_*) ;;
+            SLURM_CONF | SLURM_JOB_ID | SLURM_JOB_END_TIME) ;;
+            *) unset "$name" ;;
+        esac
+    done
+}
+
+# with_named_only COMMAND...: becomes the command, without what keep_only forgets; for a subshell.
+# shellcheck disable=SC2119
+with_named_only() {
+    keep_only
+    exec "$@"
+}
+
+# Prints the process that passes signals on to the ranks. Under MPI horovodrun turns into `sh -c mpirun`: a signal to
+# that shell is lost (SIGINT) or leaves mpirun without a parent (SIGTERM), so it has to go to the shell's child.
+signal_target() {
+    local name children
+    name=$(cat "/proc/$launcher_pid/comm" 2>/dev/null) || return 1
+    if [[ $name == sh || $name == dash || $name == bash ]]; then
+        read -r children _ <"/proc/$launcher_pid/task/$launcher_pid/children" || true # no newline at its end: read says 1
+        [[ -n $children ]] && echo "$children"
+    else
+        echo "$launcher_pid"
+    fi
+}
+
+# forward SIGNAL: sends it to the launcher, if that runs.
+forward() {
+    local pid
+    if [[ -n $launcher_pid ]] && pid=$(signal_target); then
+        kill -s "$1" "$pid" 2>/dev/null || true
+    fi
+}
+
+# ask_to_stop mpi|gloo: makes horovodrun's ranks save and stop, at the second call at once.
+ask_to_stop() {
+    local pid signal=TERM
+    requests=$((requests + 1))
+    pid=$(signal_target) || return 0
+    # mpirun passes SIGUSR1 on and waits; after SIGTERM it kills the ranks within 2 seconds, saved or not.
+    if ((requests == 1)) && [[ $1 == mpi && $pid != "$launcher_pid" ]]; then
+        signal=USR1
+    fi
+    forward "$signal"
+    if ((requests == 1)); then
+        echo "launch/${0##*/}: asked to stop, the job saves first; ask again to end it at once" >&2 || true
+    fi
+}
+
+# run_and_wait COMMAND...: returns the command's exit code, however many signals this script gets meanwhile. With job
+# control the launcher has a process group of its own: Ctrl-C reaches it once, through the script's trap.
+run_and_wait() {
+    local code
+    set -m
+    "$@" </dev/null &
+    launcher_pid=$!
+    while :; do
+        code=0
+        wait "$launcher_pid" || code=$? # a signal to this script ends `wait` early, too
+        if ! kill -0 "$launcher_pid" 2>/dev/null; then
+            # The last `wait` may have been cut short by a signal; the shell keeps the launcher's own code.
+            if ((code > 128)); then
+                code=0
+                wait "$launcher_pid" || code=$?
+            fi
+            return "$code"
+        fi
+    done
+}

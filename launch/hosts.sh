@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Runs the training job on several hosts over ssh, from one of them, with the project's own environment.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+usage: launch/hosts.sh -H HOST:RANKS,HOST:RANKS,... [options] [--] [options of train.py]
+
+  -H LIST            hosts and the ranks on each; rank 0 is on the first
+  --gloo             ranks talk through Gloo (default)
+  --mpi              ranks talk through Open MPI
+  --interface NAME   the network interface between the hosts, the same on all (default: found out)
+  -x NAME            let the ranks have this environment variable as well (repeat it for more)
+
+All hosts need this folder at the same path (a shared file system), and ssh without a password from here to each. Ranks
+get PATH, HOME, locale, PYTHON*, HOROVOD_*, OMPI_*, NCCL_*, TF_* and the like, and what -x names, nothing else: under
+Gloo their values stand on ssh's command line. Keep secrets in files.
+
+Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 to this script makes the job save and stop; a second Ctrl-C or SIGTERM ends it at
+once. (Gloo's launcher gives the ranks 5 seconds to save, Open MPI's as long as they need.)
+
+examples:
+  launch/hosts.sh -H node1:4,node2:4 -- --preset lunarlander
+  launch/hosts.sh --mpi --interface ib0 -H node1:4,node2:4 -- --preset lunarlander
+TEXT
+}
+
+fail() {
+    printf 'launch/hosts.sh: %s\n' "$@" >&2
+    exit 2
+}
+
+controller=gloo hosts='' interface=''
+named=()
+while (($#)); do
+    case $1 in
+        -H | --hosts | --interface | -x)
+            (($# > 1)) || fail "$1 needs a value"
+            case $1 in
+                --interface) interface=$2 ;;
+                -x) named+=("$2") ;;
+                *) hosts=$2 ;;
+            esac
+            shift 2
+            ;;
+        --mpi | --gloo)
+            controller=${1#--}
+            shift
+            ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --)
+            shift
+            break
+            ;;
+        *) break ;;
+    esac
+done
+[[ -n $hosts ]] || fail "name the hosts: -H node1:4,node2:4"
+ranks=0
+IFS=, read -ra each <<<"$hosts"
+for host in "${each[@]}"; do
+    [[ $host =~ ^[A-Za-z0-9._-]+:([1-9][0-9]*)$ ]] || fail "-H $hosts: write each host as NAME:RANKS, such as node1:4"
+    ranks=$((ranks + BASH_REMATCH[1]))
+done
+for name in "${named[@]}"; do
+    [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || fail "-x $name: give a variable's name; its value is the one it has here"
+done
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+if [[ ! -x $root/.venv/bin/horovodrun ]]; then
+    fail "$root/.venv is missing or incomplete" "create it with: make -C $root setup"
+fi
+# shellcheck source=launch/common.sh
+source "$root/launch/common.sh"
+
+keep_only "${named[@]}"
+export PATH="$root/.venv/bin:$PATH"
+# horovodrun itself imports TensorFlow, which has much to say about GPUs that are not there.
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"
+if ((EUID == 0)); then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+options=("--$controller" -np "$ranks" -H "$hosts")
+# A cut cable tells nobody: both ends of Open MPI's control connection have to ask.
+export OMPI_MCA_plm_rsh_args="${OMPI_MCA_plm_rsh_args:--o ServerAliveInterval=5 -o ServerAliveCountMax=3}"
+export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-10}"
+export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-5}"
+export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
+if [[ -n $interface ]]; then
+    options+=(--network-interfaces "$interface")
+    # Open MPI looks for its daemons' way by itself.
+    export OMPI_MCA_oob_tcp_if_include="$interface" OMPI_MCA_btl_tcp_if_include="$interface"
+fi
+
+command=(horovodrun "${options[@]}" "$root/.venv/bin/python" "$root/train.py" "$@")
+echo "${command[*]}" >&2
+trap 'ask_to_stop "$controller"' INT TERM HUP USR1
+code=0
+run_and_wait "${command[@]}" || code=$?
+exit "$code"

@@ -1,0 +1,302 @@
+"""The job under a real Slurm of two nodes: launch ways, time limits, preemption, cancelling, lost nodes and ranks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import wait_until
+from launching import ROOT, newest_checkpoint, read_metrics
+from slurm_cluster import Job, Slurm, running_slurm
+
+pytestmark = pytest.mark.launch
+
+SUBMIT = ROOT / "launch" / "slurm" / "submit"
+TWO_NODES = ("--nodes", "2", "--ranks-per-node", "1")
+SHORT_RUN = (
+    *("--total-env-steps", "1000", "--learning-starts", "200", "--log-period", "200", "--seed", "4"),
+    *("--evaluation-period", "500", "--evaluation-episodes", "5", "--final-evaluation-episodes", "6"),
+)
+PACED_RUN = (
+    *("--env", "paced_envs:PacedCartPole-v0", "--learning-starts", "200", "--train-period", "16", "--seed", "4"),
+    *("--evaluation-period", "0", "--final-evaluation-episodes", "2", "--stall-timeout-seconds", "12"),
+    *("--checkpoint-period", "1600", "--keep-checkpoints", "100", "--log-period", "800"),
+)
+"""Half a second or more for 800 env steps, a checkpoint every second or two."""
+ENDLESS = (*PACED_RUN, "--total-env-steps", "100000000")
+OF_THE_CLOCK = ("unix_time", "seconds", "resident_mebibytes")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    with running_slurm(tmp_path_factory.mktemp("slurm")) as cluster:
+        cluster.environ["PYTHONPATH"] = str(Path(__file__).parent)  # paced_envs.py
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(slurm: Slurm) -> Iterator[None]:
+    """Ends the test's jobs, and fails it if a rank outlives them."""
+    yield
+    slurm.run("scancel", "--full", "--user=root")
+    wait_until(lambda: not slurm.run("squeue", "--noheader"), 60.0, "all jobs are over")
+    wait_until(lambda: not slurm.hosts.ranks(), 10.0, "no rank is left behind on any host")
+
+
+def submit(slurm: Slurm, *options: str, run: tuple[str, ...], folder: Path, name: str = "run") -> Job:
+    """Submits a run that has to be accepted."""
+    answer = slurm.run(SUBMIT, *options, "--", *run, "--runs-dir", str(folder), "--name", name)
+    return slurm.submitted(answer)
+
+
+def weights(run_directory: Path) -> str:
+    """Returns the checksum of the newest checkpoint's online and target network and optimizer state."""
+    return hashlib.sha256((newest_checkpoint(run_directory) / "learner.safetensors").read_bytes()).hexdigest()
+
+
+def timeless(run_directory: Path) -> list[dict[str, Any]]:
+    """Returns the metrics without what tells of time."""
+    return [
+        {
+            name: value
+            for name, value in record.items()
+            if name not in OF_THE_CLOCK and "_microseconds" not in name and "_per_second" not in name
+        }
+        for record in read_metrics(run_directory)
+    ]
+
+
+def saved_at(run_directory: Path) -> int:
+    """Returns the env steps of the newest checkpoint, 0 if there is none."""
+    return max((int(path.parent.name) for path in run_directory.glob("checkpoints/*/manifest.json")), default=0)
+
+
+def wait_for_checkpoint(slurm: Slurm, job: Job, run_directory: Path) -> None:
+    """Returns when a run has saved for the first time."""
+    wait_until(lambda: saved_at(run_directory) > 0 or slurm.over(job), 120.0, "the first checkpoint")
+    assert saved_at(run_directory) > 0, job.text()
+
+
+def finish_after_a_restart(slurm: Slurm, job: Job) -> None:
+    """Waits for a job that has to end well in a later allocation, from where it was."""
+    assert slurm.wait_for(job, "COMPLETED", "FAILED", "NODE_FAIL") == "COMPLETED", job.text()
+    assert int(slurm.shown(job.number)["Restarts"]) >= 1
+    assert "resumed from the checkpoint at env step" in job.text()
+    assert job.text().count("Greedy evaluation of the best checkpoint") == 1
+
+
+@pytest.fixture(scope="module")
+def digests() -> dict[str, str]:
+    """Returns what the launch ways have ended in so far."""
+    return {}
+
+
+@pytest.mark.parametrize("way", ["srun", "pmix", "mpirun", "horovodrun"])
+def test_every_launch_way_runs_over_two_nodes(slurm: Slurm, way: str, digests: dict[str, str], tmp_path: Path) -> None:
+    """Rank 0 tells all, each line says which rank speaks, and two ranks end in the same bits whatever carries them."""
+    folder = tmp_path / "runs of mine"
+    job = submit(slurm, *TWO_NODES, "--launcher", way, run=SHORT_RUN, folder=folder)
+    slurm.wait_for(job, "COMPLETED", "FAILED")
+    text, run_directory = job.text(), folder / "CartPole-v1" / "run"
+    assert slurm.state(job) == "COMPLETED", text
+    controller = "MPI" if way in ("pmix", "mpirun") else "Gloo"
+    assert f"2, controller {controller}" in text
+    spoken = [line for line in text.splitlines() if "Greedy evaluation of the best checkpoint" in line]
+    assert len(spoken) == 1
+    assert spoken[0].startswith({"mpirun": "[1,0]<stdout>:", "horovodrun": "[0]<stdout>:"}.get(way, "0: "))
+    assert job.output.parent == run_directory / "slurm"
+    assert (run_directory / "slurm" / "job.sbatch").exists()
+    assert json.loads((run_directory / "config.json").read_text())["ranks"] == 2
+    digests[way] = weights(run_directory)
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_two_ranks_on_each_of_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
+    job = submit(slurm, "--nodes", "2", "--ranks-per-node", "2", run=SHORT_RUN, folder=tmp_path)
+    assert slurm.wait_for(job, "COMPLETED", "FAILED") == "COMPLETED", job.text()
+    assert "4, controller Gloo" in job.text()
+
+
+def test_pmi2_without_an_mpi_that_knows_it_fails_with_the_reason(slurm: Slurm, tmp_path: Path) -> None:
+    """The Open MPI of the environment was built without PMI2."""
+    job = submit(slurm, *TWO_NODES, "--launcher", "pmi2", run=SHORT_RUN, folder=tmp_path)
+    assert slurm.wait_for(job, "COMPLETED", "FAILED", seconds=90.0) == "FAILED"
+    assert "OMPI was not built with SLURM's PMI support" in job.text().replace("\n", " ")
+
+
+def test_a_run_over_two_nodes_solves_cartpole(slurm: Slurm, tmp_path: Path) -> None:
+    run = ("--preset", "cartpole", "--seed", "0")
+    job = submit(slurm, *TWO_NODES, "--launcher", "pmix", run=run, folder=tmp_path)
+    assert slurm.wait_for(job, "COMPLETED", "FAILED", seconds=240.0) == "COMPLETED", job.text()
+    (final,) = read_metrics(tmp_path / "CartPole-v1" / "run", "final_evaluation")
+    assert final["mean_return"] >= 475.0
+
+
+def test_a_job_at_its_time_limit_goes_on_by_itself_and_ends_bit_for_bit_as_without_one(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    """Allocations of a minute, of which the job keeps the second half for saving; beside it a run in one piece."""
+    run = (*PACED_RUN, "--total-env-steps", "40000", "--time-reserve-seconds", "30")
+    whole = submit(slurm, *TWO_NODES, "--time", "10", run=run, folder=tmp_path, name="whole")
+    parts = submit(slurm, *TWO_NODES, "--time", "1", run=run, folder=tmp_path, name="parts")
+    finish_after_a_restart(slurm, parts)
+    assert slurm.wait_for(whole, "COMPLETED", "FAILED") == "COMPLETED", whole.text()
+    assert slurm.shown(whole.number)["Restarts"] == "0"
+    of_whole, of_parts = (next(tmp_path.glob(f"*/{name}")) for name in ("whole", "parts"))
+    assert weights(of_parts) == weights(of_whole)
+    assert timeless(of_parts) == timeless(of_whole)
+
+
+def test_scancel_saves_a_checkpoint_and_ends_the_job_for_good(slurm: Slurm, tmp_path: Path) -> None:
+    job = submit(slurm, *TWO_NODES, run=ENDLESS, folder=tmp_path)
+    run_directory = tmp_path / "paced_envs-PacedCartPole-v0" / "run"
+    wait_for_checkpoint(slurm, job, run_directory)
+    slurm.run("scancel", job.number)
+    wait_until(lambda: not slurm.hosts.ranks(), 20.0, "all ranks have ended")
+    slurm.wait_for_text(job, "not requeued")
+    assert f"stopped and saved at env step {saved_at(run_directory):,}" in job.text()
+    assert slurm.state(job) == "CANCELLED"
+
+
+def test_a_preempted_job_saves_and_goes_on_when_it_may(slurm: Slurm, tmp_path: Path) -> None:
+    """A job of a higher partition wants both nodes whole."""
+    run = (*PACED_RUN, "--total-env-steps", "20000")
+    job = submit(slurm, *TWO_NODES, run=run, folder=tmp_path)
+    wait_for_checkpoint(slurm, job, tmp_path / "paced_envs-PacedCartPole-v0" / "run")
+    slurm.run("srun", "--partition=high", "--exclusive", "--nodes=2", "true", seconds=100.0)
+    assert "stopped and saved at env step" in job.text()
+    finish_after_a_restart(slurm, job)
+
+
+def test_a_job_that_loses_a_rank_ends_at_once_and_goes_on_from_its_checkpoint(slurm: Slurm, tmp_path: Path) -> None:
+    job = submit(slurm, *TWO_NODES, run=(*PACED_RUN, "--total-env-steps", "20000"), folder=tmp_path)
+    wait_for_checkpoint(slurm, job, tmp_path / "paced_envs-PacedCartPole-v0" / "run")
+    node = slurm.hosts.nodes[1]
+    (victim,) = [pid for pid, line in node.processes().items() if "train.py" in line and "python" in line]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: "train.sbatch: saved at env step" in job.text(), 15.0, "the first allocation is over")
+    finish_after_a_restart(slurm, job)
+
+
+def test_a_job_whose_node_goes_down_is_requeued_and_goes_on(slurm: Slurm, tmp_path: Path) -> None:
+    job = submit(slurm, *TWO_NODES, run=(*PACED_RUN, "--total-env-steps", "20000"), folder=tmp_path)
+    wait_for_checkpoint(slurm, job, tmp_path / "paced_envs-PacedCartPole-v0" / "run")
+    node = slurm.hosts.nodes[1]
+    node.kill()
+    wait_until(lambda: not slurm.hosts.ranks(), 60.0, "the ranks on the other node have ended")
+    wait_until(lambda: node.name in slurm.nodes_in("down"), 60.0, "Slurm knows")
+    slurm.hosts.start_node(node)
+    slurm.start_daemon(node)
+    finish_after_a_restart(slurm, job)
+
+
+def test_an_array_trains_one_run_per_seed(slurm: Slurm, tmp_path: Path) -> None:
+    run = tuple(word for word in SHORT_RUN if word not in ("--seed", "4"))
+    job = submit(slurm, "--seeds", "3,5", run=run, folder=tmp_path)
+    wait_until(lambda: not slurm.run("squeue", "--noheader"), 120.0, "both are over")
+    runs = {seed: tmp_path / "CartPole-v1" / f"run-seed{seed}" for seed in (3, 5)}
+    outputs = sorted(job.output.parent.glob("*.out"))
+    assert [path.name for path in outputs] == [f"{job.number}-seed{seed}.out" for seed in runs]
+    for seed, run_directory in runs.items():
+        assert json.loads((run_directory / "config.json").read_text())["config"]["seed"] == seed
+        assert len(read_metrics(run_directory, "final_evaluation")) == 1
+    assert weights(runs[3]) != weights(runs[5])
+
+
+def test_the_batch_script_can_be_submitted_by_hand(slurm: Slurm, tmp_path: Path) -> None:
+    """Slurm runs a copy of it, far from the project; the run is named after the job."""
+    script = ROOT / "launch" / "slurm" / "train.sbatch"
+    own = ("--parsable", f"--output={tmp_path}/%j.out", "--nodes=1")
+    number = slurm.run("sbatch", *own, script, "--", *SHORT_RUN, "--runs-dir", tmp_path).strip()
+    job = Job(number, tmp_path / f"{number}.out")
+    assert slurm.wait_for(job, "COMPLETED", "FAILED") == "COMPLETED", job.text()
+    assert len(read_metrics(tmp_path / "CartPole-v1" / f"job-{number}", "final_evaluation")) == 1
+
+
+def test_a_mistake_in_a_script_submitted_by_hand_ends_the_job_before_any_rank_starts(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    script = ROOT / "launch" / "slurm" / "train.sbatch"
+    own = ("--parsable", f"--output={tmp_path}/%j.out")
+    number = slurm.run("sbatch", *own, script, "--", "--presett", "maze").strip()
+    job = Job(number, tmp_path / f"{number}.out")
+    assert slurm.wait_for(job, "COMPLETED", "FAILED", seconds=30.0) == "FAILED"
+    assert "--preset" in job.text()
+    assert "ranks on" not in job.text()
+
+
+def test_ranks_get_the_named_variables_and_no_others(slurm: Slurm, tmp_path: Path) -> None:
+    slurm.environ |= {"HUSH": "a-secret-in-the-environment", "WANTED": "yes"}
+    job = submit(slurm, *TWO_NODES, "--environment", "WANTED", run=ENDLESS, folder=tmp_path)
+    wait_for_checkpoint(slurm, job, tmp_path / "paced_envs-PacedCartPole-v0" / "run")
+    for node in slurm.hosts.nodes:
+        (rank,) = [pid for pid, line in node.processes().items() if "train.py" in line and "python" in line]
+        environ = Path(f"/proc/{rank}/environ").read_bytes().split(b"\0")
+        assert b"WANTED=yes" in environ
+        assert not any(b"a-secret-in-the-environment" in word for word in environ)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--nods", "2"), "--nodes"),
+        (("--nodes", "0"), "--nodes is 0: it must be at least 1"),
+        (("--ranks-per-node", "x"), "--ranks-per-node"),
+        (("--time", "soon"), "--time soon: give minutes, H:M:S or D-H:M:S"),
+        (("--time", "1"), "60 s that the job keeps for saving: allow more time"),
+        (("--launcher", "qsub"), "srun"),
+        (("--container", "missing.sif"), "there is no such image"),
+        (("--seeds", "1..4"), "such as 0-4"),
+        (("--min-ranks", "2"), "add --launcher elastic"),
+        (("--launcher", "elastic", "--min-ranks", "2"), "give 1 to 1, the job's ranks"),
+        (("--seeds", "0-4", "--", "--seed", "3"), "leave --seed out"),
+        (("--memory", "lots"), "such as 16G"),
+        (("--environment", "A=b"), "give a variable's name alone"),
+        (("--partition", "nowhere"), "invalid partition specified: nowhere"),
+        (("--nodes", "2", "--", "--presett", "maze"), "--preset"),
+        (("--nodes", "2", "--", "--gamma", "2"), "--gamma"),
+        (("--nodes", "2", "--", "--num-envs", "1"), "give at least 2, or start at most 1 ranks"),
+        (("--", "--config", "missing.toml"), "cannot read --config missing.toml"),
+        (("--", "--resume", "runs/x"), "a job goes on by itself with the run of its --name"),
+        (("--", "--time-limit", "5"), "with --time before the --"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_in_the_queue(
+    slurm: Slurm, arguments: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    before = slurm.run("squeue", "--noheader", "--states=all", "--format=%i")
+    own = arguments if "--" in arguments else (*arguments, "--")
+    done = slurm.attempt(SUBMIT, *own, "--runs-dir", tmp_path / "runs", "--name", "x")
+    assert done.returncode == 2, done.stdout
+    assert re.search(words, " ".join(done.stderr.replace("│", " ").split())), done.stderr
+    assert "Traceback" not in done.stderr
+    assert slurm.run("squeue", "--noheader", "--states=all", "--format=%i") == before
+
+
+def test_only_nodes_that_answer_are_discovered(slurm: Slurm) -> None:
+    """What the elastic job asks every second: a lost node leaves the list and comes back to it."""
+    node = slurm.hosts.nodes[1]
+    command = (ROOT / "launch" / "slurm" / "discover.sh", "2", "node1", "node2")
+    assert slurm.run(*command) == "node1:2\nnode2:2\n"
+    slurm.hosts.cut(node)
+    assert slurm.run(*command) == "node1:2\n"
+    slurm.hosts.mend(node)
+    assert slurm.run(*command) == "node1:2\nnode2:2\n"
+
+
+def test_a_dry_run_prints_the_script_and_leaves_nothing(slurm: Slurm, tmp_path: Path) -> None:
+    options = ("--nodes", "2", "--account", "abc", "--partition", "low", "--gpus", "--slurm=--qos=long", "--dry-run")
+    script = slurm.run(SUBMIT, *options, "--", "--runs-dir", tmp_path / "a b", "--name", "x")
+    for line in ("--nodes=2", "--account=abc", "--partition=low", "--gpus-per-node=1", "--qos=long", "--requeue"):
+        assert f"#SBATCH {line}\n" in script
+    assert script.splitlines()[-1].startswith(f"exec {ROOT}/launch/slurm/train.sbatch --launcher srun -- ")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert not (tmp_path / "a b").exists()
