@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from forms import only_in_full
-from launching import ROOT, Launch, launched, read_metrics, run, run_well
+from launching import MARK, ROOT, Launch, launched, read_metrics, run, run_well
 
 from hvd_dqn.job.checkpoint import CheckpointStore
 
@@ -29,7 +29,7 @@ KILLED = "rank killed by SIGKILL"
 def local(*arguments: str | Path) -> Iterator[Launch]:
     """Runs launch/local.sh with two ranks for the time of a with-block."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("HOROVOD_", "OMPI_", "PMIX_"))}
-    launch = Launch([str(ROOT / "launch" / "local.sh"), "-np", "2", *map(str, arguments)], environ)
+    launch = Launch([str(ROOT / "launch" / "local.sh"), "-np", "2", "-x", MARK, *map(str, arguments)], environ)
     try:
         yield launch
     finally:
