@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
-from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.run_directory import check_checkpoint_path, read_config_of
 from hvd_dqn.job.status import tell
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.parallel.launcher import Launch, check_transport, read_launch
@@ -222,12 +222,16 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
             save(job, score=None)  # COLLECTIVE
         settle(job)  # COLLECTIVE
         job.display.close()
-        job.display.message(
-            f"stopped and saved at env step {job.counters.env_steps:,}; go on with: --resume {job.directory.path}"
+        place = (
+            f"{job.directory.path} (or, from anywhere, {job.store.folder})"
+            if job.saves_elsewhere
+            else job.directory.path
         )
+        job.display.message(f"stopped and saved at env step {job.counters.env_steps:,}; go on with: --resume {place}")
         return EXIT_REQUEUE
     finally:
         abandon(job)
+        job.claim.release()
         job.watchdog.stop()
         write_profile(job)
         job.display.close()
@@ -259,8 +263,9 @@ def main(arguments: list[str]) -> int:
     stop = StopRequest()
     stop.install()
     try:
-        config = parse(arguments, lambda path: RunDirectory.open(path).read_config(), quiet=launch.rank > 0)
+        config = parse(arguments, read_config_of, quiet=launch.rank > 0)
         check_transport(launch, config.job.transport)
+        check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume), launch.size)
     except UserError as error:
         return refuse(error, launch, stop)
     job = config.job

@@ -27,13 +27,17 @@ from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, git_revision, versions
 from hvd_dqn.job.checkpoint import CheckpointStore
+from hvd_dqn.job.claim import STALE_SECONDS, Claim, NoClaim, RenewedClaim
+from hvd_dqn.job.files import write_json_atomically
 from hvd_dqn.job.metrics import DiskMetrics, MetricsWriter, NullMetrics
+from hvd_dqn.job.object_store import Location, ObjectPath, open_location
 from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display, NullDisplay, make_display
 from hvd_dqn.job.report import start_report
-from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.run_directory import CONFIG_FILE, RunDirectory, read_config_of
 from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.locations import is_url
 from hvd_dqn.maths.kernels import load_kernels
 from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.parallel.agreement import check_same_job, on_root, together
@@ -80,8 +84,14 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     evaluated_values = agent.action_values()
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
+    url = config.job.checkpoint_path
+    elsewhere = together(ranks, lambda: open_location(url, "--checkpoint-path")) if url else None  # COLLECTIVE
+    if elsewhere is not None:
+        display.message(f"checkpoints go to {elsewhere}")
     display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
-    store = CheckpointStore(directory.checkpoints, config.job.keep_checkpoints)
+    claim: Claim = NoClaim() if elsewhere is None else RenewedClaim(elsewhere)
+    store = _make_store(elsewhere or directory.checkpoints, config.job.keep_checkpoints, claim)
+    _claim(claim, store.folder, ranks, display)  # COLLECTIVE
     replay_rng = generator(config.job.seed, "replay", ranks.rank)
     return Job(
         config=config,
@@ -90,6 +100,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.size, directory.waiting, ranks.abort),
         directory=directory,
         store=store,
+        claim=claim,
         metrics=metrics,
         display=display,
         collector=collector,
@@ -145,7 +156,13 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
         "git_revision": git_revision(),
         "unix_time": time.time(),
     }
-    on_root(job.ranks, lambda: job.directory.write_config(record))  # COLLECTIVE
+
+    def write() -> None:
+        if job.saves_elsewhere:
+            write_json_atomically(job.store.folder / CONFIG_FILE, record)
+        job.directory.write_config(record)
+
+    on_root(job.ranks, write)  # COLLECTIVE
 
 
 def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
@@ -250,26 +267,53 @@ def _build_exploration(config: Config, ranks: Ranks, num_envs_per_rank: int) -> 
 
 
 def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
-    """Creates or opens the run directory on rank 0 and tells all ranks where it is."""
+    """Creates or opens the run directory on rank 0 and tells all ranks where it is; a collective."""
 
     def create_or_open() -> str:
         job = config.job
-        if job.resume == RESUME_AUTO:
-            directory = RunDirectory.of(job.runs_dir, config.environment.env, job.name)
-            directory.path.mkdir(parents=True, exist_ok=True)
-        elif job.resume:
-            directory = RunDirectory.open(job.resume)
-            trained = directory.read_config().get("env")
+        if job.resume and job.resume != RESUME_AUTO:
+            before = read_config_of(job.resume)
+            trained, saved_to = before.get("env"), before.get("checkpoint_path", "")
+            if saved_to != job.checkpoint_path:
+                raise UserError(
+                    f"{job.resume} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to go on with "
+                    "it there; to move a run, copy its files and give --resume the new place"
+                )
             if trained != config.environment.env:
                 raise UserError(
                     f"{job.resume} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
                     "with it, or --resume out to start anew"
                 )
+        if job.resume == RESUME_AUTO:
+            directory = RunDirectory.of(job.runs_dir, config.environment.env, job.name)
+            directory.path.mkdir(parents=True, exist_ok=True)
+        elif job.resume and not is_url(job.resume):
+            directory = RunDirectory.open(job.resume)
         else:
-            directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name)
+            directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name, job.resume)
         return str(directory.path)
 
     return RunDirectory(Path(on_root(ranks, create_or_open)))  # COLLECTIVE
+
+
+def _make_store(folder: Location, keep: int, claim: Claim) -> CheckpointStore[Path] | CheckpointStore[ObjectPath]:
+    if isinstance(folder, ObjectPath):
+        return CheckpointStore(folder, keep, claim.check)
+    return CheckpointStore(folder, keep, claim.check)
+
+
+def _claim(claim: Claim, folder: Location, ranks: Ranks, display: Display) -> None:
+    """Takes the checkpoint path for this job, after waiting for a claim that a killed job may have left; a collective.
+
+    Raises:
+      UserError: on all ranks, if another job is there or nothing can be written.
+    """
+    free = on_root(ranks, claim.free)  # COLLECTIVE
+    if not free:
+        display.message(f"{folder} is claimed by a job that may have ended: watching it for {STALE_SECONDS:g} s")
+    while not free:
+        free = on_root(ranks, claim.free)  # COLLECTIVE
+    on_root(ranks, claim.take)  # COLLECTIVE
 
 
 def _outputs(config: Config, ranks: Ranks, directory: RunDirectory) -> tuple[MetricsWriter, Display]:

@@ -11,10 +11,12 @@ from hvd_dqn.config import RESUME_AUTO
 from hvd_dqn.counters import Counters
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.job.rank_state import RankState
+from hvd_dqn.job.run_directory import METRICS_FILE
 from hvd_dqn.job.segments import read
 from hvd_dqn.job.statistics import Speed
 from hvd_dqn.parallel.agreement import on_root, together
 from hvd_dqn.training.job import Job
+from hvd_dqn.training.patience import patiently
 from hvd_dqn.transition import Transition
 
 
@@ -28,9 +30,10 @@ def restore(job: Job) -> None:
     """
     resuming = bool(job.config.job.resume)
     if job.config.job.resume == RESUME_AUTO:
-        resuming = on_root(job.ranks, lambda: job.directory.newest_checkpoint() is not None)  # COLLECTIVE
-    state = on_root(job.ranks, lambda: _load_newest(job)) if resuming else None  # COLLECTIVE
-    if state is not None:
+        resuming = on_root(job.ranks, lambda: not job.store.empty)  # COLLECTIVE
+    if resuming:
+        load = lambda: _load_newest(job) if job.ranks.rank == 0 else None  # noqa: E731
+        state = on_root(job.ranks, patiently(job, "reading the checkpoint", load))  # COLLECTIVE
         try:
             job.counters = Counters.from_dict(state["counters"])
             job.recent.load(state["recent_episodes"])
@@ -100,9 +103,15 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
             f"the run has done {checkpoint.env_steps:,} of {total:,} env steps already: "
             "raise --total-env-steps to go on"
         )
-    job.metrics.cut_after(checkpoint.env_steps)
+    job.metrics.cut_after(checkpoint.env_steps, _saved_metrics(job))
     job.display.message(f"resumed from the checkpoint at env step {checkpoint.env_steps:,}")
     return {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks], "lost": checkpoint.lost}
+
+
+def _saved_metrics(job: Job) -> bytes | None:
+    """Returns the metrics beside checkpoints that lie elsewhere: the run may have gone on on another machine."""
+    path = job.store.folder / METRICS_FILE
+    return path.read_bytes() if job.saves_elsewhere and path.exists() else None
 
 
 def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
@@ -114,12 +123,13 @@ def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
     fits = whole and len(ranks) == job.ranks.size and ranks[own].capacity == job.replay.capacity
     if job.ranks.sum(np.array([float(fits)]))[0] == job.ranks.size:  # COLLECTIVE
         state = ranks[own]
-        job.replay.restore(together(job.ranks, lambda: _read_replay(job, state)), state.added)  # COLLECTIVE
+        held = together(job.ranks, patiently(job, "reading the replay", lambda: _read_replay(job, state)))  # COLLECTIVE
+        job.replay.restore(held, state.added)
         job.segments.adopt(state.segments)
         together(job.ranks, lambda: _restore_generators(job, state))  # COLLECTIVE
         job.finished_episodes = state.finished_episodes
         return
-    dealt = together(job.ranks, lambda: _deal(job, ranks))  # COLLECTIVE
+    dealt = together(job.ranks, patiently(job, "reading the replay", lambda: _deal(job, ranks)))  # COLLECTIVE
     job.replay.restore(dealt, len(dealt.a_tm1))
     if own == 0:
         job.finished_episodes = [episode for state in ranks for episode in state.finished_episodes]
