@@ -92,7 +92,7 @@ lint: $(STAMP) ## check style, formatting, types and shell scripts
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/shellcheck $(SHELL_SCRIPTS)
+	.venv/bin/shellcheck --external-sources $(SHELL_SCRIPTS)
 
 .PHONY: format
 format: $(STAMP) ## rewrite the Python files in the project's format
