@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -29,9 +30,32 @@ from hvd_dqn.transition import Transition
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=["file", "memory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
-    return open_location(f"file://{tmp_path}" if request.param == "file" else _memory(), "--checkpoint-path")
+@pytest.fixture(scope="module")
+def google() -> Iterator[str]:
+    """Yields the address of a server that speaks Google Cloud Storage's language, with a bucket in it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}"]
+    options = ["--in-memory", "--default-bucket=bucket"]
+    server = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60.0
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+                break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(params=["file", "memory", "gs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, google: str, monkeypatch: pytest.MonkeyPatch) -> Location:
+    """Returns an empty place; S3's own laws are in tests/parallel/test_parallel_remote.py."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google)
+    urls = {"file": f"file://{tmp_path}", "memory": _memory(), "gs": f"gs://bucket/{uuid.uuid4().hex}"}
+    return open_location(urls[request.param], "--checkpoint-path")
 
 
 def _memory() -> str:
