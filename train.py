@@ -212,8 +212,8 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
         return EXIT_REQUEUE
     finally:
         abandon(job)
-        job.claim.release()
         job.watchdog.stop()
+        job.claim.release()
         write_profile(job)
         job.display.close()
         job.metrics.close()

@@ -203,7 +203,11 @@ def open_location(url: str, flag: str) -> Location:
         return Path(url.partition("://")[2])
     extra = _EXTRAS.get(scheme)
     # Not one that was made before: the environment may have changed.
-    options: dict[str, Any] = {"skip_instance_cache": True} | ({"config_kwargs": _S3_CONFIG} if extra == "s3" else {})
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if extra is not None:
+        options["use_listings_cache"] = False
+    if extra == "s3":
+        options["config_kwargs"] = _S3_CONFIG
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks for a bucket's kind at every call
     try:
         from fsspec.core import url_to_fs

@@ -28,7 +28,7 @@ def restore(job: Job) -> None:
       UserError: on all ranks, if there is no usable checkpoint or it does not fit the configuration.
     """
     if job.config.job.resume:
-        load = lambda: _load_newest(job) if job.ranks.rank == 0 else None  # noqa: E731
+        load = (lambda: _load_newest(job)) if job.ranks.rank == 0 else dict[str, Any]
         state = on_root(job.ranks, patiently(job, "reading the checkpoint", load))  # COLLECTIVE
         job.counters = Counters(**state["counters"])
         job.recent.load(state["recent_episodes"])
@@ -63,7 +63,8 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
             best.append(checkpoint.learner["online"])
         return checkpoint.env_steps if checkpoint else None
 
-    env_steps = on_root(job.ranks, find)  # COLLECTIVE
+    look = patiently(job, "reading the best checkpoint", find if job.ranks.rank == 0 else lambda: None)  # COLLECTIVE
+    env_steps = on_root(job.ranks, look)  # COLLECTIVE
     own = best[0] if best else job.learner.online
     return env_steps, job.ranks.broadcast(own)  # COLLECTIVE
 

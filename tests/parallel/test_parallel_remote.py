@@ -17,9 +17,9 @@ from s3_server import BUCKET, SECRET, S3Server, s3_server
 pytestmark = pytest.mark.parallel
 
 RUN = (
-    *("--total-env-steps", "9000", "--num-envs", "6", "--learning-starts", "300", "--train-period", "4"),
+    *("--total-env-steps", "6000", "--num-envs", "6", "--learning-starts", "300", "--train-period", "4"),
     *("--global-batch-size", "16", "--hidden-sizes", "16", "--replay-capacity", "1500", "--target-update-period", "50"),
-    *("--log-period", "250", "--evaluation-period", "3000", "--evaluation-episodes", "3", "--keep-checkpoints", "2"),
+    *("--log-period", "250", "--evaluation-period", "2000", "--evaluation-episodes", "3", "--keep-checkpoints", "2"),
     *("--final-evaluation-episodes", "3", "--checkpoint-period", "500", "--name", "run"),
 )
 LONG = (*RUN, "--total-env-steps", "100000000", "--evaluation-period", "0", "--checkpoint-period", "2000")
@@ -63,12 +63,12 @@ def test_a_killed_run_whose_disk_is_gone_ends_where_it_would_have_ended(server: 
     spot = tmp_path / "spot"
     arguments = (*RUN, "--runs-dir", spot, "--checkpoint-path", URL)
     with launched("mpirun", 2, *arguments, environ=server.environ) as job:
-        job.wait_for("evaluation at env step 3,000")
+        job.wait_for("evaluation at env step 2,004")
         os.kill(job.rank_pid(1), signal.SIGKILL)
         killed = job.finish()
     assert killed.code != 0
     before = _manifests(server.names())
-    assert int(Path(before[-1]).parent.name) < 9000
+    assert int(Path(before[-1]).parent.name) < 6000
     assert not list(spot.rglob("checkpoints")), "nothing of the checkpoints is on the disk"
     shutil.rmtree(spot)
 
@@ -86,8 +86,8 @@ def test_a_killed_run_whose_disk_is_gone_ends_where_it_would_have_ended(server: 
     _assert_secret_nowhere([killed.output, resumed.output], tmp_path, objects)
 
     shutil.rmtree(spot)
-    alone = run_well("python", 1, "--resume", URL, "--total-env-steps", "9300", environ=server.environ)
-    assert "resumed from the checkpoint at env step 9,000" in alone.output
+    alone = run_well("python", 1, "--resume", URL, "--total-env-steps", "6300", environ=server.environ)
+    assert "resumed from the checkpoint at env step 6,000" in alone.output
     assert "the replay of 1,500 transitions on 2 rank(s) was dealt out anew: 1,500 on 1" in alone.output
     assert _lines(spot / "CartPole-v1" / "run")[: len(_lines(local)) - 1] == _lines(local)[:-1]
 

@@ -208,9 +208,9 @@ def test_a_second_job_is_refused_while_the_first_lives(place: Location, holder: 
     assert _claim(place).free(), "an ended job leaves no claim"
 
 
-def test_a_claim_that_nobody_renews_is_taken_over_and_its_holder_notices(place: Location, holder: RenewedClaim) -> None:
-    holder._over.set()  # the process is killed or cut off: no more renewals, and no release
-    holder._thread.join()
+def test_a_claim_that_nobody_renews_is_taken_over_and_its_holder_notices(place: Location) -> None:
+    holder = RenewedClaim(place, beat_seconds=1000.0, look_seconds=0.05)  # as good as cut off
+    holder.take()
     second = _claim(place)
     assert _until_free(second) >= 0.29
     second.take()
@@ -222,11 +222,9 @@ def test_a_claim_that_nobody_renews_is_taken_over_and_its_holder_notices(place: 
     assert not (place / CLAIM_FILE).exists()
 
 
-def test_the_claim_of_a_process_that_ended_on_this_machine_is_free_at_once(
-    place: Location, holder: RenewedClaim
-) -> None:
-    holder._over.set()
-    holder._thread.join()
+def test_the_claim_of_a_process_that_ended_on_this_machine_is_free_at_once(place: Location) -> None:
+    holder = _claim(place)
+    holder._write()
     ended = subprocess.Popen(["true"])
     ended.wait()
     _rewrite(place, process=ended.pid, machine="another")
