@@ -222,17 +222,13 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
             save(job, score=None)  # COLLECTIVE
         settle(job)  # COLLECTIVE
         job.display.close()
-        place = (
-            f"{job.directory.path} (or, from anywhere, {job.store.folder})"
-            if job.saves_elsewhere
-            else job.directory.path
-        )
+        place = str(job.directory.path) + (f", or from anywhere {job.store.folder}" if job.saves_elsewhere else "")
         job.display.message(f"stopped and saved at env step {job.counters.env_steps:,}; go on with: --resume {place}")
         return EXIT_REQUEUE
     finally:
         abandon(job)
-        job.claim.release()
         job.watchdog.stop()
+        job.claim.release()
         write_profile(job)
         job.display.close()
         job.metrics.close()

@@ -28,24 +28,11 @@ CLAIM_FILE = "claim.json"
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 3 * BEAT_SECONDS
 _LOOK_SECONDS = 1.0
+_RELEASE_SECONDS = 10.0
 
 
 class Claim(Protocol):
     """What keeps two jobs from writing checkpoints to one place; used on rank 0 alone."""
-
-    def free(self) -> bool:
-        """Looks, after a moment, whether it can be taken; to be called until it is so.
-
-        Raises:
-          UserError: if another job holds it.
-        """
-
-    def take(self) -> None:
-        """Takes it and keeps it until `release`.
-
-        Raises:
-          UserError: if another job was faster, or the place cannot be written.
-        """
 
     def check(self) -> None:
         """Makes sure that it is still held.
@@ -60,13 +47,6 @@ class Claim(Protocol):
 
 class NoClaim:
     """For checkpoints in the run directory, which has a lock."""
-
-    def free(self) -> bool:
-        """Returns True."""
-        return True
-
-    def take(self) -> None:
-        """Does nothing."""
 
     def check(self) -> None:
         """Does nothing."""
@@ -145,20 +125,19 @@ class RenewedClaim:
             )
 
     def release(self) -> None:
-        """Ends the renewals and removes the claim if it is this job's."""
+        """Ends the renewals and removes the claim if it is this job's, unless the store does not answer."""
         self._over.set()
-        if not self._thread.is_alive():
-            return
-        self._thread.join()
-        with contextlib.suppress(UserError, OSError):
-            self.check()
-            self._path.unlink()
+        if self._thread.is_alive():
+            self._thread.join(_RELEASE_SECONDS)
 
     def _renew(self) -> None:
         while not self._over.wait(self._beat_seconds):
             with contextlib.suppress(UserError, OSError):  # the network is gone for a while, or the claim for good
                 self.check()
                 self._write()
+        with contextlib.suppress(UserError, OSError):
+            self.check()
+            self._path.unlink()
 
     def _write(self) -> None:
         self._beats += 1

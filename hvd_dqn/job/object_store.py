@@ -6,6 +6,7 @@ are what fsspec's file systems find in the environment. Every call ends within a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -202,7 +203,12 @@ def open_location(url: str, flag: str) -> Location:
         return Path(url.partition("://")[2])
     extra = _EXTRAS.get(scheme)
     # Not one that was made before: the environment may have changed.
-    options: dict[str, Any] = {"skip_instance_cache": True} | ({"config_kwargs": _S3_CONFIG} if extra == "s3" else {})
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if extra is not None:
+        options["use_listings_cache"] = False
+    if extra == "s3":
+        options["config_kwargs"] = _S3_CONFIG
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks for a bucket's kind at every call
     try:
         from fsspec.core import url_to_fs
 
@@ -221,9 +227,7 @@ def open_location(url: str, flag: str) -> Location:
 def _missing(scheme: str, extra: str | None) -> str:
     if extra is None:
         return f"{scheme}:// needs fsspec and its package for that"
-    return (
-        f"{scheme}:// needs the extra [{extra}]: pip install 'hvd-dqn[{extra}]', or make setup EXTRAS=\"... {extra}\""
-    )
+    return f"{scheme}:// needs the extra [{extra}]: make setup EXTRAS='atari {extra}', or pip install '.[{extra}]'"
 
 
 def _in_words(error: Exception, scheme: str) -> str:

@@ -26,11 +26,8 @@ from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, git_revision, versions
-from hvd_dqn.job.checkpoint import CheckpointStore
-from hvd_dqn.job.claim import STALE_SECONDS, Claim, NoClaim, RenewedClaim
 from hvd_dqn.job.files import write_json_atomically
 from hvd_dqn.job.metrics import DiskMetrics, MetricsWriter, NullMetrics
-from hvd_dqn.job.object_store import Location, ObjectPath, open_location
 from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display, NullDisplay, make_display
 from hvd_dqn.job.report import start_report
@@ -47,6 +44,8 @@ from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.seeding import generator, integer_seed
 from hvd_dqn.training.job import Flags, Job
+from hvd_dqn.training.patience import patiently
+from hvd_dqn.training.places import open_checkpoints
 from hvd_dqn.training.side_by_side import InlineWorker, ThreadWorker, Worker
 from hvd_dqn.validation import environment_arguments, scale, shares
 
@@ -84,14 +83,10 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     evaluated_values = agent.action_values()
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
-    url = config.job.checkpoint_path
-    elsewhere = together(ranks, lambda: open_location(url, "--checkpoint-path")) if url else None  # COLLECTIVE
-    if elsewhere is not None:
-        display.message(f"checkpoints go to {elsewhere}")
     display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
-    claim: Claim = NoClaim() if elsewhere is None else RenewedClaim(elsewhere)
-    store = _make_store(elsewhere or directory.checkpoints, config.job.keep_checkpoints, claim)
-    _claim(claim, store.folder, ranks, display)  # COLLECTIVE
+    store, claim = open_checkpoints(
+        config.job.checkpoint_path, directory.checkpoints, config.job.keep_checkpoints, ranks, display
+    )  # COLLECTIVE
     replay_rng = generator(config.job.seed, "replay", ranks.rank)
     return Job(
         config=config,
@@ -158,11 +153,12 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
     }
 
     def write() -> None:
-        if job.saves_elsewhere:
-            write_json_atomically(job.store.folder / CONFIG_FILE, record)
-        job.directory.write_config(record)
+        if job.ranks.rank == 0:
+            if job.saves_elsewhere:
+                write_json_atomically(job.store.folder / CONFIG_FILE, record)
+            job.directory.write_config(record)
 
-    on_root(job.ranks, write)  # COLLECTIVE
+    on_root(job.ranks, patiently(job, "writing the configuration", write))  # COLLECTIVE
 
 
 def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
@@ -294,26 +290,6 @@ def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
         return str(directory.path)
 
     return RunDirectory(Path(on_root(ranks, create_or_open)))  # COLLECTIVE
-
-
-def _make_store(folder: Location, keep: int, claim: Claim) -> CheckpointStore[Path] | CheckpointStore[ObjectPath]:
-    if isinstance(folder, ObjectPath):
-        return CheckpointStore(folder, keep, claim.check)
-    return CheckpointStore(folder, keep, claim.check)
-
-
-def _claim(claim: Claim, folder: Location, ranks: Ranks, display: Display) -> None:
-    """Takes the checkpoint path for this job, after waiting for a claim that a killed job may have left; a collective.
-
-    Raises:
-      UserError: on all ranks, if another job is there or nothing can be written.
-    """
-    free = on_root(ranks, claim.free)  # COLLECTIVE
-    if not free:
-        display.message(f"{folder} is claimed by a job that may have ended: watching it for {STALE_SECONDS:g} s")
-    while not free:
-        free = on_root(ranks, claim.free)  # COLLECTIVE
-    on_root(ranks, claim.take)  # COLLECTIVE
 
 
 def _outputs(config: Config, ranks: Ranks, directory: RunDirectory) -> tuple[MetricsWriter, Display]:

@@ -32,7 +32,7 @@ def restore(job: Job) -> None:
     if job.config.job.resume == RESUME_AUTO:
         resuming = on_root(job.ranks, lambda: not job.store.empty)  # COLLECTIVE
     if resuming:
-        load = lambda: _load_newest(job) if job.ranks.rank == 0 else None  # noqa: E731
+        load = (lambda: _load_newest(job)) if job.ranks.rank == 0 else dict[str, Any]
         state = on_root(job.ranks, patiently(job, "reading the checkpoint", load))  # COLLECTIVE
         try:
             job.counters = Counters.from_dict(state["counters"])
@@ -76,7 +76,8 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
             best.append(checkpoint.learner["online"])
         return checkpoint.env_steps if checkpoint else None
 
-    env_steps = on_root(job.ranks, find)  # COLLECTIVE
+    look = patiently(job, "reading the best checkpoint", find if job.ranks.rank == 0 else lambda: None)  # COLLECTIVE
+    env_steps = on_root(job.ranks, look)  # COLLECTIVE
     own = best[0] if best else job.learner.online
     return env_steps, job.ranks.broadcast(own)  # COLLECTIVE
 

@@ -90,7 +90,7 @@ def settle(job: Job) -> None:
     job.watchdog.beat(doing, allow=4.0)
     try:
         together(job.ranks, patiently(job, doing, lambda: writing.finish("part")))  # COLLECTIVE
-        finish = lambda: writing.finish("manifest") if job.ranks.rank == 0 else None  # noqa: E731
+        finish = (lambda: writing.finish("manifest")) if job.ranks.rank == 0 else lambda: None
         on_root(job.ranks, patiently(job, doing, finish))  # COLLECTIVE
     except UserError as error:
         raise UserError(f"the checkpoint at env step {writing.env_steps:,} could not be written: {error}") from None

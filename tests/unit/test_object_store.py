@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -29,9 +30,32 @@ from hvd_dqn.transition import Transition
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=["file", "memory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
-    return open_location(f"file://{tmp_path}" if request.param == "file" else _memory(), "--checkpoint-path")
+@pytest.fixture(scope="module")
+def google() -> Iterator[str]:
+    """Yields the address of a server that speaks Google Cloud Storage's language, with a bucket in it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}"]
+    options = ["--in-memory", "--default-bucket=bucket"]
+    server = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60.0
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+                break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(params=["file", "memory", "gs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, google: str, monkeypatch: pytest.MonkeyPatch) -> Location:
+    """Returns an empty place; S3's own laws are in tests/parallel/test_parallel_remote.py."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google)
+    urls = {"file": f"file://{tmp_path}", "memory": _memory(), "gs": f"gs://bucket/{uuid.uuid4().hex}"}
+    return open_location(urls[request.param], "--checkpoint-path")
 
 
 def _memory() -> str:
@@ -184,9 +208,9 @@ def test_a_second_job_is_refused_while_the_first_lives(place: Location, holder: 
     assert _claim(place).free(), "an ended job leaves no claim"
 
 
-def test_a_claim_that_nobody_renews_is_taken_over_and_its_holder_notices(place: Location, holder: RenewedClaim) -> None:
-    holder._over.set()  # the process is killed or cut off: no more renewals, and no release
-    holder._thread.join()
+def test_a_claim_that_nobody_renews_is_taken_over_and_its_holder_notices(place: Location) -> None:
+    holder = RenewedClaim(place, beat_seconds=1000.0, look_seconds=0.05)  # as good as cut off
+    holder.take()
     second = _claim(place)
     assert _until_free(second) >= 0.29
     second.take()
@@ -198,11 +222,9 @@ def test_a_claim_that_nobody_renews_is_taken_over_and_its_holder_notices(place: 
     assert not (place / CLAIM_FILE).exists()
 
 
-def test_the_claim_of_a_process_that_ended_on_this_machine_is_free_at_once(
-    place: Location, holder: RenewedClaim
-) -> None:
-    holder._over.set()
-    holder._thread.join()
+def test_the_claim_of_a_process_that_ended_on_this_machine_is_free_at_once(place: Location) -> None:
+    holder = _claim(place)
+    holder._write()
     ended = subprocess.Popen(["true"])
     ended.wait()
     _rewrite(place, process=ended.pid, machine="another")
