@@ -17,7 +17,7 @@ from hvd_dqn.training.job import Job
 from hvd_dqn.training.patience import patiently
 
 
-def _wait(folder: Location, seconds: float) -> tuple[Any, list[int]]:
+def _wait(folder: Location, seconds: float, marks: Path) -> tuple[Any, list[int]]:
     """Waits in a job with a stall limit of 0.6 s; returns the outcome and what the watchdog did."""
 
     def slow() -> str:
@@ -25,7 +25,7 @@ def _wait(folder: Location, seconds: float) -> tuple[Any, list[int]]:
         return "done"
 
     aborted: list[int] = []
-    watchdog = Watchdog(0.6, 0, aborted.append)
+    watchdog = Watchdog(0.6, 0, 1, marks, aborted.append)
     parts = SimpleNamespace(store=SimpleNamespace(folder=folder), ranks=SingleRank(), watchdog=watchdog)
     watchdog.start()
     try:
@@ -35,24 +35,23 @@ def _wait(folder: Location, seconds: float) -> tuple[Any, list[int]]:
         watchdog.stop()
 
 
-def test_a_slow_store_is_no_lost_rank() -> None:
-    assert _wait(open_location("memory://x/run", "--checkpoint-path"), 2.5) == ("done", [])
+def test_a_slow_store_is_no_lost_rank(tmp_path: Path) -> None:
+    assert _wait(open_location("memory://x/run", "--checkpoint-path"), 2.5, tmp_path / "waiting") == ("done", [])
 
 
 def test_a_local_file_system_that_hangs_meets_the_watchdog(tmp_path: Path) -> None:
-    outcome, aborted = _wait(tmp_path, 2.5)
+    outcome, aborted = _wait(tmp_path, 2.5, tmp_path / "waiting")
     assert outcome == "done"
     assert aborted
 
 
-def test_an_error_comes_out_where_it_is_asked_for() -> None:
+def test_an_error_comes_out_where_it_is_asked_for(tmp_path: Path) -> None:
     def fail() -> None:
         raise UserError("no")
 
     folder = open_location("memory://x/run", "--checkpoint-path")
-    job = SimpleNamespace(
-        store=SimpleNamespace(folder=folder), ranks=SingleRank(), watchdog=Watchdog(0.0, 0, lambda code: None)
-    )
+    watchdog = Watchdog(0.0, 0, 1, tmp_path, lambda code: None)
+    job = SimpleNamespace(store=SimpleNamespace(folder=folder), ranks=SingleRank(), watchdog=watchdog)
     outcome = patiently(cast(Job, job), "failing", fail)
     with pytest.raises(UserError, match="no"):
         outcome()
