@@ -200,7 +200,7 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     from hvd_dqn.training.assembly import assemble, record_run, reset_environments
     from hvd_dqn.training.records import write_profile
     from hvd_dqn.training.restoring import restore
-    from hvd_dqn.training.saving import abandon, save, settle
+    from hvd_dqn.training.saving import abandon, save, save_metrics, settle
 
     job = assemble(config, runtime, stop, sys.argv)  # COLLECTIVE
     running_for = time.monotonic() - stop.started
@@ -217,6 +217,7 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
         reset_environments(job, occasion=job.counters.env_steps)
         if train(job):
             finish(job)  # COLLECTIVE
+            save_metrics(job)  # COLLECTIVE
             return EXIT_DONE
         if job.writing is None or job.writing.env_steps != job.counters.env_steps:
             save(job, score=None)  # COLLECTIVE

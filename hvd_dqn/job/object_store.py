@@ -234,7 +234,7 @@ def _in_words(error: Exception, scheme: str) -> str:
     """Returns what went wrong in one line without credentials."""
     variables = _ENVIRONMENT.get(_EXTRAS.get(scheme, ""), "the environment")
     kind = type(error).__name__
-    text = _CREDENTIALS_IN_URL.sub("//...@", " ".join(str(error).split()))[:300]
+    text = _CREDENTIALS_IN_URL.sub("//...@", " ".join(str(error).split()).partition(" RequestId:")[0])[:300]
     if isinstance(error, TimeoutError) or "Timeout" in kind:
         return f"no answer in time ({kind} {text})".replace(" )", ")")
     if isinstance(error, PermissionError):

@@ -98,6 +98,14 @@ def settle(job: Job) -> None:
         writing.close()
 
 
+def save_metrics(job: Job) -> None:
+    """Lets the final evaluation outlive this machine, too; a collective. A store that is gone costs it, not the run."""
+    try:
+        on_root(job.ranks, patiently(job, "saving the metrics", lambda: _put_metrics(job)))  # COLLECTIVE
+    except UserError as error:
+        job.display.message(f"the last metrics could not be saved: {error}")
+
+
 def abandon(job: Job) -> None:
     """Lets this rank finish the checkpoint under way, but not wait long for a rank that may be lost; no collective."""
     if job.writing is not None:
@@ -120,12 +128,16 @@ def _write_checkpoint(job: Job, parts: Location, checkpoint: Checkpoint, given_u
                 remove_tree(parts, ignore_errors=True)
                 raise TimeoutError(f"rank {rank} has not written its part")
         checkpoint.ranks.append(RankState.from_json(json.loads(_part(parts, rank).read_bytes())))
-    if job.saves_elsewhere:
-        # With all lines that there are by now: a resume cuts those after its checkpoint.
-        write_bytes_atomically(job.store.folder / METRICS_FILE, job.directory.metrics.read_bytes())
+    _put_metrics(job)
     job.store.save(checkpoint, job.learner.layout.views(checkpoint.learner["online"]))
     for old in job.store.folder.glob(f"{_PARTS}*"):  # of jobs that were killed, too
         remove_tree(old, ignore_errors=True)
+
+
+def _put_metrics(job: Job) -> None:
+    """Puts all lines that there are by now beside checkpoints elsewhere: a resume cuts those after its checkpoint."""
+    if job.saves_elsewhere and job.ranks.rank == 0:
+        write_bytes_atomically(job.store.folder / METRICS_FILE, job.directory.metrics.read_bytes())
 
 
 def _part(parts: Location, rank: int) -> Location:

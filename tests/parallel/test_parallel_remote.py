@@ -21,9 +21,11 @@ RUN = (
     *("--global-batch-size", "16", "--hidden-sizes", "16", "--replay-capacity", "1500", "--target-update-period", "50"),
     *("--log-period", "250", "--evaluation-period", "2000", "--evaluation-episodes", "3", "--keep-checkpoints", "2"),
     *("--final-evaluation-episodes", "3", "--checkpoint-period", "500", "--name", "run"),
+    *("--stall-timeout-seconds", "100"),
 )
 LONG = (*RUN, "--total-env-steps", "100000000", "--evaluation-period", "0", "--checkpoint-period", "2000")
-URL = f"s3://{BUCKET}/some/where"
+PREFIX = "some/where"
+URL = f"s3://{BUCKET}/{PREFIX}"
 OF_THE_CLOCK = ("unix_time", "seconds", "resident_mebibytes")
 FAILED = "could not be written"
 
@@ -82,7 +84,8 @@ def test_a_killed_run_whose_disk_is_gone_ends_where_it_would_have_ended(server: 
     named = {segment for name in manifests for segment in json.loads(objects[name])["segments"]}
     assert {name.partition("/replay/")[2] for name in objects if "/replay/" in name} == named
     assert _lines(spot / "CartPole-v1" / "run") == _lines(local)
-    assert f"{URL}/claim.json".partition(f"{BUCKET}/")[2] not in objects
+    assert objects[f"{PREFIX}/metrics.jsonl"] == (spot / "CartPole-v1" / "run" / "metrics.jsonl").read_bytes()
+    assert f"{PREFIX}/claim.json" not in objects
     _assert_secret_nowhere([killed.output, resumed.output], tmp_path, objects)
 
     shutil.rmtree(spot)
