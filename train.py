@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
-from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.run_directory import check_checkpoint_path, read_config_of
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.parallel.launcher import Launch, check_transport, read_launch
 from hvd_dqn.parallel.runtime import Runtime, prepare_environment, start
@@ -193,7 +193,7 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     from hvd_dqn.training.assembly import assemble, record_run, reset_environments
     from hvd_dqn.training.records import write_profile
     from hvd_dqn.training.restoring import restore
-    from hvd_dqn.training.saving import abandon, save, settle
+    from hvd_dqn.training.saving import abandon, save, save_metrics, settle
 
     job = assemble(config, runtime, stop, sys.argv)  # COLLECTIVE
     running_for = time.monotonic() - stop.started
@@ -208,18 +208,19 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
         reset_environments(job, occasion=job.counters.env_steps)
         if train(job):
             finish(job)  # COLLECTIVE
+            save_metrics(job)  # COLLECTIVE
             return EXIT_DONE
         if job.writing is None or job.writing.env_steps != job.counters.env_steps:
             save(job, score=None)  # COLLECTIVE
         settle(job)  # COLLECTIVE
         job.display.close()
-        job.display.message(
-            f"stopped and saved at env step {job.counters.env_steps:,}; go on with: --resume {job.directory.path}"
-        )
+        place = str(job.directory.path) + (f", or from anywhere {job.store.folder}" if job.saves_elsewhere else "")
+        job.display.message(f"stopped and saved at env step {job.counters.env_steps:,}; go on with: --resume {place}")
         return EXIT_REQUEUE
     finally:
         abandon(job)
         job.watchdog.stop()
+        job.claim.release()
         write_profile(job)
         job.display.close()
         job.metrics.close()
@@ -248,8 +249,9 @@ def main(arguments: list[str]) -> int:
     stop = StopRequest()
     stop.install()
     try:
-        config = parse(arguments, lambda path: RunDirectory.open(path).read_config(), quiet=launch.rank > 0)
+        config = parse(arguments, read_config_of, quiet=launch.rank > 0)
         check_transport(launch, config.job.transport)
+        check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume), launch.size)
     except UserError as error:
         return refuse(error, launch, stop)
     job = config.job

@@ -29,8 +29,12 @@ class JobConfig:
     name: str = ""
     """Name of the run directory; empty: date and time, chosen by rank 0."""
     resume: str = ""
-    """Run directory to go on with, from its newest good checkpoint; other flags override its configuration. auto: the
-    run of this --name if it has a checkpoint, else a new one, so that one command can be given again and again."""
+    """Run directory to go on with, from its newest good checkpoint, or the checkpoint path of a run whose directory is
+    elsewhere or lost; other flags override its configuration. auto: the run of this --name (or of this
+    --checkpoint-path) if it has a checkpoint, else a new one, so that one command can be given again and again."""
+    checkpoint_path: str = ""
+    """URL of this run's checkpoints in an object store (s3://bucket/run; gs://, az://; extras [s3], [gs], [az]) or a
+    folder (file:///folder/run); empty: in the run directory. Credentials come from the environment alone."""
     log_period: int = 1_000
     """Global env steps between two lines of metrics (and checks that all ranks hold the same weights)."""
     checkpoint_period: int = 10_000

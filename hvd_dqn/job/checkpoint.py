@@ -12,23 +12,25 @@ Nothing that is loaded back is pickled.
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from hvd_dqn.errors import CheckpointError, UserError
-from hvd_dqn.job.files import read_verified, sha256, write_bytes_atomically, write_json_atomically
+from hvd_dqn.job.files import read_verified, remove_tree, sha256, write_bytes_atomically, write_json_atomically
+from hvd_dqn.job.object_store import Location, ObjectPath, StoreError
 from hvd_dqn.job.rank_state import RankState
 from hvd_dqn.job.segments import FOLDER as REPLAY_FOLDER
 from hvd_dqn.job.segments import remove_unnamed
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+Place = TypeVar("Place", Path, ObjectPath)
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,22 @@ class Checkpoint:
     ranks: list[RankState]
 
 
-class CheckpointStore:
+class CheckpointStore(Generic[Place]):
     """Writes checkpoints, keeps the newest N and the best, and reads back the newest good one."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        """Uses `folder`; it is made with the first checkpoint."""
-        self.folder = folder
-        self._keep = keep
+    def __init__(self, folder: Place, keep: int, check: Callable[[], None] = lambda: None) -> None:
+        """Uses `folder`; it is made with the first checkpoint.
 
-    def save(self, checkpoint: Checkpoint, weights: dict[str, np.ndarray]) -> Path:
+        Args:
+          folder: of all checkpoints.
+          keep: how many of the newest to keep.
+          check: called before a manifest is written and before anything is removed; raises where neither may be done.
+        """
+        self.folder: Place = folder
+        self._keep = keep
+        self._check = check
+
+    def save(self, checkpoint: Checkpoint, weights: dict[str, np.ndarray]) -> Place:
         """Writes a checkpoint and removes those that are no longer kept.
 
         Args:
@@ -83,6 +92,7 @@ class CheckpointStore:
             "files": {name: {"bytes": len(c), "sha256": sha256(c)} for name, c in contents.items()},
             "segments": {segment.file: segment.facts for rank in checkpoint.ranks for segment in rank.segments},
         }
+        self._check()
         write_json_atomically(folder / MANIFEST, manifest)
         self._remove_unkept(written=folder)
         return folder
@@ -118,18 +128,18 @@ class CheckpointStore:
         return None
 
     @property
-    def replay_folder(self) -> Path:
+    def replay_folder(self) -> Place:
         """Returns the folder of the segments."""
         return self.folder / REPLAY_FOLDER
 
-    def _folder_of(self, env_steps: int) -> Path:
+    def _folder_of(self, env_steps: int) -> Place:
         return self.folder / f"{env_steps:012d}"
 
-    def _folders(self) -> list[Path]:
+    def _folders(self) -> list[Place]:
         """Returns the folders that have a manifest."""
         return [path.parent for path in self.folder.glob(f"*/{MANIFEST}")]
 
-    def _scored(self) -> list[tuple[float, Path]]:
+    def _scored(self) -> list[tuple[float, Place]]:
         scored = []
         for folder in self._folders():
             try:
@@ -140,7 +150,7 @@ class CheckpointStore:
                 scored.append((score, folder))
         return sorted(scored, reverse=True)
 
-    def _read(self, folder: Path) -> Checkpoint:
+    def _read(self, folder: Place) -> Checkpoint:
         manifest = _read_manifest(folder)
         contents = {name: read_verified(folder / name, facts) for name, facts in manifest["files"].items()}
         try:
@@ -155,17 +165,18 @@ class CheckpointStore:
         except (KeyError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"its contents are not a checkpoint ({error!r})") from None
 
-    def _remove_unkept(self, written: Path) -> None:
+    def _remove_unkept(self, written: Place) -> None:
         """Removes older checkpoints that are neither among the newest nor the best good one.
 
         Newer ones are left alone: a run that had to pass over damaged ones comes by again and writes them anew.
         """
+        self._check()
         older = [folder for folder in sorted(self._folders()) if folder <= written][: -self._keep]
         best = self.best() if older else None
         for folder in older:
             if best is None or folder != self._folder_of(best.env_steps):
                 (folder / MANIFEST).unlink()
-                shutil.rmtree(folder)
+                remove_tree(folder)
         remove_unnamed(self.replay_folder, self._named_segments())
 
     def _named_segments(self) -> set[str]:
@@ -179,7 +190,7 @@ class CheckpointStore:
         return named
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Location) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         if manifest["format"] != FORMAT:
@@ -188,6 +199,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 f"its format {manifest['format']} is {age} than this program's {FORMAT}: use the version that wrote it"
             )
         _ = manifest["env_steps"], manifest["score"], manifest["files"].items(), manifest["segments"].items()
+    except StoreError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"its manifest cannot be read ({error!r})") from None
     return manifest

@@ -26,14 +26,15 @@ from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, git_revision, versions
-from hvd_dqn.job.checkpoint import CheckpointStore
+from hvd_dqn.job.files import write_json_atomically
 from hvd_dqn.job.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display, NullDisplay, make_display
 from hvd_dqn.job.report import start_report
-from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.run_directory import CONFIG_FILE, RunDirectory, newest_checkpoint, read_config_of
 from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.locations import is_url
 from hvd_dqn.maths.kernels import load_kernels
 from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.parallel.agreement import check_same_job, on_root, together
@@ -43,6 +44,8 @@ from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.seeding import generator, integer_seed
 from hvd_dqn.training.job import Flags, Job
+from hvd_dqn.training.patience import patiently
+from hvd_dqn.training.places import open_checkpoints
 from hvd_dqn.training.side_by_side import InlineWorker, ThreadWorker, Worker
 from hvd_dqn.validation import environment_arguments, scale, shares
 
@@ -73,7 +76,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     directory = _open_directory(config, ranks)  # COLLECTIVE
     on_root(ranks, directory.claim)  # COLLECTIVE
     if config.job.resume == RESUME_AUTO:
-        on_root(ranks, directory.start_over)  # COLLECTIVE
+        on_root(ranks, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
@@ -81,7 +84,9 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
-    store = CheckpointStore(directory.checkpoints, config.job.keep_checkpoints)
+    store, claim = open_checkpoints(
+        config.job.checkpoint_path, directory.checkpoints, config.job.keep_checkpoints, ranks, display
+    )  # COLLECTIVE
     replay_rng = generator(config.job.seed, "replay", ranks.rank)
     return Job(
         config=config,
@@ -90,6 +95,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.abort),
         directory=directory,
         store=store,
+        claim=claim,
         metrics=metrics,
         display=display,
         collector=collector,
@@ -145,7 +151,14 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
         "git_revision": git_revision(),
         "unix_time": time.time(),
     }
-    on_root(job.ranks, lambda: job.directory.write_config(record))  # COLLECTIVE
+
+    def write() -> None:
+        if job.ranks.rank == 0:
+            if job.saves_elsewhere:
+                write_json_atomically(job.store.folder / CONFIG_FILE, record)
+            job.directory.write_config(record)
+
+    on_root(job.ranks, patiently(job, "writing the configuration", write))  # COLLECTIVE
 
 
 def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
@@ -250,23 +263,34 @@ def _build_exploration(config: Config, ranks: Ranks, num_envs_per_rank: int) -> 
 
 
 def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
-    """Creates or opens the run directory on rank 0 and tells all ranks where it is."""
+    """Creates or opens the run directory on rank 0 and tells all ranks where it is; a collective."""
 
     def create_or_open() -> str:
         job = config.job
+        known = job.resume
         if job.resume == RESUME_AUTO:
             directory = RunDirectory.of(job.runs_dir, config.environment.env, job.name)
-            directory.path.mkdir(parents=True, exist_ok=True)
-        elif job.resume:
-            directory = RunDirectory.open(job.resume)
-            trained = directory.read_config().get("env")
+            begun = newest_checkpoint(directory.checkpoints_at(job.checkpoint_path)) is not None
+            known = (job.checkpoint_path or str(directory.path)) if begun else ""
+        if known:
+            before = read_config_of(known)
+            trained, saved_to = before.get("env"), before.get("checkpoint_path", "")
+            if saved_to != job.checkpoint_path:
+                raise UserError(
+                    f"{known} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to go on with "
+                    "it there; to move a run, copy its files and give --resume the new place"
+                )
             if trained != config.environment.env:
                 raise UserError(
-                    f"{job.resume} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
+                    f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
                     "with it, or --resume out to start anew"
                 )
+        if job.resume == RESUME_AUTO:
+            directory.path.mkdir(parents=True, exist_ok=True)
+        elif job.resume and not is_url(job.resume):
+            directory = RunDirectory.open(job.resume)
         else:
-            directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name)
+            directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name, job.resume)
         return str(directory.path)
 
     return RunDirectory(Path(on_root(ranks, create_or_open)))  # COLLECTIVE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,9 @@ from hvd_dqn.counters import Counters
 from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.evaluation import GreedyEvaluation
 from hvd_dqn.job.checkpoint import CheckpointStore
+from hvd_dqn.job.claim import Claim
 from hvd_dqn.job.metrics import MetricsWriter
+from hvd_dqn.job.object_store import ObjectPath
 from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display
 from hvd_dqn.job.run_directory import RunDirectory
@@ -40,14 +43,15 @@ class Flags(NamedTuple):
 
 @dataclass
 class Job:
-    """Built by `assemble`; `directory` and `store` are used on rank 0 alone."""
+    """Built by `assemble`; `directory`, `store` and `claim` are used on rank 0 alone."""
 
     config: Config
     ranks: Ranks
     stop: StopRequest
     watchdog: Watchdog
     directory: RunDirectory
-    store: CheckpointStore
+    store: CheckpointStore[Path] | CheckpointStore[ObjectPath]
+    claim: Claim
     metrics: MetricsWriter
     display: Display
     collector: Collector
@@ -73,6 +77,11 @@ class Job:
     writing: Writing | None = None
     """The checkpoint under way."""
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def saves_elsewhere(self) -> bool:
+        """Returns whether the checkpoints, and all else that a resume needs, lie outside the run directory."""
+        return self.store.folder != self.directory.checkpoints
 
     @property
     def generators(self) -> dict[str, np.random.Generator]:

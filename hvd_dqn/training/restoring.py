@@ -11,10 +11,12 @@ from hvd_dqn.config import RESUME_AUTO
 from hvd_dqn.counters import Counters
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.job.rank_state import RankState
+from hvd_dqn.job.run_directory import METRICS_FILE, newest_checkpoint
 from hvd_dqn.job.segments import read
 from hvd_dqn.job.statistics import Speed
 from hvd_dqn.parallel.agreement import on_root, together
 from hvd_dqn.training.job import Job
+from hvd_dqn.training.patience import patiently
 from hvd_dqn.transition import Transition
 
 
@@ -28,9 +30,10 @@ def restore(job: Job) -> None:
     """
     resuming = bool(job.config.job.resume)
     if job.config.job.resume == RESUME_AUTO:
-        resuming = on_root(job.ranks, lambda: job.directory.newest_checkpoint() is not None)  # COLLECTIVE
+        resuming = on_root(job.ranks, lambda: newest_checkpoint(job.store.folder) is not None)  # COLLECTIVE
     if resuming:
-        state = on_root(job.ranks, lambda: _load_newest(job))  # COLLECTIVE
+        load = (lambda: _load_newest(job)) if job.ranks.rank == 0 else dict[str, Any]
+        state = on_root(job.ranks, patiently(job, "reading the checkpoint", load))  # COLLECTIVE
         job.counters = Counters(**state["counters"])
         job.recent.load(state["recent_episodes"])
         job.averages.load(state["averages"])
@@ -64,7 +67,8 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
             best.append(checkpoint.learner["online"])
         return checkpoint.env_steps if checkpoint else None
 
-    env_steps = on_root(job.ranks, find)  # COLLECTIVE
+    look = patiently(job, "reading the best checkpoint", find if job.ranks.rank == 0 else lambda: None)  # COLLECTIVE
+    env_steps = on_root(job.ranks, look)  # COLLECTIVE
     own = best[0] if best else job.learner.online
     return env_steps, job.ranks.broadcast(own)  # COLLECTIVE
 
@@ -84,9 +88,15 @@ def _load_newest(job: Job) -> dict[str, Any]:
             f"the run has done {checkpoint.env_steps:,} of {total:,} env steps already: "
             "raise --total-env-steps to go on"
         )
-    job.metrics.cut_after(checkpoint.env_steps)
+    job.metrics.cut_after(checkpoint.env_steps, _saved_metrics(job))
     job.display.message(f"resumed from the checkpoint at env step {checkpoint.env_steps:,}")
     return {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks]}
+
+
+def _saved_metrics(job: Job) -> bytes | None:
+    """Returns the metrics beside checkpoints that lie elsewhere: the run may have gone on on another machine."""
+    path = job.store.folder / METRICS_FILE
+    return path.read_bytes() if job.saves_elsewhere and path.exists() else None
 
 
 def _restore_ranks(job: Job, ranks: list[RankState]) -> None:
@@ -95,13 +105,14 @@ def _restore_ranks(job: Job, ranks: list[RankState]) -> None:
     fits = len(ranks) == job.ranks.size and ranks[own].capacity == job.replay.capacity
     if job.ranks.sum(np.array([float(fits)]))[0] == job.ranks.size:  # COLLECTIVE
         state = ranks[own]
-        job.replay.restore(together(job.ranks, lambda: _read_replay(job, state)), state.added)  # COLLECTIVE
+        held = together(job.ranks, patiently(job, "reading the replay", lambda: _read_replay(job, state)))  # COLLECTIVE
+        job.replay.restore(held, state.added)
         job.segments.adopt(state.segments)
         for name, generator in job.generators.items():
             generator.bit_generator.state = state.generators[name]
         job.finished_episodes = state.finished_episodes
         return
-    dealt = together(job.ranks, lambda: _deal(job, ranks))  # COLLECTIVE
+    dealt = together(job.ranks, patiently(job, "reading the replay", lambda: _deal(job, ranks)))  # COLLECTIVE
     job.replay.restore(dealt, len(dealt.a_tm1))
     if own == 0:
         job.finished_episodes = [episode for state in ranks for episode in state.finished_episodes]
