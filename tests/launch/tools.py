@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -49,6 +50,30 @@ def kubectl() -> Path:
         partial.chmod(0o755)
         partial.rename(program)
     return program
+
+
+@functools.cache
+def published(variable: str, default: str, file: str = "") -> Path | None:
+    """Returns a file that a project publishes, kept once it was had; None out of reach.
+
+    Args:
+      variable: of the environment, which may name another file, folder or URL.
+      default: the pinned release's URL.
+      file: in it, where the two name a folder.
+    """
+    source = os.environ.get(variable, default)
+    if not source.startswith("https://"):
+        return Path(source) / file
+    url = f"{source}/{file}" if file else source
+    kept = _FOLDER / "published" / url.removeprefix("https://").replace("/", "_")
+    if not kept.exists():
+        try:
+            content = urllib.request.urlopen(url, timeout=20).read()
+        except OSError:
+            return None
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(content)
+    return kept
 
 
 def _uv() -> str:
