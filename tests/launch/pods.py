@@ -32,7 +32,7 @@ mount -t overlay -o "lowerdir=$PROJECT,upperdir=app-upper,workdir=app-work" over
 mkdir -p root/app/runs "root$PROJECT"
 mount --bind "$PROJECT" "root$PROJECT" # the environment knows its own place
 mount --bind "$RUNS" root/app/runs
-for folder in proc dev; do mount --rbind "/$folder" "root/$folder"; done
+for folder in proc dev sys; do mount --rbind "/$folder" "root/$folder"; done
 mount -t tmpfs -o mode=1777 tmpfs root/tmp
 mount --bind "$FOLDER/hosts" root/etc/hosts
 install -m 644 "$FOLDER/keys"/* "root$KEYS_AT"

@@ -15,6 +15,7 @@ from pathlib import Path
 from launching import ROOT
 
 _FOLDER = ROOT / ".tools" / "launch"
+_OUT_OF_REACH: set[str] = set()
 
 
 @functools.cache
@@ -67,9 +68,12 @@ def published(variable: str, default: str, file: str = "") -> Path | None:
     url = f"{source}/{file}" if file else source
     kept = _FOLDER / "published" / url.removeprefix("https://").replace("/", "_")
     if not kept.exists():
+        if source in _OUT_OF_REACH:
+            return None
         try:
             content = urllib.request.urlopen(url, timeout=20).read()
         except OSError:
+            _OUT_OF_REACH.add(source)
             return None
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(content)
