@@ -130,7 +130,7 @@ class S3Server:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._port}{path}", data, {"Content-Type": "text/plain"}, method=method
         )
-        with urllib.request.urlopen(request, timeout=10.0) as answer:
+        with urllib.request.urlopen(request, timeout=60.0) as answer:
             return str(answer.read().decode())
 
     def _wait(self, log: Path) -> None:

@@ -21,6 +21,7 @@ RUN = (
     *("--global-batch-size", "16", "--hidden-sizes", "16", "--replay-capacity", "1500", "--target-update-period", "50"),
     *("--log-period", "250", "--evaluation-period", "2000", "--evaluation-episodes", "3", "--keep-checkpoints", "2"),
     *("--final-evaluation-episodes", "3", "--checkpoint-period", "500", "--name", "run"),
+    *("--stall-timeout-seconds", "100"),
 )
 LONG = (*RUN, "--total-env-steps", "100000000", "--evaluation-period", "0", "--checkpoint-period", "2000")
 PREFIX = "some/where"
