@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -120,6 +123,72 @@ def test_the_validation_refuses_a_broken_job(name: str, fell_short: list[str]) -
     spoil, says = WRONG[name]
     spoil(job)
     assert any(says in line for line in mistakes(yaml.safe_dump(job), fell_short))
+
+
+class _Pods(http.server.BaseHTTPRequestHandler):
+    """An API server that knows one failed worker, and remembers what is asked of it."""
+
+    asked: ClassVar[list[str]] = []
+    _POD: ClassVar[dict[str, Any]] = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "hvd-dqn-worker-1", "namespace": "default", "uid": "1", "resourceVersion": "1"},
+    }
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        if path == "/api/v1/namespaces/default/pods":
+            self.asked.append("list " + urllib.parse.unquote(query))
+            self._answer({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [self._POD]})
+            return
+        pods = {"name": "pods", "singularName": "pod", "namespaced": True, "kind": "Pod", "verbs": ["delete", "list"]}
+        known: dict[str, dict[str, Any]] = {
+            "/api": {"kind": "APIVersions", "versions": ["v1"]},
+            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+            "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": [pods]},
+        }
+        if path in known:
+            self._answer(known[path])
+        else:
+            self.send_error(404)
+
+    def do_DELETE(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.asked.append(f"delete {self.path.partition('?')[0]}")
+        self._answer({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"uid": "1"}})
+
+    def _answer(self, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+def test_the_janitor_removes_failed_workers_and_nothing_else(tmp_path: Path) -> None:
+    """The real kubectl, with the manifest's arguments: what it asks of an API server, and whether it may."""
+    documents = list(yaml.safe_load_all(build(MANIFESTS / "base")))
+    (cron_job,) = [document for document in documents if document["kind"] == "CronJob"]
+    (role,) = [document for document in documents if document["kind"] == "Role"]
+    pod = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    _Pods.asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Pods) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        to = ("--server", f"http://127.0.0.1:{server.server_port}", "--wait=false", "--cache-dir", tmp_path)
+        command = [kubectl(), *pod["containers"][0]["args"], *to]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    listed, deleted = _Pods.asked
+    worker = "training.kubeflow.org/job-name=hvd-dqn,training.kubeflow.org/job-role=worker"
+    assert {"fieldSelector=status.phase=Failed", f"labelSelector={worker}"} <= set(listed[5:].split("&"))
+    assert deleted == "delete /api/v1/namespaces/default/pods/hvd-dqn-worker-1"
+    assert {"list", "delete"} <= set(role["rules"][0]["verbs"])
+    assert role["rules"][0]["resources"] == ["pods"]
 
 
 def test_the_workers_image_has_no_lint() -> None:
