@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Whether this rank was asked to stop; the second request ends the process at once."""
+    """Whether this rank was asked to stop; a second Ctrl-C ends the process at once."""
 
     def __init__(self) -> None:
         """Starts without a request; `install` connects the signals."""
@@ -51,7 +51,7 @@ class StopRequest:
             timer.start()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number != signal.SIGTERM:
+        if self.requested and number == signal.SIGINT:
             os._exit(128 + number)
         self.requested = True
         self.reason = signal.Signals(number).name

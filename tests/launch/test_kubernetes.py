@@ -298,16 +298,19 @@ def test_a_lost_worker_costs_what_came_after_the_last_checkpoint(cluster: Cluste
     assert launcher.wait(150) == 0, cluster.output
 
 
-def test_deleting_the_launcher_saves_the_run(cluster: Cluster) -> None:
-    """Kubernetes' SIGTERM to the launcher's first process."""
-    for node in cluster.hosts.nodes:
-        cluster.start_worker(node)
+@pytest.mark.parametrize("all_pods", [False, True], ids=["the launcher alone", "the whole job"])
+def test_deleting_saves_the_run(all_pods: bool, cluster: Cluster) -> None:
+    """Kubernetes' SIGTERM to the launcher's first process; with the whole job the workers' preStop comes as well."""
+    workers = [cluster.start_worker(node) for node in cluster.hosts.nodes]
     endless = (*SHORT_RUN, "--total-env-steps", "100000000")
     launcher = cluster.pod(cluster.hosts.head, "Launcher").start(cluster.log, *endless, environ=OPERATOR)
     cluster.wait_for("env steps/s", launcher)
     (script,) = [pid for pid, line in cluster.hosts.head.processes().items() if "bash /app/launch" in line]
     os.kill(script, signal.SIGTERM)
+    hooks = [worker.command(*worker.container["lifecycle"]["preStop"]["exec"]["command"]) for worker in workers]
+    notices = [subprocess.Popen(hook) for hook in hooks if all_pods]
     assert launcher.wait(60) == 75, cluster.output
+    assert [notice.wait(30) for notice in notices] == [0] * len(notices)
     assert "stopped and saved at env step" in cluster.output
     assert "asked to stop; the run is saved at env step" in cluster.output
     assert cluster.hosts.ranks() == {}

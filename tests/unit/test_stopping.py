@@ -69,15 +69,15 @@ while True:
 """
 
 
-def _signalled_twice(number: signal.Signals) -> int | None:
-    """Returns the exit code after two signals, None if the process still lives."""
+def _signalled_twice(number: signal.Signals, second: signal.Signals | None = None) -> int | None:
+    """Returns the exit code after two signals, the same one or another, None if the process still lives."""
     with subprocess.Popen([sys.executable, "-c", _CHILD], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
             assert child.stdout.readline() == "ready\n"
             child.send_signal(number)
             assert child.stdout.readline() == "asked\n"
-            child.send_signal(number)
+            child.send_signal(second or number)
             return child.wait(0.5)
         except subprocess.TimeoutExpired:
             return None
@@ -92,6 +92,12 @@ def test_a_second_ctrl_c_ends_the_process_at_once() -> None:
 def test_a_second_sigterm_does_not_cut_the_saving_short() -> None:
     """Schedulers and launchers repeat it."""
     assert _signalled_twice(signal.SIGTERM) is None
+
+
+def test_a_second_notice_does_not_cut_the_saving_short_either() -> None:
+    """Where a whole job is deleted, launcher and workers hear of it, and each tells the ranks."""
+    assert _signalled_twice(signal.SIGUSR1) is None
+    assert _signalled_twice(signal.SIGTERM, signal.SIGUSR1) is None
 
 
 def _watched(limit: float) -> tuple[Watchdog, threading.Event, list[int]]:
