@@ -30,8 +30,8 @@ class JobConfig:
     """Name of the run directory; empty: date and time, chosen by rank 0."""
     resume: str = ""
     """Run directory to go on with, from its newest good checkpoint, or the checkpoint path of a run whose directory is
-    elsewhere or lost; other flags override its configuration. auto: the run of this --name if it has a checkpoint, else
-    a new one, so that one command can be given again and again."""
+    elsewhere or lost; other flags override its configuration. auto: the run of this --name (or of this
+    --checkpoint-path) if it has a checkpoint, else a new one, so that one command can be given again and again."""
     allow_missing_replay: bool = False
     """With --resume: take the newest checkpoint whose weights and state are whole, without the transitions of those
     segments that are damaged or gone. Not kept for later resumes."""

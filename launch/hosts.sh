@@ -89,6 +89,11 @@ export OMPI_MCA_plm_rsh_args="${OMPI_MCA_plm_rsh_args:--o ServerAliveInterval=5 
 export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-10}"
 export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-5}"
 export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
+if [[ $controller == mpi ]]; then
+    # The other hosts find neither Open MPI's daemon nor its files in their own PATH.
+    options+=(--mpi-args "--prefix $root/.venv")
+    export OPAL_PREFIX="$root/.venv"
+fi
 if [[ -n $interface ]]; then
     options+=(--network-interfaces "$interface")
     # Open MPI looks for its daemons' way by itself.

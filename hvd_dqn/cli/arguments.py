@@ -18,9 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hvd_dqn.config import RESUME_AUTO, Config, PresetName, field_names, replace
 from hvd_dqn.errors import UserError
-from hvd_dqn.job.object_store import Location, open_location
 from hvd_dqn.job.run_directory import RunDirectory, newest_checkpoint
-from hvd_dqn.locations import is_url
 from hvd_dqn.presets import PRESETS
 from hvd_dqn.validation import validate
 
@@ -71,13 +69,12 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
         flat |= _checked_file(file)
     if resume == RESUME_AUTO:
         own = _parse_flags(arguments, replace(Config(), flat), quiet)
-        place = own.job.checkpoint_path or str(own_directory(own).path)
-        resume = place if newest_checkpoint(own_checkpoints(own)) is not None else None
+        directory, url = own_directory(own), own.job.checkpoint_path
+        begun = newest_checkpoint(directory.checkpoints_at(url)) is not None
+        resume = (url or str(directory.path)) if begun else None
     if resume is not None:
         flat = _checked(read_run_config(resume), f"{resume}/config.json") | flat
     config = _parse_flags(arguments, replace(Config(), flat), quiet)
-    if resume is not None and is_url(resume):
-        config = replace(config, {"resume": resume})
     validate(config)
     return config
 
@@ -91,16 +88,6 @@ def own_directory(config: Config) -> RunDirectory:
     if not config.job.name:
         raise UserError("--resume auto goes on with the run of a --name, and none is given: add --name NAME")
     return RunDirectory.of(config.job.runs_dir, config.environment.env, config.job.name)
-
-
-def own_checkpoints(config: Config) -> Location:
-    """Returns where the checkpoints of a run that has a name lie.
-
-    Raises:
-      UserError: if it has none, or the place cannot be reached.
-    """
-    url = config.job.checkpoint_path
-    return open_location(url, "--checkpoint-path") if url else own_directory(config).checkpoints
 
 
 def _parse_flags(arguments: Sequence[str], defaults: Config, quiet: bool) -> Config:

@@ -97,12 +97,23 @@ class RunDirectory:
             )
         return directory
 
-    def start_over(self) -> None:
+    def checkpoints_at(self, url: str) -> Location:
+        """Returns where the run's checkpoints lie: at a checkpoint path, or in this directory if that is empty.
+
+        Raises:
+          UserError: if the checkpoint path cannot be reached.
+        """
+        return open_location(url, "--checkpoint-path") if url else self.checkpoints
+
+    def start_over(self, url: str) -> None:
         """Removes what an attempt has left that never came to a checkpoint; a run that has one is not touched.
 
         Call it once the directory is claimed: another job may be at work on its first checkpoint.
+
+        Args:
+          url: the run's checkpoint path, or "".
         """
-        if newest_checkpoint(self.checkpoints) is None:
+        if newest_checkpoint(self.checkpoints_at(url)) is None:
             self.metrics.unlink(missing_ok=True)
             for folder in (self.tensorboard, self.checkpoints):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -149,10 +160,10 @@ class RunDirectory:
         return _read_config(self.path / CONFIG_FILE)
 
 
-def newest_checkpoint(checkpoints: Location) -> int | None:
-    """Returns the env steps of the newest checkpoint that has a manifest, None where there is none."""
-    found = (path.parent.name.partition("-")[0] for path in checkpoints.glob("*/manifest.json"))
-    return max((int(name) for name in found if name.isdecimal()), default=None)
+def newest_checkpoint(folder: Location) -> int | None:
+    """Returns the env steps of the newest checkpoint in a folder that has a manifest, None where there is none."""
+    names = [path.parent.name.partition("-")[0] for path in folder.glob("*/manifest.json")]
+    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def read_config_of(run: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from hvd_dqn.job.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display, NullDisplay, make_display
 from hvd_dqn.job.report import start_report
-from hvd_dqn.job.run_directory import CONFIG_FILE, RunDirectory, read_config_of
+from hvd_dqn.job.run_directory import CONFIG_FILE, RunDirectory, newest_checkpoint, read_config_of
 from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.locations import is_url
@@ -76,7 +76,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     directory = _open_directory(config, ranks)  # COLLECTIVE
     on_root(ranks, directory.claim)  # COLLECTIVE
     if config.job.resume == RESUME_AUTO:
-        on_root(ranks, directory.start_over)  # COLLECTIVE
+        on_root(ranks, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
@@ -267,21 +267,25 @@ def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
 
     def create_or_open() -> str:
         job = config.job
-        if job.resume and job.resume != RESUME_AUTO:
-            before = read_config_of(job.resume)
+        known = job.resume
+        if job.resume == RESUME_AUTO:
+            directory = RunDirectory.of(job.runs_dir, config.environment.env, job.name)
+            begun = newest_checkpoint(directory.checkpoints_at(job.checkpoint_path)) is not None
+            known = (job.checkpoint_path or str(directory.path)) if begun else ""
+        if known:
+            before = read_config_of(known)
             trained, saved_to = before.get("env"), before.get("checkpoint_path", "")
             if saved_to != job.checkpoint_path:
                 raise UserError(
-                    f"{job.resume} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to go on with "
+                    f"{known} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to go on with "
                     "it there; to move a run, copy its files and give --resume the new place"
                 )
             if trained != config.environment.env:
                 raise UserError(
-                    f"{job.resume} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
+                    f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
                     "with it, or --resume out to start anew"
                 )
         if job.resume == RESUME_AUTO:
-            directory = RunDirectory.of(job.runs_dir, config.environment.env, job.name)
             directory.path.mkdir(parents=True, exist_ok=True)
         elif job.resume and not is_url(job.resume):
             directory = RunDirectory.open(job.resume)

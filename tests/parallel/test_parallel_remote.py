@@ -95,6 +95,26 @@ def test_a_killed_run_whose_disk_is_gone_ends_where_it_would_have_ended(server: 
     assert _lines(spot / "CartPole-v1" / "run")[: len(_lines(local)) - 1] == _lines(local)[:-1]
 
 
+def test_one_command_starts_a_run_and_goes_on_with_it_from_the_store(server: S3Server, tmp_path: Path) -> None:
+    """What a scheduler of spot machines does: the same command again, on machines that know nothing of the run."""
+    command = (*LONG, "--checkpoint-path", URL, "--resume", "auto")
+    with launched("mpirun", 2, *command, "--runs-dir", tmp_path / "first", environ=server.environ) as job:
+        job.wait_until(lambda: len(_manifests(server.names())) > 0, 180.0)
+        os.kill(job.rank_pid(0), signal.SIGKILL)
+        job.finish()
+    saved = int(_manifests(server.names())[-1].split("/")[-2])
+    second = (*command, "--runs-dir", tmp_path / "second")
+    goes_on = run_well("mpirun", 2, *second, "--total-env-steps", str(saved + 3000), environ=server.environ)
+    assert f"resumed from the checkpoint at env step {saved:,}" in goes_on.output
+    manifests = _manifests(server.names())
+    again = run_well("python", 1, *second, "--total-env-steps", str(saved + 3000), environ=server.environ)
+    assert "Greedy evaluation of" in again.output
+    assert len(_manifests(server.names())) == len(manifests)
+    other = run("python", 1, *second, "--env", "Acrobot-v1", environ=server.environ)
+    assert other.code == 2, other.output
+    assert f"{URL} was trained on CartPole-v1, not on Acrobot-v1" in other.output
+
+
 def test_a_store_that_is_gone_costs_checkpoints_until_it_is_back(server: S3Server, tmp_path: Path) -> None:
     """Meanwhile a second job is refused."""
     arguments = (*LONG, "--runs-dir", tmp_path, "--checkpoint-path", URL)

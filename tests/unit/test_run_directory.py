@@ -91,7 +91,7 @@ def test_starting_over_removes_what_never_came_to_a_checkpoint_and_nothing_else(
     for path in (script, replay, directory.metrics, directory.tensorboard / "events"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    directory.start_over()
+    directory.start_over("")
     assert [path for path in directory.path.rglob("*") if path.is_file()] == [script]
 
 
@@ -103,6 +103,6 @@ def test_starting_over_leaves_a_run_with_a_checkpoint_alone(tmp_path: Path) -> N
         (directory.checkpoints / env_steps / "manifest.json").touch()
     (directory.checkpoints / "000000002000").mkdir()
     directory.metrics.touch()
-    directory.start_over()
+    directory.start_over("")
     assert directory.metrics.exists()
     assert newest_checkpoint(directory.checkpoints) == 1000
