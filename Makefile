@@ -60,7 +60,7 @@ endef
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo 'Variables: NP (ranks), PRESET (train), ARGS (appended to train, test, test-learning, bench),'
+	@echo 'Variables: NP (ranks), PRESET (train), ARGS (appended to train, test, test-learning, test-faults, bench),'
 	@echo '           EXTRAS (optional dependencies, now "$(EXTRAS)"), PYTHON (interpreter for the environment).'
 
 .PHONY: setup
@@ -77,6 +77,10 @@ test: $(STAMP) ## run the tests that need no training to converge, e.g. make tes
 .PHONY: test-learning
 test-learning: $(STAMP) ## run the tests that train until solved (slow)
 	$(IN_VENV) .venv/bin/python -m pytest tests/learning -m learning $(ARGS)
+
+.PHONY: test-faults
+test-faults: $(STAMP) ## inject every fault for real, at length: kills, stops, damage, fuzz (about 45 minutes)
+	$(IN_VENV) HVD_DQN_FAULTS=full HVD_DQN_FUZZ_SECONDS=60 .venv/bin/python -m pytest -m faults $(ARGS)
 
 .PHONY: test-launch
 test-launch: $(STAMP) ## run the tests on real hosts and schedulers (as root: installs Debian packages for them)

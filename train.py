@@ -30,6 +30,7 @@ from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
 from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.status import tell
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.parallel.launcher import Launch, check_transport, read_launch
 from hvd_dqn.parallel.runtime import Runtime, prepare_environment, start
@@ -53,22 +54,24 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
 
     from hvd_dqn.agent.policy import epsilon_greedy_actions
     from hvd_dqn.parallel.agreement import raise_together
-    from hvd_dqn.training.faults import describe, raise_not_finite
+    from hvd_dqn.training.faults import describe
     from hvd_dqn.training.job import Flags
     from hvd_dqn.training.learning import learn
     from hvd_dqn.training.records import log_training
+    from hvd_dqn.training.saving import settle_or_warn
 
     config, counters, learner, ranks = job.config, job.counters, job.learner, job.ranks
     num_envs, total_env_steps = config.environment.num_envs, config.job.total_env_steps
     lagging = config.learner.policy_lag > 0
     while counters.env_steps < total_env_steps:
-        job.watchdog.beat("training")
+        job.watchdog.beat("collecting")
         env_steps_before, fault = counters.env_steps, None
         episodes: list[Episode] = []
         with job.profile.iteration():
             if lagging:
                 # All ranks: learn from the iterations before this one, while this one collects.
-                learning = job.worker.submit(learn, job, np.zeros(len(Flags()), np.float32), True)  # COLLECTIVE
+                due = counters.learner_steps_due(config.learner.train_period)
+                learning = job.worker.submit(learn, job, due, np.zeros(len(Flags()), np.float32), True)  # COLLECTIVE
 
             # Collect. All ranks: one step in each of this rank's environments, into this rank's replay.
             with job.profile.phase("collect"):
@@ -79,29 +82,33 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
                     transitions, episodes = job.collector.step(actions)
                 except Exception as error:
                     fault = describe(error)
+            job.watchdog.beat("learning")
             if lagging:
-                report = learning.result()
+                report, skipped = learning.result()
             if fault is None:
                 job.replay.add(transitions)
             counters.env_steps += num_envs
             job.finished_episodes += [(counters.env_steps, *episode) for episode in episodes]
 
             # Learn. All ranks: K updates in one call; the flags ride along, or travel alone where K is 0.
-            flags = np.array(Flags(job.stop.requested, fault is not None, len(episodes)), np.float32)
+            failed = job.writing is not None and job.writing.failed
+            flags = np.array(Flags(job.stop.requested, fault is not None, len(episodes), failed), np.float32)
             if lagging:
-                stop, faults, ended = Flags(*ranks.sum(flags))  # COLLECTIVE
+                stop, faults, ended, unsaved = Flags(*ranks.sum(flags))  # COLLECTIVE
             else:
-                report = learn(job, flags, fault is None)  # COLLECTIVE
-                stop, faults, ended = Flags(*report.flags)
+                due = counters.learner_steps_due(config.learner.train_period)
+                report, skipped = learn(job, due, flags, fault is None)  # COLLECTIVE
+                stop, faults, ended, unsaved = Flags(*report.flags)
             counters.learner_steps += report.steps
+            counters.skipped_updates += skipped
             counters.episodes += round(ended)
             job.averages.add(report.steps, report.loss, report.abs_td_error, report.mean_q)
             if report.steps > 0:
                 job.acting_values.load(learner.online)
             if faults:
                 raise_together(ranks, fault)  # COLLECTIVE
-            if not report.finite:
-                raise_not_finite(ranks, counters.learner_steps, report.local_finite)  # COLLECTIVE
+            if unsaved:
+                settle_or_warn(job)  # COLLECTIVE
 
             # Target. Rank 0's online network becomes everyone's target network.
             target_period = config.learner.target_update_period
@@ -205,6 +212,8 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     try:
         restore(job)  # COLLECTIVE
         record_run(job, config, sys.argv)  # COLLECTIVE
+        if job.ranks.rank == 0:
+            tell("run_directory", job.directory.path.resolve())
         reset_environments(job, occasion=job.counters.env_steps)
         if train(job):
             finish(job)  # COLLECTIVE
@@ -239,6 +248,8 @@ def refuse(error: UserError, launch: Launch, stop: StopRequest) -> int:
                 return EXIT_USER_ERROR
             time.sleep(0.05)
     print(f"train.py: {error}", file=sys.stderr, flush=True)
+    if launch.rank == 0:
+        tell("exit_code", EXIT_USER_ERROR)
     return EXIT_USER_ERROR
 
 
@@ -267,6 +278,8 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         sys.stderr.flush()
         ranks.abort(EXIT_FAILED)
+    if ranks.rank == 0:
+        tell("exit_code", code)
     ranks.barrier()  # COLLECTIVE: rank 0 has spoken before a launcher sees the first exit code and ends the rest
     ranks.shutdown()
     return code

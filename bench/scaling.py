@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Predicts 1 to 1,024 ranks from parts measured here, and checks itself against runs over slowed links.
 
-.venv/bin/python bench/scaling.py --plot scaling.png        (as root: it makes a network namespace of its own)
+.venv/bin/python bench/scaling.py --plot scaling.png        (as root: it makes two network namespaces)
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from parts.jobs import BIN, CARTPOLE, NATURE_CNN, environment, launcher, print_machine, speed, train, verdict
+from parts.jobs import CARTPOLE, NATURE_CNN, environment, launcher, print_machine, speed, train, verdict
 from parts.link_model import LINKS, JobModel, Line, fit_line
+from parts.two_hosts import two_hosts
 
 PROGRAM = Path(__file__).parent / "programs" / "allreduce_rank.py"
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-DELAYS_MILLISECONDS = (0.0, 0.2, 1.0, 5.0)
+DELAYS_MILLISECONDS = (0.0, 1.0, 5.0)
 PUBLISHED = (
     "published: synchronous DQN on 8 GPUs 3.2 to 5.9 x (Stooke & Abbeel 2018); "
     "DD-PPO on 128 GPUs 107 x (Wijmans et al. 2020)"
@@ -51,50 +52,48 @@ def job_model(arguments: tuple[str, ...], num_envs: int, batch: int, updates: fl
     return JobModel(fit_line(collect), fit_line(gradient), statistics.median(applies), 4.0 * floats)
 
 
-def exchange_seconds(ranks: int, floats: int, transport: str, before: list[str], extra: list[str]) -> float:
-    """Measures one sum over the ranks between pieces of work."""
-    command = [*before, *launcher(ranks), *extra, sys.executable, str(PROGRAM), "rounds", str(floats), "200", "5"]
+def exchange_seconds(command: list[str], transport: str, floats: int) -> float:
+    """Measures one sum over the ranks that this command starts, between pieces of work."""
+    words = [*command, sys.executable, str(PROGRAM), "rounds", str(floats), "200", "5"]
     variables = {"TRANSPORT": transport, "HOROVOD_CYCLE_TIME": "1000", "PYTHONPATH": str(PROGRAM.parents[2])}
-    output = subprocess.run(command, env=environment(**variables), capture_output=True, text=True, check=True).stdout
+    if transport == "mpi":
+        variables["SEVERAL_HOSTS"] = "1"
+    output = subprocess.run(words, env=environment(**variables), capture_output=True, text=True, check=True).stdout
     line = next(line for line in output.splitlines() if '"alone"' in line)
     return statistics.median(json.loads(line)["with_work"]) / 1e6
 
 
-def slowed(delay: float) -> tuple[list[str], list[str]]:
-    """Returns the words that put a job into a network whose only link delays each packet, and make MPI use it."""
-    rules = f"ip link set lo up; tc qdisc add dev lo root netem delay {delay}ms; " if delay else "ip link set lo up; "
-    inside = ["unshare", "-n", "sh", "-c", rules + 'exec "$@"', "sh"]
-    over_tcp = ["pml=ob1", "btl=tcp,self", "btl_tcp_if_include=lo", "oob_tcp_if_include=lo"]
-    return inside, [word for setting in over_tcp for word in ("--mca", *setting.split("="))]
-
-
 def check(model: JobModel, floats: int, repetitions: int) -> None:
-    """Compares predictions with runs: two and four ranks here, and two over a slowed link."""
+    """Compares predictions with runs: two and four ranks here, and two over a slow link."""
     print("\nprediction against measurement, CartPole setting, env steps/s")
-    cases: list[tuple[str, int, list[str], list[str], float]] = [("-np 2", 2, [], [], 0.0), ("-np 4", 4, [], [], 0.0)]
+    for ranks in (2, 4):
+        exchange = exchange_seconds(launcher(ranks), "shared-memory", floats)
+        crowding = max(1, ranks // 2)  # ranks that share this machine's two cores take turns
+        predicted = 160 / (model.iteration(ranks, 160, 128, 16, 0.0) * crowding + 16 * exchange)
+        compare(f"-np {ranks}", predicted, launcher(ranks), 40_000, repetitions)
     for delay in DELAYS_MILLISECONDS:
-        cases.append((f"-np 2, TCP, {delay:g} ms added", 2, *slowed(delay), delay / 1e3))
-    tcp = None
-    for name, ranks, inside, extra, delay in cases:
-        transport = "mpi" if inside else "shared-memory"
-        if not delay:
-            exchange = tcp = exchange_seconds(ranks, floats, transport, inside, extra)
-        else:
-            exchange = (tcp or 0.0) + delay  # two ranks exchange at the same time: one delay per sum
-        crowding = max(1.0, ranks / 2)  # ranks that share this machine's two cores take turns
-        seconds = model.iteration(ranks, 160, 128, 16, 0.0) * crowding + 16 * exchange
-        steps = 40_000 if delay < 1e-3 else 16_000
-        command = [*inside, str(BIN / "mpirun"), *launcher(ranks)[1:], *extra]
-        job = (*CARTPOLE, "--transport", transport)
-        measured = statistics.median(
-            speed(train(command, *job, env_steps=steps, log_period=steps // 8)) for _ in range(repetitions)
-        )
-        error = 160 / seconds / measured - 1
-        print(
-            f"  {name:<28} predicted {160 / seconds:>8,.0f}  measured {measured:>8,.0f}  error {100 * error:+.0f} %"
-            f"  {verdict(abs(error) <= 0.15)}",
-            flush=True,
-        )
+        with two_hosts(delay) as command:
+            if not delay:
+                undelayed = exchange_seconds(command, "mpi", floats)
+            exchange = undelayed + delay / 1e3  # two ranks exchange at the same time: one delay per sum
+            predicted = 160 / model.iteration(2, 160, 128, 16, exchange)
+            compare(
+                f"-np 2, two hosts, {delay:g} ms added", predicted, command, 8_000 if delay else 40_000, repetitions
+            )
+
+
+def compare(name: str, predicted: float, command: list[str], env_steps: int, repetitions: int) -> None:
+    """Measures a job and prints its speed beside the predicted one."""
+    job = (*CARTPOLE, "--threads-per-rank", "1")
+    measured = statistics.median(
+        speed(train(command, *job, env_steps=env_steps, log_period=env_steps // 8)) for _ in range(repetitions)
+    )
+    error = predicted / measured - 1
+    print(
+        f"  {name:<32} predicted {predicted:>8,.0f}  measured {measured:>8,.0f}  error {100 * error:+.0f} %"
+        f"  {verdict(abs(error) <= 0.15)}",
+        flush=True,
+    )
 
 
 def predict(name: str, model: JobModel, num_envs: int, batch: int, updates: float, axes: Any) -> None:

@@ -31,6 +31,9 @@ class JobConfig:
     resume: str = ""
     """Run directory to go on with, from its newest good checkpoint; other flags override its configuration. auto: the
     run of this --name if it has a checkpoint, else a new one, so that one command can be given again and again."""
+    allow_missing_replay: bool = False
+    """With --resume: take the newest checkpoint whose weights and state are whole, without the transitions of those
+    segments that are damaged or gone. Not kept for later resumes."""
     log_period: int = 1_000
     """Global env steps between two lines of metrics (and checks that all ranks hold the same weights)."""
     checkpoint_period: int = 10_000
@@ -134,6 +137,9 @@ class LearnerConfig:
     """Let the online network choose the action that the target network values (van Hasselt et al. 2016)."""
     max_grad_norm: float = 10.0
     """Global L2 norm to which the averaged gradient is clipped; 0 turns clipping off."""
+    skip_nonfinite: int = 0
+    """Updates of the whole run, resumes included, that may be skipped on all ranks because their gradient is not
+    finite; the next one ends the job. 0: the first one does."""
     target_update_period: int = 200
     """Learner steps between two copies of the online network to the target network."""
     policy_lag: Literal[0, 1] = 0

@@ -14,6 +14,8 @@ class Counters:
     """Environment steps over all ranks; the step that resets an ended environment counts as one."""
     learner_steps: int = 0
     """Optimizer updates."""
+    skipped_updates: int = 0
+    """Updates that were not applied because their gradient was not finite (--skip-nonfinite)."""
     target_updates: int = 0
     """Copies of the online to the target network."""
     episodes: int = 0
@@ -21,17 +23,33 @@ class Counters:
     learning_from_env_step: int = 0
     """Env step at which learning starts (again, after a resume)."""
     learning_from_learner_step: int = 0
-    """Learner steps done when learning starts (again)."""
+    """Learner steps done or skipped when learning starts (again)."""
+
+    @property
+    def updates_tried(self) -> int:
+        """Returns the learner steps done or skipped."""
+        return self.learner_steps + self.skipped_updates
 
     def learner_steps_due(self, train_period: int) -> int:
         """Returns K, the learner steps that the env steps so far have earned and that are not done yet."""
         earned = max(0, self.env_steps - self.learning_from_env_step) // train_period
-        return self.learning_from_learner_step + earned - self.learner_steps
+        return self.learning_from_learner_step + earned - self.updates_tried
 
     def wait_for_replay(self, learning_starts: int) -> None:
         """Puts learning off until `learning_starts` more env steps have filled the replay."""
         self.learning_from_env_step = self.env_steps + learning_starts
-        self.learning_from_learner_step = self.learner_steps
+        self.learning_from_learner_step = self.updates_tried
+
+    @classmethod
+    def from_dict(cls, values: dict[str, int]) -> Counters:
+        """Returns the counters that `as_dict` gave, those that an older version did not know at 0.
+
+        Raises:
+          TypeError, ValueError: if the values are none.
+        """
+        if any(type(value) is not int or value < 0 for value in values.values()):
+            raise ValueError(f"counters that do not count: {values}")
+        return cls(**values)
 
     def as_dict(self) -> dict[str, int]:
         """Returns the counters as JSON-ready values."""

@@ -29,6 +29,7 @@ _NOT_NEGATIVE = [
     "seed",
     "epsilon_decay_env_steps",
     "max_grad_norm",
+    "skip_nonfinite",
     "evaluation_period",
     "stall_timeout_seconds",
     "time_reserve_seconds",

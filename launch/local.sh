@@ -4,13 +4,16 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: launch/local.sh [-np N] [--mpi | --gloo] [-x NAME]... [--] [options of train.py]
+usage: launch/local.sh [-np N] [--mpi | --gloo] [--restarts N] [-x NAME]... [--] [options of train.py]
 
-  -np N    ranks to start (default: the number of cores, at most 4)
-  --mpi    ranks talk through Open MPI (default)
-  --gloo   ranks talk through Gloo
-  -x NAME  let the ranks have this environment variable as well (repeat it for more): they get PATH, HOME, locale,
-           PYTHON*, HOROVOD_*, OMPI_*, NCCL_*, TF_* and the like, and under Gloo their values stand on command lines
+  -np N          ranks to start (default: the number of cores, at most 4)
+  --mpi          ranks talk through Open MPI (default)
+  --gloo         ranks talk through Gloo
+  --restarts N   where a rank dies, go on from the last checkpoint, up to N times (default: 0); a mistake (exit code 2)
+                 and a request to stop (75) are no such death
+  -x NAME        let the ranks have this environment variable as well (repeat it for more): they get PATH, HOME, locale,
+                 PYTHON*, HOROVOD_*, OMPI_*, NCCL_*, TF_* and the like, and under Gloo their values stand on command
+                 lines
 
 Everything else goes to train.py; put -- before it where an option has one of the names above.
 
@@ -21,6 +24,7 @@ examples:
   launch/local.sh                                   two to four ranks, train.py's defaults
   launch/local.sh -np 2 --preset lunarlander        a preset on two ranks
   launch/local.sh --gloo -np 4 -- --seed 7
+  launch/local.sh --restarts 10 -- --total-env-steps 10000000
 TEXT
 }
 
@@ -33,12 +37,18 @@ fail() {
 cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
 ranks=$((cores < 4 ? cores : 4))
 controller=mpi
+restarts=0
 named=()
 while (($#)); do
     case $1 in
         -np | --np | -n)
             (($# > 1)) || fail "$1 needs a number, e.g. $1 2"
             ranks=$2
+            shift 2
+            ;;
+        --restarts)
+            (($# > 1)) || fail "$1 needs a number, e.g. $1 3"
+            restarts=$2
             shift 2
             ;;
         --mpi | --gloo)
@@ -63,6 +73,8 @@ while (($#)); do
 done
 [[ $ranks =~ ^[1-9][0-9]*$ ]] || fail "-np $ranks: must be a number of 1 or more"
 
+[[ $restarts =~ ^(0|[1-9][0-9]{0,5})$ ]] || fail "--restarts $restarts: must be a number of 0 or more"
+
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 if [[ ! -x $root/.venv/bin/horovodrun ]]; then
     fail "$root/.venv is missing or incomplete" "create it with: make -C $root setup"
@@ -79,11 +91,33 @@ fi
 # shellcheck source=launch/common.sh
 source "$root/launch/common.sh"
 keep_only "${named[@]}"
-
-command=(horovodrun "--$controller" -np "$ranks" python "$root/train.py" "$@")
-echo "${command[*]}" >&2
-
 trap 'ask_to_stop "$controller"' INT TERM HUP USR1
-code=0
-run_and_wait "${command[@]}" || code=$?
-exit "$code"
+
+# Rank 0 tells here which run directory it writes, and how the job ended: Gloo's launcher makes a 1 of every exit code.
+HVD_DQN_STATUS_FILE=$(mktemp "${TMPDIR:-/tmp}/hvd_dqn-status-XXXXXX")
+export HVD_DQN_STATUS_FILE
+trap 'rm -f "$HVD_DQN_STATUS_FILE"' EXIT
+
+told() {
+    sed -n "s/^$1=//p" "$HVD_DQN_STATUS_FILE" | tail -n 1
+}
+
+# Starts the job and waits for its end; sets `code`.
+run() {
+    local command=(horovodrun "--$controller" -np "$ranks" python "$root/train.py" "$@")
+    echo "${command[*]}" >&2
+    code=0
+    run_and_wait "${command[@]}" || code=$?
+}
+
+run "$@"
+for ((restart = 1; restart <= restarts; restart++)); do
+    if ((code == 0 || requests > 0)) || [[ -n $(told exit_code) ]]; then
+        break
+    fi
+    directory=$(told run_directory)
+    echo "launch/local.sh: a rank died (exit code $code); restart $restart of $restarts${directory:+ from $directory}" >&2
+    run "$@" ${directory:+--resume "$directory"}
+done
+ended=$(told exit_code)
+exit "${ended:-$code}"

@@ -4,7 +4,8 @@
 
 KIND is bare (mpi4py alone), rounds, graph (this project's two ways over the transport of the environment variable
 TRANSPORT: shared-memory, mpi or horovod). Rank 0 prints one JSON line: microseconds per round of each repetition,
-without and with work, the work left out; a graph is measured without work only.
+without and with work, the work left out; a graph is measured without work only. With the environment variable
+SEVERAL_HOSTS MPI is set up as between hosts.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ def ours() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
     from hvd_dqn.parallel.horovod_ranks import HorovodRanks
     from hvd_dqn.parallel.mpi_ranks import MPIRanks
     from hvd_dqn.parallel.ranks import Ranks
+    from hvd_dqn.parallel.runtime import prepare_mpi
     from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
 
+    prepare_mpi(one_host=os.environ.get("SEVERAL_HOSTS") is None)
     transport, under_gloo = os.environ["TRANSPORT"], "HOROVOD_RANK" in os.environ
     ranks: Ranks = HorovodRanks() if transport == "horovod" or under_gloo else MPIRanks()
     if transport == "shared-memory":

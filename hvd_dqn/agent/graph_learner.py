@@ -146,7 +146,9 @@ class GraphLearner:
             exchanged = _timestamp_after(vector)
             square, everything = self._measured(vector)
             # A gradient that is not finite is applied on no rank, nor is any after it: the same verdict everywhere.
-            healthy = tf.logical_and(healthy, tf.math.is_finite(everything))
+            finite = tf.math.is_finite(everything)
+            first = tf.logical_and(healthy, tf.logical_not(finite))
+            healthy = tf.logical_and(healthy, finite)
             online, slots = tf.cond(
                 healthy,
                 lambda: self._apply(online, slots, vector, square, step + 1.0 + tf.cast(k, tf.float32)),
@@ -155,8 +157,8 @@ class GraphLearner:
             statistics, flag_sums = tf.split(vector[self.layout.total :], [NUM_STATISTICS, self._num_flags])
             sums = report[1 : 2 + NUM_STATISTICS]
             sums = tf.where(healthy, sums + tf.concat([[1.0], statistics], axis=0), sums)
-            # Whose fault a sum is that is not finite matters only then: a pass over the vector less.
-            local_finite = tf.cond(healthy, lambda: True, lambda: tf.math.is_finite(self._measured(local)[1]))
+            # Whose fault it is matters only for the first such sum: the updates after it may be tried again.
+            local_finite = tf.cond(first, lambda: tf.math.is_finite(self._measured(local)[1]), lambda: True)
             report = tf.concat([[report[0] + tf.cast(local_finite, tf.float32)], sums, flag_sums], axis=0)
             applied = _timestamp_after(online)
             seconds += tf.stack([computed - since, exchanged - computed, applied - exchanged])

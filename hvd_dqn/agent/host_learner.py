@@ -126,7 +126,8 @@ class HostLearner:
         at = address(total)
         norm = self._norm(at)
         finite = not math.isnan(norm)
-        self._local_finite += finite or not math.isnan(self._norm(address(self._own)))
+        first = self._healthy and not finite  # it alone is judged: the updates after it may be tried again
+        self._local_finite += not first or not math.isnan(self._norm(address(self._own)))
         self._healthy = self._healthy and finite
         if not self._healthy:
             return

@@ -31,7 +31,7 @@ class LearnReport(NamedTuple):
 
     steps: int  # updates applied; less than K if a gradient was not finite
     finite: bool  # whether all K global gradients were finite
-    local_finite: bool  # whether this rank's parts of them were: NOT equal on all ranks
+    local_finite: bool  # whether this rank's part of the first that was not, was: NOT equal on all ranks
     loss: float  # mean over the K global batches
     abs_td_error: float
     mean_q: float  # of the actions taken
@@ -77,7 +77,7 @@ def make_report(
 
     Args:
       updates: K.
-      local_steps: how many of this rank's gradients were finite.
+      local_steps: K, less 1 if this rank's part of the first global gradient that was not finite was not either.
       steps: how many global gradients were applied.
       sums: of the statistics over the applied updates.
       flags: sums over the ranks.
@@ -111,7 +111,12 @@ def load_state(learner: Learner, state: dict[str, np.ndarray], step: int) -> Non
     missing = [name for name in ("online", "target", *names) if name not in state]
     if missing:
         raise ValueError(f"the state lacks {missing}: it was saved with another --optimizer")
-    wrong = {name: vector.shape for name, vector in state.items() if vector.shape != (learner.layout.total,)}
+    shape = (learner.layout.total,)
+    wrong = {
+        name: f"{vector.dtype}{list(vector.shape)}"
+        for name, vector in state.items()
+        if vector.shape != shape or vector.dtype != np.float32
+    }
     if wrong:
         raise ValueError(f"the state's vectors {wrong} do not fit a network of {learner.layout.total} parameters")
     learner.load(state["online"], state["target"], [state[name] for name in names])

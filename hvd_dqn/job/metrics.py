@@ -19,6 +19,9 @@ class MetricsWriter(Protocol):
     def cut_after(self, env_steps: int) -> None:
         """Forgets records beyond a step: a resumed run goes over that ground again."""
 
+    def holds(self, kind: str, env_steps: int) -> bool:
+        """Returns whether there is a record of this kind at this step."""
+
     def close(self) -> None:
         """Flushes and closes."""
 
@@ -31,6 +34,10 @@ class NullMetrics:
 
     def cut_after(self, env_steps: int) -> None:
         """Does nothing."""
+
+    def holds(self, kind: str, env_steps: int) -> bool:
+        """Holds nothing."""
+        return False
 
     def close(self) -> None:
         """Does nothing."""
@@ -66,6 +73,11 @@ class DiskMetrics:
         write_bytes_atomically(self._path, b"".join(kept))
         self._jsonl = self._path.open("a", buffering=1)
         self._events.add_event(Event(step=env_steps + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def holds(self, kind: str, env_steps: int) -> bool:
+        """Looks through metrics.jsonl."""
+        lines = self._path.read_bytes().splitlines()
+        return any(_env_steps(line) == env_steps and json.loads(line).get("kind") == kind for line in lines)
 
     def close(self) -> None:
         """Closes both files."""

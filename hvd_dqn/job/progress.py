@@ -26,12 +26,15 @@ class Display(Protocol):
     def message(self, text: str) -> None:
         """Prints a line of its own."""
 
+    def warn(self, text: str) -> None:
+        """Prints a line about something that went wrong, whatever --progress says."""
+
     def close(self) -> None:
         """Leaves the screen in order."""
 
 
 class NullDisplay:
-    """The display of every rank but 0, and of --progress off."""
+    """The display of every rank but 0."""
 
     def update(self, record: dict[str, Any]) -> None:
         """Shows nothing."""
@@ -39,8 +42,19 @@ class NullDisplay:
     def message(self, text: str) -> None:
         """Prints nothing."""
 
+    def warn(self, text: str) -> None:
+        """Prints nothing."""
+
     def close(self) -> None:
         """Does nothing."""
+
+
+class QuietDisplay(NullDisplay):
+    """The display of --progress off."""
+
+    def warn(self, text: str) -> None:
+        """Prints a line to standard error."""
+        print(text, file=sys.stderr, flush=True)
 
 
 class PlainDisplay:
@@ -68,6 +82,10 @@ class PlainDisplay:
     def message(self, text: str) -> None:
         """Prints a line."""
         print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Prints a line."""
+        self.message(text)
 
     def close(self) -> None:
         """Does nothing."""
@@ -97,6 +115,10 @@ class LiveDisplay:
         """Prints a line above the bar."""
         self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def warn(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self.message(text)
+
     def close(self) -> None:
         """Stops refreshing and leaves the last state standing."""
         self._live.stop()
@@ -110,7 +132,7 @@ def make_display(kind: str, total_env_steps: int) -> Display:
       total_env_steps: the end of the bar.
     """
     if kind == "off":
-        return NullDisplay()
+        return QuietDisplay()
     terminal = watched_terminal() if kind in ("auto", "live") else None
     if kind == "live" and terminal is None:
         terminal = sys.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hvd_dqn.errors import CheckpointError
@@ -40,9 +40,26 @@ class RankState:
             state = cls(**{**record, "segments": [Segment.from_json(part) for part in record["segments"]]})
             numbers = state.added, state.stored, state.capacity
             held = sum(segment.count for segment in state.segments)
-            sound = all(type(n) is int for n in numbers) and 0 <= state.stored <= min(held, state.capacity, state.added)
-        except (TypeError, KeyError) as error:
-            raise CheckpointError(f"a rank's state cannot be read ({error!r})") from None
+            sound = (
+                all(type(n) is int for n in numbers)
+                and 0 <= state.stored <= min(held, state.capacity, state.added)
+                and all(segment.count <= state.capacity for segment in state.segments)
+                and all(type(value) is dict for value in state.generators.values())
+                and all(_is_episode(episode) for episode in state.finished_episodes)
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"a rank's state cannot be read ({repr(error)[:300]})") from None
         if not sound:
             raise CheckpointError("a rank's state contradicts itself")
         return state
+
+    def without(self, lost: set[str]) -> RankState:
+        """Returns the state of a rank that never stored the transitions of these segments' files."""
+        oldest = self.added - self.stored
+        segments = [segment for segment in self.segments if segment.file not in lost]
+        stored = sum(max(0, segment.first + segment.count - max(segment.first, oldest)) for segment in segments)
+        return replace(self, segments=segments, stored=min(self.stored, stored))
+
+
+def _is_episode(episode: Any) -> bool:
+    return type(episode) is list and len(episode) == 3 and all(type(number) in (int, float) for number in episode)

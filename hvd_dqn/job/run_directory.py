@@ -19,11 +19,13 @@ from hvd_dqn.job.files import write_json_atomically
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = "lock"
+_BEFORE_CONFIG = {LOCK_FILE, "metrics.jsonl", "tensorboard", "profile"}
+"""What a job may have made before it writes its configuration."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunDirectory:
-    """Paths below one run directory; used by rank 0 alone."""
+    """Paths below one run directory."""
 
     def __init__(self, path: Path) -> None:
         """Names a run directory; nothing is touched."""
@@ -32,6 +34,7 @@ class RunDirectory:
         self.tensorboard = path / "tensorboard"
         self.profile = path / "profile"
         self.checkpoints = path / "checkpoints"
+        self.waiting = path / "waiting"
         self._lock: int | None = None
 
     @classmethod
@@ -58,7 +61,7 @@ class RunDirectory:
                 path.mkdir(parents=True)
                 return cls(path)
             except FileExistsError:
-                if name and path.is_dir() and not any(path.iterdir()):
+                if name and path.is_dir() and _never_began(path):
                     return cls(path)
                 if name:
                     raise UserError(
@@ -90,7 +93,7 @@ class RunDirectory:
 
     def newest_checkpoint(self) -> int | None:
         """Returns the env steps of the newest checkpoint that has a manifest, None where there is none."""
-        found = [int(path.parent.name) for path in self.checkpoints.glob("[0-9]*/manifest.json")]
+        found = [int(path.parent.name.partition("-")[0]) for path in self.checkpoints.glob("[0-9]*/manifest.json")]
         return max(found, default=None)
 
     def start_over(self) -> None:
@@ -145,8 +148,16 @@ class RunDirectory:
         path = self.path / CONFIG_FILE
         try:
             flat = json.loads(path.read_text())["config"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is not the configuration of a run of this program ({error!r})") from None
         if not isinstance(flat, dict):
             raise UserError(f"{path} is not the configuration of a run of this program: 'config' is no object")
         return flat
+
+
+def _never_began(path: Path) -> bool:
+    """Returns whether a directory is empty, or holds only what a job leaves that died while it started."""
+    metrics = path / "metrics.jsonl"
+    return {entry.name for entry in path.iterdir()} <= _BEFORE_CONFIG and not (
+        metrics.exists() and metrics.stat().st_size
+    )

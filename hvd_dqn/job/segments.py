@@ -9,6 +9,7 @@ A segment is a zstd-compressed safetensors file with the columns of a Transition
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,13 +132,20 @@ def decode(content: bytes, like: Transition, count: int) -> Transition:
       CheckpointError: if the bytes are no such transitions; never takes more memory than they would.
     """
     expected = {name: ((count, *column.shape[1:]), column.dtype) for name, column in like._asdict().items()}
-    most = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in expected.values()) + _HEADER_BYTES
+    most = sum(math.prod(shape) * dtype.itemsize for shape, dtype in expected.values()) + _HEADER_BYTES
     try:
-        if zstandard.frame_content_size(content) > most:
+        if not 0 <= zstandard.frame_content_size(content) <= most:
             raise CheckpointError("it holds more than it should")
         columns = safetensors.numpy.load(zstandard.ZstdDecompressor().decompress(content, max_output_size=most))
-    except (zstandard.ZstdError, safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"it cannot be unpacked ({error})") from None
+    except (
+        zstandard.ZstdError,
+        safetensors.SafetensorError,
+        ValueError,
+        KeyError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise CheckpointError(f"it cannot be unpacked ({str(error)[:300]})") from None
     found = {name: (column.shape, column.dtype) for name, column in columns.items()}
     if found != expected:
         raise CheckpointError(f"it holds {_described(found)} instead of {_described(expected)}")
@@ -161,7 +169,12 @@ def read(folder: Path, segments: list[Segment], like: Transition) -> Transition:
 
 
 def remove_unnamed(folder: Path, named: set[str]) -> None:
-    """Removes segments that no checkpoint names any more, and folders that have become empty."""
+    """Removes segments that no checkpoint names any more, and folders that have become empty.
+
+    Called when no rank writes: a temporary file is that of a process that was killed.
+    """
+    for path in folder.glob("rank-*/.*.tmp"):
+        path.unlink()
     for path in folder.glob("rank-*/*.zst"):
         if f"{path.parent.name}/{path.name}" not in named:
             path.unlink()

@@ -37,7 +37,7 @@ class RecentEpisodes:
 
     def load(self, state: dict[str, Any]) -> None:
         """Puts a state back."""
-        self._returns.extend(state["returns"])
+        self._returns.extend(float(value) for value in state["returns"])
         self._lengths.extend(int(length) for length in state["lengths"])
 
 
@@ -68,7 +68,10 @@ class LearnerAverages:
 
     def load(self, state: dict[str, Any]) -> None:
         """Puts a state back."""
-        self._steps, self._sums = state["steps"], list(state["sums"])
+        steps, sums = int(state["steps"]), [float(value) for value in state["sums"]]
+        if steps < 0 or len(sums) != len(self._NAMES):
+            raise ValueError(f"averages of {len(sums)} sums over {steps} steps")
+        self._steps, self._sums = steps, sums
 
 
 class Speed:

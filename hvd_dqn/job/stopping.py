@@ -26,6 +26,11 @@ class StopRequest:
         """Handles SIGINT, SIGTERM and SIGUSR1 from now on."""
         for number in _SIGNALS:
             signal.signal(number, self._handle)
+        heard, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # its signals are its own
+        threading.Thread(target=self._listen, args=(heard,), name="signals", daemon=True).start()
 
     def request_in(self, seconds: float, patience: float, reason: str) -> None:
         """Asks by itself, after some time or, if that is not positive, at once.
@@ -49,6 +54,19 @@ class StopRequest:
             timer = threading.Timer(wait, action)
             timer.daemon = True
             timer.start()
+
+    def _listen(self, heard: int) -> None:
+        """Ends the process at the second signal, also while it waits for a stuck rank in compiled code.
+
+        Python runs no handler before that returns, but tells of each signal through a pipe.
+        """
+        asked = False
+        while True:
+            for number in os.read(heard, 64):
+                if number in _SIGNALS:
+                    if asked and number != signal.SIGTERM:
+                        os._exit(128 + number)
+                    asked = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number != signal.SIGTERM:

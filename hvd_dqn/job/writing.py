@@ -23,6 +23,12 @@ class Writing:
         """Adds a task, behind those before it."""
         self._tasks[name] = self._executor.submit(task, *arguments)
 
+    @property
+    def failed(self) -> bool:
+        """Returns whether it is known by now that this rank could not do its part."""
+        done = [task for task in self._tasks.values() if task.done() and not task.cancelled()]
+        return any(task.exception() is not None for task in done)
+
     def finish(self, name: str) -> None:
         """Waits for a task.
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvd_dqn.parallel.launcher import Launch, own_cores
@@ -95,6 +96,20 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
     return Runtime(ranks, threads, device, bool(gpus))
 
 
+def prepare_mpi(one_host: bool) -> None:
+    """Sets what Open MPI reads when it starts, where the user has not.
+
+    Args:
+      one_host: whether all ranks are on one host, where a message has next to no latency.
+    """
+    # A rank that spins while it waits starves whatever shares its core.
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    if not one_host:
+        rules = Path(__file__).with_name("openmpi_allreduce.conf")
+        os.environ.setdefault("OMPI_MCA_coll_tuned_use_dynamic_rules", "1")
+        os.environ.setdefault("OMPI_MCA_coll_tuned_dynamic_rules_filename", str(rules))
+
+
 def _join(launch: Launch, transport: str, on_gpu: bool) -> Ranks:
     """Joins the other ranks; a collective."""
     from hvd_dqn.parallel.ranks import SingleRank
@@ -104,8 +119,7 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> Ranks:
     on_cpus = transport == "auto" and not on_gpu and not launch.elastic
     shared = transport == "shared-memory" or (on_cpus and launch.one_host)
     over_mpi = transport == "mpi" or (launch.under_mpi and (on_cpus or shared))
-    # A rank that spins while it waits starves whatever shares its core.
-    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    prepare_mpi(one_host=launch.one_host)
     # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
     # step waits for it; where it carries what is said now and then, a few do; where it carries nothing, it only gets
     # in the way (docs/performance.md).

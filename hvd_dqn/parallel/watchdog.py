@@ -1,11 +1,17 @@
-"""Ends a rank that waits for the others for too long; Horovod's own stall check does nothing under Gloo."""
+"""Ends a rank that waits for the others for too long; Horovod's own stall check does nothing under Gloo.
+
+A rank that has waited for half of the limit leaves a mark on the disk that all share. Whoever comes to the limit sees
+in the marks what the others were doing: a rank that left none was stopped, or is gone.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 _TICK_SECONDS = 0.5
 
@@ -16,18 +22,22 @@ class Watchdog:
     A process that was itself stopped (SIGSTOP, a suspended machine) is not blamed for the time it did not see.
     """
 
-    def __init__(self, limit_seconds: float, rank: int, abort: Callable[[int], None]) -> None:
+    def __init__(self, limit_seconds: float, rank: int, size: int, folder: Path, abort: Callable[[int], None]) -> None:
         """Prepares the watchdog; `start` begins the watch.
 
         Args:
           limit_seconds: the longest silence allowed; 0 watches nothing.
           rank: this rank, for the message.
+          size: W.
+          folder: of the marks, the same for all ranks; it is made when it is needed.
           abort: ends the process (and the job) with an exit code.
         """
         self._limit = limit_seconds
-        self._rank = rank
+        self._rank, self._size = rank, size
+        self._marks = folder
         self._abort = abort
-        self._deadline = time.monotonic() + limit_seconds
+        self._since = time.monotonic()
+        self._deadline = self._since + limit_seconds
         self._doing = "starting"
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -36,6 +46,8 @@ class Watchdog:
         """Begins the watch."""
         self.beat("starting")
         if self._limit > 0:
+            if self._path(self._rank).exists():  # of a job that ended
+                self._unmark()
             self._thread.start()
 
     def beat(self, doing: str, allow: float = 1.0) -> None:
@@ -46,25 +58,69 @@ class Watchdog:
           allow: how many times the usual limit it may take.
         """
         self._doing = doing
-        self._deadline = time.monotonic() + self._limit * allow
+        self._since = time.monotonic()
+        self._deadline = self._since + self._limit * allow
 
     def stop(self) -> None:
         """Ends the watch."""
         self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _watch(self) -> None:
-        seen = time.monotonic()
+        seen, marked = time.monotonic(), False
         while not self._stopped.wait(_TICK_SECONDS):
             now = time.monotonic()
             if now - seen > 4 * _TICK_SECONDS:
+                self._since += now - seen
                 self._deadline += now - seen
             seen = now
+            waiting = now > (self._since + self._deadline) / 2
+            if waiting:
+                self._mark()
+            elif marked:
+                self._unmark()
+            marked = waiting
             if now > self._deadline:
                 print(
-                    f"hvd_dqn: rank {self._rank} got no further for {self._limit:g} s while {self._doing}: another "
-                    "rank is lost, stopped or far slower. The job ends; go on with --resume RUN_DIR, or allow "
-                    "more with --stall-timeout-seconds.",
+                    f"hvd_dqn: rank {self._rank} got no further for {self._limit:g} s while {self._doing}: "
+                    f"{self._others()}. The job ends; go on with --resume RUN_DIR, or allow more with "
+                    "--stall-timeout-seconds.",
                     file=sys.stderr,
                     flush=True,
                 )
                 self._abort(1)
+                return
+        if marked:
+            self._unmark()
+
+    def _mark(self) -> None:
+        """Leaves this rank's mark, or puts a new one in its place: a network file system then looks there again."""
+        path = self._path(self._rank)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            new = path.with_name(f".{path.name}")
+            new.write_text(self._doing)
+            new.replace(path)
+
+    def _unmark(self) -> None:
+        with contextlib.suppress(OSError):
+            self._path(self._rank).unlink(missing_ok=True)
+            self._marks.rmdir()
+
+    def _path(self, rank: int) -> Path:
+        return self._marks / f"rank-{rank:05d}"
+
+    def _others(self) -> str:
+        """Returns what the marks tell of the other ranks."""
+        self._mark()
+        doing: dict[int, str] = {}
+        for rank in range(self._size):
+            with contextlib.suppress(OSError):
+                doing[rank] = self._path(rank).read_text(errors="replace")
+        silent = [rank for rank in range(self._size) if rank not in doing]
+        if self._rank in silent:  # no mark can be left there
+            return "another rank is lost, stopped or far slower"
+        if silent:
+            return f"no sign of life from rank(s) {', '.join(map(str, silent))}, lost or stopped"
+        return "all ranks live, " + ", ".join(f"rank {rank} {what}" for rank, what in sorted(doing.items()))

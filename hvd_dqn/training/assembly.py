@@ -87,7 +87,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         config=config,
         ranks=ranks,
         stop=stop,
-        watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.abort),
+        watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.size, directory.waiting, ranks.abort),
         directory=directory,
         store=store,
         metrics=metrics,
@@ -138,7 +138,7 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
       UserError: on all ranks, if it cannot be written.
     """
     record = {
-        "config": flatten(config) | {"resume": ""},
+        "config": flatten(config) | {"resume": "", "allow_missing_replay": False},
         "ranks": job.ranks.size,
         "command": command,
         "versions": versions(),

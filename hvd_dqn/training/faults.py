@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import NoReturn
 
 from hvd_dqn.errors import JobFault, UserError
 from hvd_dqn.parallel.ranks import Ranks
@@ -15,21 +16,28 @@ def describe(error: Exception) -> str:
     return "the environment raised an exception:\n" + "".join(traceback.format_exception(error)).rstrip()
 
 
-def raise_not_finite(ranks: Ranks, learner_step: int, local_finite: bool) -> None:
+def where_not_finite(ranks: Ranks, local_finite: bool) -> str:
+    """Returns in words whose part of a gradient was not finite; a collective."""
+    culprits = [rank for rank, finite in enumerate(ranks.gather_json(local_finite)) if not finite]  # COLLECTIVE
+    return f"on rank(s) {', '.join(map(str, culprits))}" if culprits else "when summed over the ranks"
+
+
+def raise_not_finite(ranks: Ranks, update: int, local_finite: bool, allowed: int) -> NoReturn:
     """Ends the job after a gradient that was not finite; a collective.
 
     Args:
       ranks: the ranks.
-      learner_step: the last update that was applied, equal on all ranks.
+      update: its number, skipped ones counted, equal on all ranks.
       local_finite: whether this rank's part of the gradient was finite.
+      allowed: how many such updates --skip-nonfinite lets pass.
 
     Raises:
       JobFault: on all ranks, naming the ranks and the step.
     """
-    culprits = [rank for rank, finite in enumerate(ranks.gather_json(local_finite)) if not finite]  # COLLECTIVE
-    where = f"on rank(s) {', '.join(map(str, culprits))}" if culprits else "when summed over the ranks"
+    where = where_not_finite(ranks, local_finite)  # COLLECTIVE
+    before = f", after {allowed} that --skip-nonfinite has let pass" if allowed else ""
     raise JobFault(
-        f"the gradient of learner step {learner_step + 1} is not finite {where}; it was not applied and nothing was "
+        f"the gradient of learner step {update} is not finite {where}{before}; it was not applied and nothing was "
         "saved after it. Lower --learning-rate, clip with --max-grad-norm, or look at the environment's rewards; "
-        "--resume goes on from the last checkpoint."
+        "--resume goes on from the last checkpoint, and --skip-nonfinite N lets N such steps pass."
     )

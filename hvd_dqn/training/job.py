@@ -36,6 +36,7 @@ class Flags(NamedTuple):
     stop: float = 0.0  # this rank was asked to stop
     fault: float = 0.0  # this rank cannot go on
     episodes: float = 0.0  # episodes that ended on this rank in this iteration
+    unsaved: float = 0.0  # this rank could not write its part of the checkpoint under way
 
 
 @dataclass

@@ -28,6 +28,7 @@ def log_training(job: Job) -> None:
     counters = job.counters
     record = {
         "learner_steps": counters.learner_steps,
+        "skipped_updates": counters.skipped_updates,
         "target_updates": counters.target_updates,
         "episodes": counters.episodes,
         **job.recent.summary(),
@@ -62,7 +63,7 @@ def write_record(job: Job, kind: str, record: dict[str, Any]) -> dict[str, Any]:
     try:
         job.metrics.write(whole)
     except OSError as error:
-        job.display.message(f"metrics could not be written: {error}")
+        job.display.warn(f"metrics could not be written: {error}")
     return whole
 
 

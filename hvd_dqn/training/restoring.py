@@ -29,14 +29,21 @@ def restore(job: Job) -> None:
     resuming = bool(job.config.job.resume)
     if job.config.job.resume == RESUME_AUTO:
         resuming = on_root(job.ranks, lambda: job.directory.newest_checkpoint() is not None)  # COLLECTIVE
-    if resuming:
-        state = on_root(job.ranks, lambda: _load_newest(job))  # COLLECTIVE
-        job.counters = Counters(**state["counters"])
-        job.recent.load(state["recent_episodes"])
-        job.averages.load(state["averages"])
-        job.best_score = state["best_score"]
+    state = on_root(job.ranks, lambda: _load_newest(job)) if resuming else None  # COLLECTIVE
+    if state is not None:
+        try:
+            job.counters = Counters.from_dict(state["counters"])
+            job.recent.load(state["recent_episodes"])
+            job.averages.load(state["averages"])
+            job.best_score = None if state["best_score"] is None else float(state["best_score"])
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise UserError(
+                f"{job.directory.path} holds a state that this program cannot use ({repr(error)[:300]}): remove the "
+                "checkpoint to go on from the one before"
+            ) from None
         job.learner.step = job.counters.learner_steps
-        _restore_ranks(job, [RankState.from_json(record) for record in state["ranks"]])  # COLLECTIVE
+        ranks = [RankState.from_json(record) for record in state["ranks"]]
+        _restore_ranks(job, ranks, state["lost"] == 0)  # COLLECTIVE
     else:
         job.counters.wait_for_replay(job.config.replay.learning_starts)
     job.speed = Speed(job.counters.env_steps, job.counters.learner_steps)
@@ -59,7 +66,9 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
     best: list[np.ndarray] = []
 
     def find() -> int | None:
-        checkpoint = job.store.best()
+        checkpoint, passed_over = job.store.best()
+        for line in passed_over:
+            job.display.warn(line)
         if checkpoint is not None:
             best.append(checkpoint.learner["online"])
         return checkpoint.env_steps if checkpoint else None
@@ -69,36 +78,45 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
     return env_steps, job.ranks.broadcast(own)  # COLLECTIVE
 
 
-def _load_newest(job: Job) -> dict[str, Any]:
-    """Loads the newest good checkpoint into rank 0's learner and returns its state."""
-    checkpoint, passed_over = job.store.newest_good()
+def _load_newest(job: Job) -> dict[str, Any] | None:
+    """Loads the newest good checkpoint into rank 0's learner and returns its state; None where there is none yet."""
+    if job.store.empty:
+        job.display.warn(f"{job.directory.path} has no checkpoint yet: the run begins anew")
+        job.metrics.cut_after(-1)
+        return None
+    checkpoint, passed_over = job.store.newest_good(job.config.job.allow_missing_replay)
     for line in passed_over:
-        job.display.message(line)
+        job.display.warn(line)
     try:
-        load_state(job.learner, checkpoint.learner, checkpoint.state["counters"]["learner_steps"])
+        load_state(job.learner, checkpoint.learner, 0)
     except ValueError as error:
         raise UserError(f"{job.directory.path} was trained with another configuration: {error}") from None
     total = job.config.job.total_env_steps
-    if checkpoint.env_steps >= total and job.config.job.resume != RESUME_AUTO:
+    only_to_evaluate = checkpoint.env_steps < total + job.config.environment.num_envs and not job.metrics.holds(
+        "final_evaluation", checkpoint.env_steps
+    )
+    if checkpoint.env_steps >= total and not only_to_evaluate and job.config.job.resume != RESUME_AUTO:
         raise UserError(
             f"the run has done {checkpoint.env_steps:,} of {total:,} env steps already: "
             "raise --total-env-steps to go on"
         )
     job.metrics.cut_after(checkpoint.env_steps)
     job.display.message(f"resumed from the checkpoint at env step {checkpoint.env_steps:,}")
-    return {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks]}
+    return {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks], "lost": checkpoint.lost}
 
 
-def _restore_ranks(job: Job, ranks: list[RankState]) -> None:
-    """Gives each rank its own state back, or deals the replay out anew where the shares are others; a collective."""
+def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
+    """Gives each rank its own state back; a collective.
+
+    Where the shares are others, or transitions are missing, it deals the replay out anew.
+    """
     own = job.ranks.rank
-    fits = len(ranks) == job.ranks.size and ranks[own].capacity == job.replay.capacity
+    fits = whole and len(ranks) == job.ranks.size and ranks[own].capacity == job.replay.capacity
     if job.ranks.sum(np.array([float(fits)]))[0] == job.ranks.size:  # COLLECTIVE
         state = ranks[own]
         job.replay.restore(together(job.ranks, lambda: _read_replay(job, state)), state.added)  # COLLECTIVE
         job.segments.adopt(state.segments)
-        for name, generator in job.generators.items():
-            generator.bit_generator.state = state.generators[name]
+        together(job.ranks, lambda: _restore_generators(job, state))  # COLLECTIVE
         job.finished_episodes = state.finished_episodes
         return
     dealt = together(job.ranks, lambda: _deal(job, ranks))  # COLLECTIVE
@@ -110,6 +128,19 @@ def _restore_ranks(job: Job, ranks: list[RankState]) -> None:
         job.counters.wait_for_replay(job.config.replay.learning_starts)
     before = f"{sum(state.stored for state in ranks):,} transitions on {len(ranks)} rank(s)"
     job.display.message(f"the replay of {before} was dealt out anew: {sum(counts):,} on {len(counts)}")
+
+
+def _restore_generators(job: Job, state: RankState) -> None:
+    """Puts this rank's random generators back.
+
+    Raises:
+      UserError: if their state is none.
+    """
+    try:
+        for name, generator in job.generators.items():
+            generator.bit_generator.state = state.generators[name]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"the checkpoint's generators cannot be used ({repr(error)[:300]})") from None
 
 
 def _read_replay(job: Job, state: RankState) -> Transition:

@@ -38,10 +38,7 @@ def save(job: Job, score: float | None) -> None:
       job: the job.
       score: mean return of an evaluation made at this very step, or None.
     """
-    try:
-        settle(job)  # COLLECTIVE
-    except UserError as error:
-        job.display.message(f"{error}; training goes on")
+    settle_or_warn(job)  # COLLECTIVE
     job.watchdog.beat("beginning a checkpoint", allow=2.0)
     job.replay.cut_open_episodes()
     parts = job.store.folder / f"{_PARTS}{job.ranks.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
@@ -68,6 +65,14 @@ def save(job: Job, score: float | None) -> None:
         }
         checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), shared, [])
         job.writing.start("manifest", _write_checkpoint, job, parts, checkpoint, job.writing.given_up)
+
+
+def settle_or_warn(job: Job) -> None:
+    """Waits for the checkpoint under way and says why it failed, if it did; a collective."""
+    try:
+        settle(job)  # COLLECTIVE
+    except UserError as error:
+        job.display.warn(f"{error}; training goes on")
 
 
 def settle(job: Job) -> None:

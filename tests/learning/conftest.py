@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import runs
+
+from . import runs
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

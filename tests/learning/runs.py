@@ -35,12 +35,23 @@ HEADER = "| command | mean return of 100 fresh greedy episodes | 95 % interval |
 
 def learn(preset: str, ranks: int, seed: int, folder: Path) -> Result:
     """Trains a preset to its end and returns the final evaluation of its best checkpoint."""
-    binaries = Path(sys.executable).parent
     options = ["--preset", preset, "--seed", str(seed)]
     shown = f"horovodrun -np {ranks} python train.py {' '.join(options)}"
-    command = [str(binaries / "horovodrun"), "-np", str(ranks), "python", "train.py", *options]
+    train(ranks, *options, "--runs-dir", str(folder), "--name", "run")
+    (metrics,) = folder.glob("*/run/metrics.jsonl")
+    final = json.loads(metrics.read_text().splitlines()[-1])
+    assert final["kind"] == "final_evaluation"
+    assert final["episodes"] == 100
+    result = Result(shown, final["mean_return"], final["low"], final["high"], final["seconds"])
+    RESULTS.append(result)
+    return result
+
+
+def train(ranks: int, *options: str) -> None:
+    """Runs train.py on some ranks to its end."""
+    binaries = Path(sys.executable).parent
     process = subprocess.Popen(
-        [*command, "--runs-dir", str(folder), "--name", "run"],
+        [str(binaries / "horovodrun"), "-np", str(ranks), "python", "train.py", *options],
         cwd=PROJECT,
         env={**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,
@@ -55,10 +66,3 @@ def learn(preset: str, ranks: int, seed: int, folder: Path) -> Result:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     assert process.returncode == 0, output
-    (metrics,) = folder.glob("*/run/metrics.jsonl")
-    final = json.loads(metrics.read_text().splitlines()[-1])
-    assert final["kind"] == "final_evaluation"
-    assert final["episodes"] == 100
-    result = Result(shown, final["mean_return"], final["low"], final["high"], final["seconds"])
-    RESULTS.append(result)
-    return result

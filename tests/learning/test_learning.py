@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from runs import learn
+
+from .runs import learn
 
 pytestmark = pytest.mark.learning
 

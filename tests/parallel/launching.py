@@ -26,7 +26,8 @@ PROGRAMS = Path(__file__).resolve().parent / "programs"
 TRAIN = ROOT / "train.py"
 LAUNCHERS = ("mpirun", "horovodrun --mpi", "horovodrun --gloo")
 
-_MARK = "HVD_DQN_TEST_LAUNCH"
+MARK = "HVD_DQN_TEST_LAUNCH"
+"""The environment variable by which all processes of a launch are found."""
 _RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK")
 _FOREIGN = ("HOROVOD_", "OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_")
 _GLOO_PREFIX = re.compile(r"^\[\d+\]<std(?:out|err)>:", re.MULTILINE)
@@ -52,7 +53,7 @@ class Launch:
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**environ, _MARK: self._mark},
+            env={**environ, MARK: self._mark},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -101,7 +102,7 @@ class Launch:
 
     def processes(self) -> list[int]:
         """Returns the ids of all living processes of this launch."""
-        mark = f"{_MARK}={self._mark}".encode()
+        mark = f"{MARK}={self._mark}".encode()
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():

@@ -133,12 +133,14 @@ def test_a_run_stopped_by_its_time_limit_ends_where_it_would_have_ended(tmp_path
     assert repeated == _end(whole)[1][-1]
 
 
-def test_a_killed_run_ends_where_it_would_have_ended(tmp_path: Path) -> None:
+@pytest.mark.faults
+def test_a_killed_run_ends_where_it_would_have_ended(tmp_path: Path, injected: Any) -> None:
     """Kill -9 of a rank in the middle of the run, between two checkpoints."""
     longer = (*RUN, *ENVIRONMENTS["CartPole"], "--total-env-steps", "30000", "--evaluation-period", "4000")
     run_well("mpirun", 2, *longer, "--runs-dir", tmp_path / "a")
     with launched("mpirun", 2, *longer, "--runs-dir", tmp_path / "b") as job:
         job.wait_for("evaluation at env step 4,002")
+        injected("rank killed by SIGKILL")
         os.kill(job.rank_pid(1), signal.SIGKILL)
         outcome = job.finish()
     assert outcome.code != 0

@@ -8,11 +8,12 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from launching import Launch, launched, newest_checkpoint, run_well
+from launching import Launch, launched, newest_checkpoint, read_metrics, run_well
 
-pytestmark = pytest.mark.parallel
+pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 
 LONG = (
     *("--total-env-steps", "100000000", "--learning-starts", "200", "--train-period", "4", "--evaluation-period", "0"),
@@ -54,10 +55,11 @@ def _end_and_resume(job: Launch, run_directory: Path) -> None:
     assert "cannot be used" not in resumed.output
 
 
-def test_a_full_disk_costs_checkpoints_until_there_is_room_again(small_disk: Path) -> None:
+def test_a_full_disk_costs_checkpoints_until_there_is_room_again(small_disk: Path, injected: Any) -> None:
     run_directory, ballast = small_disk / "CartPole-v1" / "long", small_disk / "ballast"
     with launched("mpirun", 2, *LONG, "--runs-dir", small_disk) as job:
         job.wait_until(lambda: _newest(run_directory) is not None)
+        injected("full disk")
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
                 file.write(b"x" * 4096)
@@ -74,14 +76,31 @@ def test_a_full_disk_costs_checkpoints_until_there_is_room_again(small_disk: Pat
         _end_and_resume(job, run_directory)
 
 
+def test_a_checkpoint_that_fails_is_reported_long_before_the_next(tmp_path: Path, injected: Any) -> None:
+    """A file lies where rank 1's folder will be; the first of two checkpoints 20,000 steps apart is told of at once."""
+    run_directory = tmp_path / "CartPole-v1" / "long"
+    with launched("mpirun", 2, *LONG, "--checkpoint-period", "20000", "--runs-dir", tmp_path) as job:
+        job.wait_until(run_directory.is_dir)
+        injected("folder that cannot be written")
+        (run_directory / "checkpoints" / "replay").mkdir(parents=True)
+        (run_directory / "checkpoints" / "replay" / "rank-00001-of-00002").touch()
+        job.wait_for(FAILED)
+        assert "the checkpoint at env step 20,000 could not be written: rank 1" in job.output
+        assert read_metrics(run_directory, "training")[-1]["env_steps"] < 30_000
+        assert job.output.count(FAILED) == 1
+
+
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_that_cannot_write_its_replay_costs_checkpoints_and_is_named(tmp_path: Path, rank: int) -> None:
+def test_a_rank_that_cannot_write_its_replay_costs_checkpoints_and_is_named(
+    tmp_path: Path, rank: int, injected: Any
+) -> None:
     """A file lies where the rank's folder should be; the other rank's part is there, and no manifest is."""
     run_directory = tmp_path / "CartPole-v1" / "long"
     own = run_directory / "checkpoints" / "replay" / f"rank-{rank:05d}-of-00002"
     aside = tmp_path / "aside"
     with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
         job.wait_until(lambda: _newest(run_directory) is not None)
+        injected("folder that cannot be written")
         while not own.is_file():  # a checkpoint may be under way and make the folder again
             with contextlib.suppress(OSError):
                 own.rename(aside)

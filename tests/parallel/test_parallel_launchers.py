@@ -21,7 +21,17 @@ EVERY_LAUNCH = [("python", 1), ("mpirun", 2), ("horovodrun --mpi", 2), ("horovod
 PHASES = ("collect", "sample", "transfer", "gradient", "allreduce", "apply", "bookkeeping")
 PROFILE = {f"{phase}_microseconds_{statistic}" for phase in PHASES for statistic in ("min", "median", "max")}
 TRAINING_FIELDS = {
-    *("kind", "env_steps", "unix_time", "seconds", "learner_steps", "target_updates", "episodes", "mean_return"),
+    *(
+        "kind",
+        "env_steps",
+        "unix_time",
+        "seconds",
+        "learner_steps",
+        "skipped_updates",
+        "target_updates",
+        "episodes",
+        "mean_return",
+    ),
     *("mean_length", "epsilon", "loss", "abs_td_error", "mean_q", "env_steps_per_second", "learner_steps_per_second"),
     "resident_mebibytes",
 } | PROFILE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from launching import launched, newest_checkpoint, read_metrics, run, run_well
@@ -43,10 +44,12 @@ LONG = (
 )
 
 
-def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(tmp_path: Path) -> None:
+@pytest.mark.faults
+def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(tmp_path: Path, injected: Any) -> None:
     run_directory = tmp_path / "CartPole-v1" / "long"
     with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
         job.wait_until(lambda: any(run_directory.glob("checkpoints/*/manifest.json")))
+        injected("second job on one run directory")
         second = run("mpirun", 2, "--resume", run_directory)
         assert second.code == 2, second.output
         assert second.output.count(f"another job works in {run_directory} (process {job.rank_pid(0)} on ") == 1
@@ -55,6 +58,7 @@ def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(tmp_
         newest = newest_checkpoint(run_directory)
         job.wait_until(lambda: newest_checkpoint(run_directory) != newest)
         assert len(read_metrics(run_directory)) > seen
+        injected("rank killed by SIGKILL")
         os.kill(job.rank_pid(0), signal.SIGKILL)
         job.finish()
     end = str(int(newest_checkpoint(run_directory).name) + 2000)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from launching import launched, newest_checkpoint, read_metrics, run_well
 
-pytestmark = pytest.mark.parallel
+pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 
 RUN = (
     *("--total-env-steps", "100000000", "--learning-starts", "200", "--log-period", "200"),
@@ -31,12 +31,13 @@ def state_of(run_directory: Path) -> dict[str, Any]:
     ids=["SIGUSR1 to rank 1, resumed on three ranks", "SIGTERM to rank 0, resumed on one"],
 )
 def test_a_signal_to_one_rank_saves_the_job_and_resume_continues_it(
-    number: signal.Signals, rank: int, how: str, ranks: int, tmp_path: Path
+    number: signal.Signals, rank: int, how: str, ranks: int, tmp_path: Path, injected: Any
 ) -> None:
     """All ranks stop at one step, whose checkpoint a job of another size continues to the end."""
     run_directory = tmp_path / "CartPole-v1" / "stopped"
     with launched("mpirun", 2, *RUN, "--runs-dir", tmp_path) as job:
         job.wait_for("evaluation at env step 1,008")
+        injected("request to stop (to a rank)")
         os.kill(job.rank_pid(rank), number)
         outcome = job.finish()
     assert outcome.code == 75, outcome.output
@@ -63,13 +64,14 @@ def test_a_signal_to_one_rank_saves_the_job_and_resume_continues_it(
     assert env_steps[-1] == after["counters"]["env_steps"]
 
 
-def test_a_signal_during_an_evaluation_stops_all_ranks_too(tmp_path: Path) -> None:
+def test_a_signal_during_an_evaluation_stops_all_ranks_too(tmp_path: Path, injected: Any) -> None:
     """A rank that hears the signal while episodes are played takes the others along, and the job is saved."""
     endless = ("--env", "hostile_envs:Endless-v0", "--checkpoint-period", "100000000")
     with launched("mpirun", 2, *RUN, *endless, "--runs-dir", tmp_path) as job:
         job.wait_for("env steps/s")
         # The first evaluation is due at env step 1,008 and never ends, so no line follows.
         job.wait_for_silence(4.0)
+        injected("request to stop (to a rank)")
         os.kill(job.rank_pid(1), signal.SIGUSR1)
         outcome = job.finish(60.0)
     assert outcome.code == 75, outcome.output
@@ -77,11 +79,12 @@ def test_a_signal_during_an_evaluation_stops_all_ranks_too(tmp_path: Path) -> No
     assert state_of(tmp_path / "hostile_envs-Endless-v0" / "stopped")["counters"]["env_steps"] == 1008
 
 
-def test_interrupting_a_single_process_saves_it_and_says_how_to_resume(tmp_path: Path) -> None:
+def test_interrupting_a_single_process_saves_it_and_says_how_to_resume(tmp_path: Path, injected: Any) -> None:
     """Ctrl-C on `python train.py`: exit code 75, a checkpoint, and the command that goes on."""
     run_directory = tmp_path / "CartPole-v1" / "stopped"
     with launched("python", 1, *RUN, "--runs-dir", tmp_path) as job:
         job.wait_for("env steps/s")
+        injected("request to stop (to a rank)")
         os.kill(job.process.pid, signal.SIGINT)
         outcome = job.finish()
     assert outcome.code == 75, outcome.output

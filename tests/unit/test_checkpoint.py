@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import numpy as np
 import pytest
 
 from hvd_dqn.errors import UserError
+from hvd_dqn.job import checkpoint as checkpoint_module
 from hvd_dqn.job.checkpoint import MANIFEST, Checkpoint, CheckpointStore
-from hvd_dqn.job.files import sha256
+from hvd_dqn.job.files import sha256, write_bytes_atomically
 
 FILES = ["model.safetensors", "learner.safetensors", "state.json", MANIFEST]
 WEIGHTS = {"dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "dense/bias": np.ones(3, np.float32)}
@@ -48,21 +51,22 @@ def _assert_is(checkpoint: Checkpoint | None, env_steps: int) -> None:
 
 
 def _best_score(store: CheckpointStore) -> float | None:
-    best = store.best()
+    best, _ = store.best()
     return None if best is None else best.score
 
 
 def _rewrite_manifest(folder: Path, **changes: Any) -> None:
-    manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(manifest | changes))
+    manifest = json.loads((folder / MANIFEST).read_text()) | changes
+    del manifest["sha256"]
+    digest = sha256(json.dumps(manifest, sort_keys=True).encode())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"sha256": digest}))
 
 
 def _bless(folder: Path, name: str) -> None:
     """Makes the manifest vouch for whatever a file holds now."""
-    manifest = json.loads((folder / MANIFEST).read_text())
+    files = json.loads((folder / MANIFEST).read_text())["files"]
     content = (folder / name).read_bytes()
-    manifest["files"][name] = {"bytes": len(content), "sha256": sha256(content)}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    _rewrite_manifest(folder, files=files | {name: {"bytes": len(content), "sha256": sha256(content)}})
 
 
 def test_a_checkpoint_goes_there_and_back(tmp_path: Path) -> None:
@@ -102,35 +106,98 @@ def test_a_folder_is_a_checkpoint_only_once_its_manifest_is_there(tmp_path: Path
     checkpoint, passed_over = store.newest_good()
     _assert_is(checkpoint, 1000)
     assert passed_over == []
-    assert store.best() is None
+    assert store.best()[0] is None
 
 
-def test_the_manifest_is_written_last(tmp_path: Path) -> None:
-    """A directory in a file's way makes its writing fail; no manifest must have been written before it."""
+def _spoil_writing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Makes the writing of one file fail, as a kill or a full disk would."""
+    write = checkpoint_module.write_bytes_atomically
+
+    def spoilt(path: Path, content: bytes) -> None:
+        if path.name == name:
+            raise OSError("spoilt")
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint_module, "write_bytes_atomically", spoilt)
+    monkeypatch.setattr(checkpoint_module, "write_json_atomically", lambda path, value: spoilt(path, b"{}"))
+
+
+def test_the_manifest_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No manifest must have been written before a file that fails."""
     for name in FILES[:-1]:
         store = CheckpointStore(tmp_path / name, keep=3)
         _save(store, 1000)
-        (tmp_path / name / f"{2000:012d}" / name / "in the way").mkdir(parents=True)
-        with pytest.raises(OSError, match=r"directory|not empty"):
-            _save(store, 2000)
+        with monkeypatch.context() as patch:
+            _spoil_writing(patch, name)
+            with pytest.raises(OSError, match="spoilt"):
+                _save(store, 2000)
         assert not (tmp_path / name / f"{2000:012d}" / MANIFEST).exists()
-        assert list((tmp_path / name / f"{2000:012d}").glob(".*")) == [], "a temporary file stayed behind"
         _assert_is(store.newest_good()[0], 1000)
 
 
-def test_saving_the_same_step_again_replaces_it_and_is_no_checkpoint_in_between(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path, keep=3)
-    folder = _save(store, 1000, 1.0)
-    (folder / "state.json").unlink()
-    (folder / "state.json" / "in the way").mkdir(parents=True)
+def test_a_file_that_cannot_be_written_leaves_no_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "file" / "in the way").mkdir(parents=True)
     with pytest.raises(OSError, match=r"directory|not empty"):
-        _save(store, 1000, 2.0)
-    assert not (folder / MANIFEST).exists()
-    (folder / "state.json" / "in the way").rmdir()
-    (folder / "state.json").rmdir()
-    _save(store, 1000, 2.0)
-    checkpoint, _ = store.newest_good()
-    assert checkpoint.score == 2.0
+        write_bytes_atomically(tmp_path / "file", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_step_saved_again_stays_a_checkpoint_until_the_new_one_is_whole(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path, keep=1)
+    _save(store, 1000, 1.0)
+    with monkeypatch.context() as patch:
+        _spoil_writing(patch, name)
+        with pytest.raises(OSError, match="spoilt"):
+            _save(store, 1000, 2.0)
+    assert store.newest_good()[0].score == 1.0
+    for again in (2.0, 3.0, 4.0):
+        _save(store, 1000, again)
+        checkpoint, passed_over = store.newest_good()
+        assert (checkpoint.score, passed_over) == (again, [])
+    assert len(list(tmp_path.glob(f"*/{MANIFEST}"))) == 1
+    _save(store, 2000)
+    _assert_is(store.newest_good()[0], 2000)
+
+
+def test_of_a_step_saved_twice_the_later_one_counts(tmp_path: Path) -> None:
+    """A kill between the new manifest and the removal of the old one leaves both; the tenth is after the ninth."""
+    store = CheckpointStore(tmp_path, keep=3)
+    for again in range(11):
+        folder = _save(store, 1000, float(again))
+        shutil.copytree(folder, tmp_path / f"kept {again}")
+    shutil.rmtree(tmp_path / "000000001000-10")
+    (tmp_path / "kept 9").rename(tmp_path / "000000001000-9")
+    (tmp_path / "kept 10").rename(tmp_path / "000000001000-10")
+    assert store.newest_good()[0].score == 10.0
+
+
+def test_a_step_saved_again_without_a_score_does_not_cost_the_best(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    _save(store, 1000, 9.0)
+    _save(store, 1000)
+    assert _best_score(store) == 9.0
+    assert store.newest_good()[0].score is None
+
+
+def test_what_a_kill_left_half_written_is_cleared_away_by_the_next_checkpoint(tmp_path: Path) -> None:
+    """Temporary files of a process that is gone, and a folder that never became a checkpoint; a newer one stays."""
+    store = CheckpointStore(tmp_path, keep=3)
+    left = [
+        tmp_path / f"{1000:012d}" / "learner.safetensors",
+        tmp_path / f"{2000:012d}" / ".state.json.77.tmp",
+        store.replay_folder / "rank-00000-of-00001" / f".{'0' * 12}-{'a' * 64}.zst.77.tmp",
+    ]
+    newer = tmp_path / f"{3000:012d}" / "learner.safetensors"
+    for path in (*left, newer):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"half")
+    _save(store, 2000)
+    assert not any(path.exists() for path in left)
+    assert newer.exists()
+    assert not store.replay_folder.joinpath("rank-00000-of-00001").exists()
 
 
 def test_no_temporary_file_stays_behind(tmp_path: Path) -> None:
@@ -144,7 +211,7 @@ def test_the_last_n_and_the_best_are_kept(tmp_path: Path) -> None:
         _save(store, env_steps, score)
     assert _steps(tmp_path) == [2, 5, 6]
     assert _best_score(store) == 50.0
-    _assert_is(store.best(), 2)
+    _assert_is(store.best()[0], 2)
     _save(store, 7, 60.0)
     assert _steps(tmp_path) == [6, 7]
 
@@ -155,7 +222,7 @@ def test_the_newest_of_equally_good_checkpoints_is_the_best(tmp_path: Path) -> N
         _save(store, env_steps, 500.0)
     _save(store, 4, 499.0)
     assert _steps(tmp_path) == [3, 4]
-    _assert_is(store.best(), 3)
+    _assert_is(store.best()[0], 3)
 
 
 def test_negative_scores_are_compared_too(tmp_path: Path) -> None:
@@ -167,9 +234,9 @@ def test_negative_scores_are_compared_too(tmp_path: Path) -> None:
 
 def test_without_scores_there_is_no_best(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=3)
-    assert (store.best(), _best_score(store)) == (None, None)
+    assert store.best() == (None, [])
     _save(store, 1)
-    assert (store.best(), _best_score(store)) == (None, None)
+    assert store.best() == (None, [])
 
 
 def _truncate(path: Path) -> None:
@@ -200,10 +267,57 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line_that_names_the_file(
     (line,) = passed_over
     assert str(folder) in line
     assert name in line
-    _assert_is(store.best(), 1000)
+    best, instead_of = store.best()
+    _assert_is(best, 1000)
+    assert instead_of == passed_over
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b'{"format": "a"}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"score": 9.0', b'"score": 8.0'), (b'"env_steps": 2000', b'"env_steps": 2001'), (b'"bytes": ', b'"bytes": 1')],
+)
+def test_a_manifest_that_still_is_json_is_found_damaged_by_its_own_checksum(
+    old: bytes, new: bytes, tmp_path: Path
+) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    _save(store, 1000, 1.0)
+    manifest = _save(store, 2000, 9.0) / MANIFEST
+    assert old in manifest.read_bytes()
+    manifest.write_bytes(manifest.read_bytes().replace(old, new, 1))
+    checkpoint, passed_over = store.newest_good()
+    _assert_is(checkpoint, 1000)
+    assert "manifest.json is damaged: its checksum is not its own" in passed_over[0]
+
+
+def test_every_bit_of_a_manifest_counts_or_changes_nothing(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    manifest = _save(store, 2000, 9.0) / MANIFEST
+    content = manifest.read_bytes()
+    for place in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        manifest.write_bytes(bytes(flipped))
+        try:
+            checkpoint, _ = store.newest_good()
+        except UserError:
+            continue
+        _assert_is(checkpoint, 2000)
+        assert checkpoint.score == 9.0
+
+
+def test_a_manifest_of_another_step_or_another_run_is_passed_over(tmp_path: Path) -> None:
+    store, other = (CheckpointStore(tmp_path / name, keep=3) for name in ("this", "other"))
+    folders = [_save(store, env_steps) for env_steps in (1000, 2000, 3000)]
+    foreign = other.save(replace(_checkpoint(3000), state={"counters": {}}), WEIGHTS)
+    shutil.copy(folders[0] / MANIFEST, folders[1] / MANIFEST)
+    shutil.copy(foreign / MANIFEST, folders[2] / MANIFEST)
+    checkpoint, passed_over = store.newest_good()
+    _assert_is(checkpoint, 1000)
+    assert "state.json" in passed_over[0]
+    assert "that of env step 1,000" in passed_over[1]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b'{"format": "a"}', b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_manifest_is_passed_over(tmp_path: Path, content: bytes) -> None:
     store = CheckpointStore(tmp_path, keep=3)
     _save(store, 1000, 1.0)
@@ -235,11 +349,11 @@ def test_without_a_usable_checkpoint_all_reasons_are_told(tmp_path: Path) -> Non
         store.newest_good()
 
 
-@pytest.mark.parametrize(("number", "says"), [(1, "older"), (3, "newer")])
+@pytest.mark.parametrize(("number", "says"), [(2, "older"), (4, "newer")])
 def test_another_format_is_refused_by_name(number: int, says: str, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=3)
     _rewrite_manifest(_save(store, 1), format=number)
-    with pytest.raises(UserError, match=f"format {number} is {says} than this program's 2: use the version that wrote"):
+    with pytest.raises(UserError, match=f"format {number} is {says} than this program's 3: use the version that wrote"):
         store.newest_good()
 
 
@@ -267,7 +381,7 @@ def test_a_damaged_best_checkpoint_does_not_cost_the_next_best(tmp_path: Path) -
     _save(store, 1000, score=8.0)
     _truncate(_save(store, 2000, score=9.0) / "state.json")
     _save(store, 3000, score=1.0)
-    _assert_is(store.best(), 1000)
+    _assert_is(store.best()[0], 1000)
 
 
 @pytest.mark.parametrize("name", ["learner.safetensors", "state.json"])

@@ -91,6 +91,7 @@ ZERO_MEANS_OFF_OR_NONE = {
     "time_reserve_seconds",
     "epsilon_decay_env_steps",
     "max_grad_norm",
+    "skip_nonfinite",
     "evaluation_period",
     "epsilon_end",
     "epsilon_decay_per_episode",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from hvd_dqn.errors import UserError
 from hvd_dqn.parallel.launcher import Launch, check_transport, own_cores, read_launch
+from hvd_dqn.parallel.runtime import prepare_mpi
 
 GLOO = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "8", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
 OPEN_MPI = {
@@ -108,3 +110,30 @@ def test_one_elastic_rank_is_not_alone_and_has_no_mpi() -> None:
     check_transport(read_launch(one), "mpi")
     with pytest.raises(UserError, match="--transport auto"):
         check_transport(read_launch(one | {"HOROVOD_ELASTIC": "1"}), "mpi")
+
+
+def _open_mpi_settings(monkeypatch: pytest.MonkeyPatch, *, one_host: bool, **own: str) -> dict[str, str]:
+    environ = {"PATH": os.environ["PATH"], **own}
+    monkeypatch.setattr(os, "environ", environ)
+    prepare_mpi(one_host=one_host)
+    return environ
+
+
+def test_between_hosts_open_mpi_is_given_rules_that_prefer_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _open_mpi_settings(monkeypatch, one_host=False)
+    assert settings["OMPI_MCA_coll_tuned_use_dynamic_rules"] == "1"
+    rules = Path(settings["OMPI_MCA_coll_tuned_dynamic_rules_filename"]).read_text()
+    numbers = [list(map(int, line.split())) for line in (text.split("#")[0] for text in rules.splitlines()) if line]
+    assert numbers[:3] == [[1], [2], [2]]  # one collective, the allreduce, rules for two sizes of the world
+
+
+def test_on_one_host_open_mpi_keeps_its_own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _open_mpi_settings(monkeypatch, one_host=True)
+    assert not any("dynamic" in name for name in settings)
+    assert settings["OMPI_MCA_mpi_yield_when_idle"] == "1"
+
+
+def test_open_mpi_settings_of_the_user_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"OMPI_MCA_coll_tuned_dynamic_rules_filename": "/theirs", "OMPI_MCA_mpi_yield_when_idle": "0"}
+    settings = _open_mpi_settings(monkeypatch, one_host=False, **own)
+    assert {name: settings[name] for name in own} == own

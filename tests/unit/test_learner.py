@@ -211,6 +211,16 @@ def test_another_ranks_nan_stops_this_rank_which_knows_itself_innocent(make: Mak
 
 
 @all_learners
+def test_only_the_first_gradient_that_is_not_finite_is_judged(make: MakeLearner) -> None:
+    """Another rank's is the second of three and this rank's the third, which may yet be tried again."""
+    exchange = Exchange(lambda vector: vector * np.float32(np.nan if len(exchange.sent) == 2 else 1.0))
+    batches = random_batches(3, 4)
+    batches.r_t[2, 0] = np.inf
+    report = make(small_mlp(), 4, exchange).learn(batches, FLAGS)
+    assert (report.steps, report.finite, report.local_finite) == (1, False, True)
+
+
+@all_learners
 def test_a_report_can_travel_as_json(make: MakeLearner) -> None:
     """The rank's verdict on its gradient is gathered as JSON when a run ends on a NaN."""
     report = make(small_mlp(), 4).learn(random_batches(1, 4), FLAGS)

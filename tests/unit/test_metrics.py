@@ -90,6 +90,18 @@ def test_a_resumed_run_forgets_what_lies_beyond_its_checkpoint(tmp_path: Path) -
     assert _scalars(tmp_path, "training/loss") == expected
 
 
+def test_a_record_is_found_by_kind_and_step_beside_a_half_written_line(tmp_path: Path) -> None:
+    metrics = _open(tmp_path)
+    metrics.write(_record(300, mean_return=7.0) | {"kind": "final_evaluation"})
+    metrics.write(_record(400, loss=1.0))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "final_evaluation", "env_steps": 40')
+    assert metrics.holds("final_evaluation", 300)
+    assert not metrics.holds("final_evaluation", 400)
+    assert not metrics.holds("evaluation", 300)
+    metrics.close()
+
+
 @pytest.mark.parametrize("rest", ['{"kind": "training", "env_st', '{"kind": "training"}\n', "[1]\n", "\x00\x00", "7\n"])
 def test_half_written_and_foreign_lines_are_dropped(tmp_path: Path, rest: str) -> None:
     metrics = _open(tmp_path)

@@ -15,7 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvd_dqn.errors import CheckpointError
+from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.job.checkpoint import Checkpoint, CheckpointStore
 from hvd_dqn.job.files import sha256
 from hvd_dqn.job.rank_state import RankState
@@ -148,6 +148,56 @@ def test_a_damaged_segment_is_named_and_the_checkpoint_before_it_is_used(damage:
     checkpoint, passed_over = store.newest_good()
     assert checkpoint.env_steps == 10
     assert Path(segments[1].file).name in passed_over[0]
+
+
+def _three_checkpoints(folder: Path) -> tuple[CheckpointStore, list[Segment]]:
+    """Returns a store of three checkpoints and the segments of the last: 10, 10 and 5 transitions, 22 of them held."""
+    store = CheckpointStore(folder, keep=3)
+    writer = SegmentWriter(store.replay_folder, 0, 1)
+    for first, count in ((0, 10), (10, 10), (20, 5)):
+        segments = writer.write(_transitions(first, count), first, oldest=0)
+        rank = RankState({}, first + count, min(22, first + count), 22, segments, [])
+        vectors = {"online": np.zeros(3, np.float32)}
+        store.save(Checkpoint(first + count, None, vectors, {"counters": {}}, [rank]), vectors)
+    return store, segments
+
+
+@pytest.mark.parametrize("damage", [_flip_a_bit, _cut, Path.unlink])
+@pytest.mark.parametrize(("lost", "left"), [((0,), 15), ((1,), 12), ((0, 2), 10), ((0, 1, 2), 0)])
+def test_a_damaged_segment_that_all_share_costs_its_transitions_if_that_is_asked_for(
+    damage: Any, lost: tuple[int, ...], left: int, tmp_path: Path
+) -> None:
+    """Of 22 transitions, the oldest segment holds 7."""
+    store, segments = _three_checkpoints(tmp_path)
+    for place in lost:
+        damage(store.replay_folder / segments[place].file)
+    if 0 in lost:
+        with pytest.raises(UserError, match=f"--allow-missing-replay goes on from it without {22 - left} of its"):
+            store.newest_good()
+    checkpoint, passed_over = store.newest_good(allow_missing_replay=True)
+    assert checkpoint.env_steps == 25
+    assert f"lacks {22 - left} transitions" in passed_over[0]
+    (rank,) = checkpoint.ranks
+    assert (rank.stored, checkpoint.lost) == (left, 22 - left)
+    held = read(store.replay_folder, rank.segments, _blank())
+    expected = [n for n in range(3, 25) if n // 10 not in lost]
+    assert held.r_t[len(held.r_t) - rank.stored :].tolist() == expected
+    assert RankState.from_json(json.loads(json.dumps(rank.to_json()))) == rank
+
+
+def test_nothing_is_missing_where_nothing_is_damaged(tmp_path: Path) -> None:
+    store, _ = _three_checkpoints(tmp_path)
+    checkpoint, passed_over = store.newest_good(allow_missing_replay=True)
+    assert (checkpoint.env_steps, checkpoint.lost, passed_over) == (25, 0, [])
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1000}'])
+def test_segments_stay_while_a_manifest_that_may_name_them_cannot_be_read(content: bytes, tmp_path: Path) -> None:
+    """A newer program's manifest, or one on a disk that is not quite there."""
+    store, segments = _three_checkpoints(tmp_path)
+    (tmp_path / f"{25:012d}" / "manifest.json").write_bytes(content)
+    _save(store, 21, segments[:1])
+    assert all((store.replay_folder / segment.file).exists() for segment in segments)
 
 
 BOMB = zstandard.ZstdCompressor().compress(bytes(50_000_000))

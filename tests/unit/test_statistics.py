@@ -92,6 +92,19 @@ def test_a_resumed_run_waits_again_and_catches_nothing_up() -> None:
     assert counters.learner_steps_due(4) == 2
 
 
+def test_a_skipped_update_is_not_made_up_for() -> None:
+    """Sixteen are due: one of them is skipped; also after a replay that has to fill again."""
+    counters = Counters()
+    counters.env_steps = 16
+    counters.learner_steps, counters.skipped_updates = 15, 1
+    assert counters.learner_steps_due(1) == 0
+    counters.env_steps = 20
+    assert counters.learner_steps_due(1) == 4
+    counters.wait_for_replay(10)
+    counters.env_steps = 31
+    assert counters.learner_steps_due(1) == 1
+
+
 @given(st.integers(1, 50), st.integers(1, 64), st.integers(0, 300), st.integers(1, 60))
 def test_learner_steps_earned_are_never_lost_nor_taken_early(period: int, envs: int, starts: int, turns: int) -> None:
     counters = Counters()
@@ -105,7 +118,7 @@ def test_learner_steps_earned_are_never_lost_nor_taken_early(period: int, envs: 
 
 
 def test_counters_go_through_json_and_back() -> None:
-    counters = Counters(1, 2, 3, 4, 5, 6)
+    counters = Counters(1, 2, 3, 4, 5, 6, 7)
     assert Counters(**json.loads(json.dumps(counters.as_dict()))) == counters
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -89,20 +90,68 @@ def test_a_second_ctrl_c_ends_the_process_at_once() -> None:
     assert _signalled_twice(signal.SIGINT) == 128 + signal.SIGINT
 
 
+_COMPUTING = """
+import hashlib, os, threading, time
+from hvd_dqn.job.stopping import StopRequest
+stop = StopRequest()
+stop.install()
+if os.fork() == 0:
+    time.sleep(60)
+    os._exit(0)
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+"""
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGUSR1])
+def test_a_second_signal_ends_a_process_that_waits_in_compiled_code(second: signal.Signals) -> None:
+    """As a rank does whose peer is stuck: Python runs no handler before that returns."""
+    program = _COMPUTING.replace("time.sleep(60)", "pass")
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "ready\n"
+            time.sleep(0.2)
+            child.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            assert child.poll() is None
+            child.send_signal(second)
+            assert child.wait(5.0) == 128 + second
+        finally:
+            child.kill()
+
+
+def test_a_signal_to_a_child_is_not_its_parents() -> None:
+    """An environment's process that was forked from a rank gets the terminal's Ctrl-C as well."""
+    own = "os.kill(os.getpid(), 2); time.sleep(0.3); os.kill(os.getpid(), 9)"
+    program = _COMPUTING.replace("time.sleep(60)", own)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        try:
+            assert parent.stdout.readline() == "ready\n"
+            time.sleep(1.0)
+            parent.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            assert parent.poll() is None
+        finally:
+            parent.kill()
+
+
 def test_a_second_sigterm_does_not_cut_the_saving_short() -> None:
     """Schedulers and launchers repeat it."""
     assert _signalled_twice(signal.SIGTERM) is None
 
 
-def _watched(limit: float) -> tuple[Watchdog, threading.Event, list[int]]:
+def _watched(
+    limit: float, folder: Path = Path("/nowhere"), size: int = 4
+) -> tuple[Watchdog, threading.Event, list[int]]:
     fired, codes = threading.Event(), list[int]()
 
     def abort(code: int) -> None:
         codes.append(code)
-        dog.stop()
         fired.set()
 
-    dog = Watchdog(limit, 3, abort)
+    dog = Watchdog(limit, 3, size, folder, abort)
     return dog, fired, codes
 
 
@@ -140,11 +189,55 @@ def test_a_limit_of_zero_watches_nothing_and_a_stopped_watchdog_never_fires() ->
     assert not idle_fired.is_set()
 
 
+def _watching(rank: int, doing: str, folder: Path) -> tuple[Watchdog, threading.Event]:
+    """Returns a watchdog of one of three ranks, under a limit of 1.5 s."""
+    fired = threading.Event()
+    dog = Watchdog(1.5, rank, 3, folder, lambda code: fired.set())
+    dog.start()
+    dog.beat(doing)
+    return dog, fired
+
+
+def test_the_rank_that_gives_no_sign_of_life_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for _, fired in [_watching(rank, "learning", tmp_path / "waiting") for rank in (0, 2)]:
+        assert fired.wait(5.0)
+    err = capfd.readouterr().err
+    for rank in (0, 2):
+        assert f"rank {rank} got no further for 1.5 s while learning: no sign of life from rank(s) 1," in err
+
+
+def test_where_all_ranks_live_it_is_told_what_each_of_them_does(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dogs = [
+        _watching(0, "learning", tmp_path),
+        _watching(1, "collecting", tmp_path),
+        _watching(2, "learning", tmp_path),
+    ]
+    for _, fired in dogs:
+        assert fired.wait(5.0)
+    assert "all ranks live, rank 0 learning, rank 1 collecting, rank 2 learning" in capfd.readouterr().err
+
+
+def test_a_rank_that_goes_on_takes_its_mark_away_and_an_old_mark_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "waiting").mkdir()
+    (tmp_path / "waiting" / "rank-00000").touch()
+    dog, fired = _watching(0, "learning", tmp_path / "waiting")
+    assert not (tmp_path / "waiting").exists()
+    assert not fired.wait(1.3)
+    assert (tmp_path / "waiting" / "rank-00000").read_text() == "learning"
+    dog.beat("collecting", allow=10.0)
+    assert not fired.wait(0.7)
+    assert not (tmp_path / "waiting").exists()
+    dog.stop()
+
+
 _SUSPENDED = """
 import os, time
+from pathlib import Path
 from hvd_dqn.parallel.watchdog import Watchdog
 began = time.monotonic()
-dog = Watchdog(2.6, 0, os._exit)
+dog = Watchdog(2.6, 0, 1, Path("/nowhere"), os._exit)
 dog.start()
 print("ready", flush=True)
 while time.monotonic() < began + 4.6:

@@ -1,0 +1,1 @@
+"""Training runs that must reach a score."""

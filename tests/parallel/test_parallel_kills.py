@@ -1,0 +1,124 @@
+"""kill -9 of a random rank at a random moment, again and again: the run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forms import FULL
+from launching import Launch, launched, read_metrics, run_well
+
+pytestmark = [pytest.mark.parallel, pytest.mark.faults]
+
+KILLS = int(os.environ.get("HVD_DQN_KILLS", "50" if FULL else "6"))
+TOTAL = 50_000 if FULL else 16_000
+SEED = int(os.environ.get("HVD_DQN_KILL_SEED", "20"))
+SHORT = (
+    *("--train-period", "4", "--evaluation-period", "2000", "--learning-starts", "500"),
+    *("--replay-capacity", "5000"),
+)
+"""For six kills; fifty go with the default settings, which solve CartPole in 50,000 env steps."""
+OFTEN = (
+    *("--checkpoint-period", "500", "--log-period", "100", "--keep-checkpoints", "3", "--name", "run"),
+    *("--final-evaluation-episodes", "100"),
+)
+OF_THE_CLOCK = ("unix_time", "seconds", "resident_mebibytes")
+
+
+def _unreadable(run_directory: Path) -> list[str]:
+    """Returns every file that a manifest names and that is not as it says; without the code under test."""
+    checkpoints = run_directory / "checkpoints"
+    found = []
+    for path in checkpoints.glob("*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        named = {path.parent / name: facts for name, facts in manifest["files"].items()}
+        named |= {checkpoints / "replay" / name: facts for name, facts in manifest["segments"].items()}
+        for file, facts in named.items():
+            if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != facts["sha256"]:
+                found.append(f"{path.parent.name}: {file.name}")
+    return found
+
+
+def _end(run_directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns what the last manifest says of the files (weights, optimizer, counters, replay), and all metrics."""
+    newest = max(run_directory.glob("checkpoints/*/manifest.json"))
+    lines = [
+        {
+            name: value
+            for name, value in record.items()
+            if name not in OF_THE_CLOCK and "_microseconds" not in name and "_per_second" not in name
+        }
+        for record in read_metrics(run_directory)
+    ]
+    return json.loads(newest.read_text())["files"], lines
+
+
+def _env_steps(run_directory: Path) -> int:
+    """Returns how far the metrics say the run is; the last line may be half written."""
+    try:
+        return json.loads((run_directory / "metrics.jsonl").read_text().splitlines()[-1])["env_steps"]
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _wait_for_a_moment(job: Launch, run_directory: Path, rng: random.Random, kills_left: int) -> str:
+    """Waits for a random moment and returns it in words: of the start in one of five cases, else of the training.
+
+    Near the end of the run only moments of the start are left, so that none of the kills comes too late.
+    """
+    left = TOTAL - _env_steps(run_directory)
+    if rng.random() < 0.2 or left < TOTAL // 7:
+        seconds = rng.uniform(1.0, 3.0)
+        time.sleep(seconds)
+        job.wait_until(lambda: len(job.processes()) > 2, 30.0, "the launcher had started both ranks")
+        return f"{seconds:.2f} s after the start"
+    job.wait_until(lambda: "resumed from" in job.output or "begins anew" in job.output or _env_steps(run_directory) > 0)
+    farthest = min(2 * left // (kills_left + 1), left - TOTAL // 7)
+    more, seconds = rng.randrange(farthest + 1), rng.uniform(0.0, 0.3)
+    since = _env_steps(run_directory)
+    deadline = time.monotonic() + 60.0
+    while _env_steps(run_directory) < since + more and job.process.poll() is None:
+        assert time.monotonic() < deadline, job.output
+        time.sleep(0.01)
+    time.sleep(seconds)
+    return f"{seconds:.2f} s after env step {since + more:,}"
+
+
+def test_a_run_killed_again_and_again_ends_bit_for_bit_where_it_would_have_ended(tmp_path: Path, injected: Any) -> None:
+    """The same weights, optimizer, replay and metrics, so the same final return; no checkpoint is ever unreadable."""
+    options = (*(() if FULL else SHORT), *OFTEN, "--total-env-steps", str(TOTAL))
+    rng = random.Random(SEED)
+    print(f"HVD_DQN_KILL_SEED={SEED}")
+    run_well("mpirun", 2, *options, "--runs-dir", tmp_path / "whole")
+    (whole,) = (tmp_path / "whole").glob("*/run")
+    run_directory = tmp_path / "killed" / "CartPole-v1" / "run"
+    done = 0
+    while done < KILLS:
+        resume = ("--resume", run_directory) if (run_directory / "config.json").exists() else ()
+        with launched("mpirun", 2, *options, "--runs-dir", tmp_path / "killed", *resume) as job:
+            moment, rank = _wait_for_a_moment(job, run_directory, rng, KILLS - done), rng.randrange(2)
+            assert job.process.poll() is None, f"the run was over after {done} kills:\n{job.output}"
+            victim = job.rank_pid(rank)
+            injected("rank killed by SIGKILL at a random moment")
+            os.kill(victim, signal.SIGKILL)
+            done += 1
+            outcome = job.finish(60.0)
+        print(f"kill {done}: rank {rank}, {moment}; the run was at env step {_env_steps(run_directory):,}")
+        assert outcome.code != 0
+        assert "cannot be used" not in outcome.output, outcome.output
+        assert _unreadable(run_directory) == []
+    last = run_well("mpirun", 2, *options, "--runs-dir", tmp_path / "killed", "--resume", run_directory)
+    assert "cannot be used" not in last.output
+    assert _end(run_directory) == _end(whole)
+    final = read_metrics(run_directory, "final_evaluation")[-1]["mean_return"]
+    print(f"final return {final:.1f} after {done} kills, the same as without")
+    if FULL:
+        assert final >= 475
+    assert not list(run_directory.rglob("*.tmp"))

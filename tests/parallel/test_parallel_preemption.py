@@ -1,0 +1,105 @@
+"""Whoever is told to stop, a rank, all of them or the launcher, the job saves, and a second signal does no harm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forms import only_in_full
+from launching import Launch, launched, newest_checkpoint, run_well
+
+pytestmark = [pytest.mark.parallel, pytest.mark.faults]
+
+LONG = (
+    *("--total-env-steps", "100000000", "--learning-starts", "200", "--evaluation-period", "0", "--log-period", "1000"),
+    *("--checkpoint-period", "2000", "--train-period", "4", "--name", "long"),
+)
+TO_THE_LAUNCHER = {
+    "mpirun": (signal.SIGUSR1, 75),
+    "horovodrun --gloo": (signal.SIGTERM, 1),
+}
+"""What its launcher passes on in time, and its exit code then; Gloo's makes a 1 of every code."""
+
+
+def _checkpoints(run_directory: Path) -> list[Path]:
+    return sorted(run_directory.glob("checkpoints/*/manifest.json"))
+
+
+def _begin(job: Launch, run_directory: Path) -> None:
+    """Waits until there is a checkpoint."""
+    job.wait_until(lambda: bool(_checkpoints(run_directory)), 120.0)
+
+
+def _assert_saved(output: str, run_directory: Path) -> None:
+    assert output.count("stopped and saved at env step") == 1, output
+    assert f"go on with: --resume {run_directory}" in output
+    assert "Traceback" not in output
+    saved = output.split("stopped and saved at env step ")[1].split(";", maxsplit=1)[0].replace(",", "")
+    assert int(newest_checkpoint(run_directory).name.split("-")[0]) == int(saved)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=only_in_full)])
+def test_a_signal_to_all_ranks_saves_once(number: signal.Signals, tmp_path: Path, injected: Any) -> None:
+    run_directory = tmp_path / "CartPole-v1" / "long"
+    with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
+        _begin(job, run_directory)
+        injected("request to stop (to all ranks)")
+        for pid in [job.rank_pid(rank) for rank in (0, 1)]:
+            os.kill(pid, number)
+        outcome = job.finish(60.0)
+    assert outcome.code == 75, outcome.output
+    _assert_saved(outcome.output, run_directory)
+
+
+@pytest.mark.parametrize("how", TO_THE_LAUNCHER)
+def test_a_signal_to_the_launcher_saves(how: str, tmp_path: Path, injected: Any) -> None:
+    run_directory = tmp_path / "CartPole-v1" / "long"
+    number, code = TO_THE_LAUNCHER[how]
+    with launched(how, 2, *LONG, "--runs-dir", tmp_path) as job:
+        _begin(job, run_directory)
+        injected("request to stop (to the launcher)")
+        os.kill(job.process.pid, number)
+        outcome = job.finish(60.0)
+    assert outcome.code == code, outcome.output
+    if how == "mpirun":
+        _assert_saved(outcome.output, run_directory)
+    else:  # it ends before it has passed on the ranks' last words
+        assert json.loads((newest_checkpoint(run_directory) / "manifest.json").read_text())["score"] is None
+        end = str(int(newest_checkpoint(run_directory).name) + 2000)
+        run_well("mpirun", 2, "--resume", run_directory, "--total-env-steps", end)
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, pytest.param(signal.SIGUSR1, marks=only_in_full)])
+def test_a_second_signal_ends_the_job_at_once_and_leaves_the_last_checkpoint_good(
+    second: signal.Signals, tmp_path: Path, injected: Any
+) -> None:
+    """To a rank that cannot save, since another is stuck; a SIGTERM is often repeated and is no such wish."""
+    run_directory = tmp_path / "CartPole-v1" / "long"
+    with launched("mpirun", 2, *LONG, "--runs-dir", tmp_path) as job:
+        _begin(job, run_directory)
+        rank = job.rank_pid(0)
+        injected("second signal")
+        os.kill(job.rank_pid(1), signal.SIGSTOP)
+        os.kill(rank, signal.SIGTERM)
+        time.sleep(1.0)
+        os.kill(rank, signal.SIGTERM)
+        time.sleep(1.0)
+        assert job.process.poll() is None
+        since = time.monotonic()
+        os.kill(rank, second)
+        outcome = job.finish(60.0)
+    assert time.monotonic() - since < 20.0
+    assert outcome.code == 128 + second, outcome.output
+    assert "stopped and saved" not in outcome.output
+    for path in _checkpoints(run_directory):
+        for name, facts in json.loads(path.read_text())["files"].items():
+            assert hashlib.sha256((path.parent / name).read_bytes()).hexdigest() == facts["sha256"]
+    end = str(int(newest_checkpoint(run_directory).name) + 2000)
+    resumed = run_well("mpirun", 2, "--resume", run_directory, "--total-env-steps", end)
+    assert "cannot be used" not in resumed.output
