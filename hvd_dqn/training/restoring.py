@@ -28,12 +28,11 @@ def restore(job: Job) -> None:
     Raises:
       UserError: on all ranks, if there is no usable checkpoint or it does not fit the configuration.
     """
-    resuming = bool(job.config.job.resume)
-    if job.config.job.resume == RESUME_AUTO:
-        resuming = on_root(job.ranks, lambda: not job.store.empty)  # COLLECTIVE
-    if resuming:
-        load = (lambda: _load_newest(job)) if job.ranks.rank == 0 else dict[str, Any]
+    state = None
+    if job.config.job.resume:
+        load = (lambda: _load_newest(job)) if job.ranks.rank == 0 else lambda: None
         state = on_root(job.ranks, patiently(job, "reading the checkpoint", load))  # COLLECTIVE
+    if state is not None:
         try:
             job.counters = Counters.from_dict(state["counters"])
             job.recent.load(state["recent_episodes"])
@@ -85,7 +84,8 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
 def _load_newest(job: Job) -> dict[str, Any] | None:
     """Loads the newest good checkpoint into rank 0's learner and returns its state; None where there is none yet."""
     if job.store.empty:
-        job.display.warn(f"{job.directory.path} has no checkpoint yet: the run begins anew")
+        if job.config.job.resume != RESUME_AUTO:
+            job.display.warn(f"{job.directory.path} has no checkpoint yet: the run begins anew")
         job.metrics.cut_after(-1)
         return None
     checkpoint, passed_over = job.store.newest_good(job.config.job.allow_missing_replay)
@@ -95,6 +95,9 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
         load_state(job.learner, checkpoint.learner, 0)
     except ValueError as error:
         raise UserError(f"{job.directory.path} was trained with another configuration: {error}") from None
+    saved = _saved_metrics(job)
+    if saved is not None:
+        job.metrics.cut_after(checkpoint.env_steps, saved)
     total = job.config.job.total_env_steps
     only_to_evaluate = checkpoint.env_steps < total + job.config.environment.num_envs and not job.metrics.holds(
         "final_evaluation", checkpoint.env_steps
@@ -104,7 +107,7 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
             f"the run has done {checkpoint.env_steps:,} of {total:,} env steps already: "
             "raise --total-env-steps to go on"
         )
-    job.metrics.cut_after(checkpoint.env_steps, _saved_metrics(job))
+    job.metrics.cut_after(checkpoint.env_steps)
     job.display.message(f"resumed from the checkpoint at env step {checkpoint.env_steps:,}")
     return {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks], "lost": checkpoint.lost}
 
