@@ -25,11 +25,8 @@ class HorovodRanks:
         """Initialises Horovod; a collective."""
         import horovod.tensorflow as hvd
 
-        hvd.init()  # COLLECTIVE
         self._hvd = hvd
-        self.rank: int = hvd.rank()
-        self.size: int = hvd.size()
-        self.local_rank: int = hvd.local_rank()
+        self._join()  # COLLECTIVE
         self.controller = "MPI" if hvd.mpi_enabled() else "Gloo"
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
@@ -85,9 +82,19 @@ class HorovodRanks:
         """Lets Horovod write its timeline (rank 0 does); empty of gradients where MPI carries them."""
         self._hvd.start_timeline(str(path))
 
+    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        """Sends the first rows [counts[0], R] to rank 0 and so on; returns what this rank is sent, in their order."""
+        received, _ = self._hvd.alltoall(tf.constant(rows), splits=tf.constant(counts, tf.int32))
+        return received.numpy()
+
     def barrier(self) -> None:
         """Waits for all ranks; Horovod's TensorFlow binding has no barrier, and an allreduce is one."""
         self.sum(np.zeros(1, np.float32))
+
+    def rejoin(self) -> None:
+        """Leaves Horovod and meets the ranks that its elastic driver has now: rank and size change."""
+        self.shutdown()
+        self._join()  # COLLECTIVE
 
     def shutdown(self) -> None:
         """Leaves Horovod."""
@@ -100,6 +107,12 @@ class HorovodRanks:
 
             MPI.COMM_WORLD.Abort(code)
         os._exit(code)
+
+    def _join(self) -> None:
+        self._hvd.init()  # COLLECTIVE
+        self.rank: int = self._hvd.rank()
+        self.size: int = self._hvd.size()
+        self.local_rank: int = self._hvd.local_rank()
 
     def _gather(self, values: np.ndarray) -> list[np.ndarray]:
         """Returns every rank's uint8 array [N_r], in the order of ranks."""

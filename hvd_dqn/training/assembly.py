@@ -43,11 +43,12 @@ from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.seeding import generator, integer_seed
 from hvd_dqn.training.job import Flags, Job
+from hvd_dqn.training.kept import CommitSchedule, Kept
 from hvd_dqn.training.side_by_side import InlineWorker, ThreadWorker, Worker
 from hvd_dqn.validation import environment_arguments, scale, shares
 
 
-def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[str]) -> Job:
+def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[str], kept: Kept | None = None) -> Job:
     """Builds the job; a collective: all ranks call it, and what fails on one fails on all.
 
     Args:
@@ -55,11 +56,12 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
       runtime: this rank, up.
       stop: the signals' request to stop.
       command: the command line; its first word is the entry point's file.
+      kept: what this rank has kept of a job with other ranks; it learns the run directory.
 
     Raises:
       UserError: on all ranks.
     """
-    ranks = runtime.ranks
+    ranks, members, kept = runtime.ranks, runtime.members, kept or Kept()
     config = scale(config, ranks.size)
     own = shares(config, ranks.rank, ranks.size)
     maker, spaces = together(ranks, lambda: _find_environment(config))  # COLLECTIVE
@@ -70,7 +72,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     profile = IterationProfile(traced=config.job.profile)
     agent = _build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
     learner = agent.learner
-    directory = _open_directory(config, ranks)  # COLLECTIVE
+    directory = kept.directory = kept.directory or _open_directory(config, ranks)  # COLLECTIVE
     on_root(ranks, directory.claim)  # COLLECTIVE
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
@@ -80,19 +82,23 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
     store = CheckpointStore(directory.checkpoints, config.job.keep_checkpoints)
-    replay_rng = generator(config.job.seed, "replay", ranks.rank)
+    replay_rng = generator(config.job.seed, "replay", ranks.rank, *kept.stream)
+    silence = config.job.stall_timeout_seconds and config.job.stall_timeout_seconds + members.silence_seconds
     return Job(
         config=config,
         ranks=ranks,
+        members=members,
+        kept=kept,
+        commits=CommitSchedule(config.job.commit_period, config.job.log_period),
         stop=stop,
-        watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.abort),
+        watchdog=Watchdog(silence, ranks.rank, ranks.abort),
         directory=directory,
         store=store,
         metrics=metrics,
         display=display,
         collector=collector,
         exploration=_build_exploration(config, ranks, own.num_envs_per_rank),
-        policy_rng=generator(config.job.seed, "policy", ranks.rank),
+        policy_rng=generator(config.job.seed, "policy", ranks.rank, *kept.stream),
         replay_rng=replay_rng,
         acting_values=agent.action_values(),
         replay=RingReplay(
@@ -120,7 +126,10 @@ def reset_environments(job: Job, occasion: int) -> None:
     """
     first = first_index(job.config.environment.num_envs, job.ranks.rank, job.ranks.size)
     job.collector.reset(
-        [integer_seed(job.config.job.seed, "environment", first + i, occasion) for i in range(job.collector.num_envs)]
+        [
+            integer_seed(job.config.job.seed, "environment", first + i, occasion, *job.kept.stream)
+            for i in range(job.collector.num_envs)
+        ]
     )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from hvd_dqn.agent.learner import Vector, load_state
-from hvd_dqn.counters import Counters
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.job.rank_state import RankState
 from hvd_dqn.job.segments import read
@@ -27,11 +26,7 @@ def restore(job: Job) -> None:
     """
     if job.config.job.resume:
         state = on_root(job.ranks, lambda: _load_newest(job))  # COLLECTIVE
-        job.counters = Counters(**state["counters"])
-        job.recent.load(state["recent_episodes"])
-        job.averages.load(state["averages"])
-        job.best_score = state["best_score"]
-        job.learner.step = job.counters.learner_steps
+        job.take_shared_state(state)
         _restore_ranks(job, [RankState.from_json(record) for record in state["ranks"]])  # COLLECTIVE
     else:
         job.counters.wait_for_replay(job.config.replay.learning_starts)

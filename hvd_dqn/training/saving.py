@@ -38,10 +38,7 @@ def save(job: Job, score: float | None) -> None:
       job: the job.
       score: mean return of an evaluation made at this very step, or None.
     """
-    try:
-        settle(job)  # COLLECTIVE
-    except UserError as error:
-        job.display.message(f"{error}; training goes on")
+    settle_or_go_on(job)  # COLLECTIVE
     job.watchdog.beat("beginning a checkpoint", allow=2.0)
     job.replay.cut_open_episodes()
     parts = job.store.folder / f"{_PARTS}{job.ranks.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
@@ -60,13 +57,7 @@ def save(job: Job, score: float | None) -> None:
     new = replay.newest(replay.added - first)
     job.writing.start("part", _write_part, job, parts, state, new, first, oldest)
     if job.ranks.rank == 0:
-        shared = {
-            "counters": job.counters.as_dict(),
-            "recent_episodes": job.recent.state(),
-            "averages": job.averages.state(),
-            "best_score": job.best_score,
-        }
-        checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), shared, [])
+        checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), job.shared_state(), [])
         job.writing.start("manifest", _write_checkpoint, job, parts, checkpoint, job.writing.given_up)
 
 
@@ -89,10 +80,18 @@ def settle(job: Job) -> None:
         writing.close()
 
 
-def abandon(job: Job) -> None:
+def settle_or_go_on(job: Job) -> None:
+    """Waits as `settle` does; a checkpoint that could not be written is only reported. A collective."""
+    try:
+        settle(job)  # COLLECTIVE
+    except UserError as error:
+        job.display.message(f"{error}; training goes on")
+
+
+def abandon(job: Job, seconds: float = _SECONDS_TO_FINISH) -> None:
     """Lets this rank finish the checkpoint under way, but not wait long for a rank that may be lost; no collective."""
     if job.writing is not None:
-        job.writing.close(_SECONDS_TO_FINISH)
+        job.writing.close(seconds)
 
 
 def _write_part(job: Job, parts: Path, state: RankState, new: Transition, first: int, oldest: int) -> None:
