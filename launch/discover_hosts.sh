@@ -14,7 +14,7 @@ if [[ ! -r $file ]]; then
 fi
 # horovodrun runs this script once a second; SSH_PORT is for servers on another port than 22.
 port=${SSH_PORT:-22}
-names=" localhost 127.0.0.1 $(hostname) $(hostname -f 2>/dev/null || true) $(hostname -I 2>/dev/null || true) "
+names=" localhost $(hostname) $(hostname -f 2>/dev/null || true) $(hostname -I 2>/dev/null || true) "
 
 answers() {
     # The server speaks first: "SSH-2.0-...".
@@ -24,7 +24,7 @@ answers() {
 }
 
 probe() {
-    if [[ $names == *" $1 "* ]] || answers "$1"; then
+    if [[ $1 == 127.* || $names == *" $1 "* ]] || answers "$1"; then
         echo "$1:$2"
     fi
 }

@@ -16,6 +16,8 @@ from hvd_dqn.parallel.ranks import Produce, Rounds, Values, plain_rounds
 class HorovodRanks:
     """The ranks of a Horovod job, under any controller and on any device.
 
+    An elastic job may have one rank for a while, which need not wait for Horovod's thread to add nothing to a gradient.
+
     Collectives stay unnamed: Horovod's elastic wrapper recognises a lost peer by the operation's default name.
     """
 
@@ -31,11 +33,13 @@ class HorovodRanks:
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
         """Sums a vector over the ranks by ring-allreduce."""
+        if self.size == 1:
+            return vector
         return self._hvd.allreduce(vector, op=self._hvd.Sum)
 
     def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
         """Returns a TensorFlow loop where it may be one: from there an allreduce costs a fifth of one from Python."""
-        if calls_tensorflow:
+        if calls_tensorflow or self.size == 1:
             return plain_rounds(length, produce, self.sum)
 
         def produced(k: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
@@ -57,6 +61,8 @@ class HorovodRanks:
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""
+        if self.size == 1:
+            return values.copy()
         return self._hvd.allreduce(tf.constant(values), op=self._hvd.Sum).numpy()
 
     def broadcast(self, values: Values) -> Values:

@@ -90,7 +90,14 @@ def take_over(job: Job, meeting: Meeting) -> None:
     _load_commit(job, source)  # COLLECTIVE
     held = kept.replay if kept.replay is not None else job.replay.blank(0)
     counts = [part["stored"] for part in meeting.parts]
-    dealt, moved = deal_out(job, held, counts)  # COLLECTIVE
+    dealt, moved = deal_out(
+        held,
+        counts,
+        rank=job.ranks.rank,
+        capacity=job.config.replay.replay_capacity,
+        exchange=job.members.exchange,
+        beat=lambda: job.watchdog.beat("dealing out the replay", allow=4.0),
+    )  # COLLECTIVE
     job.replay.restore(dealt, len(dealt.a_tm1))
     _wait_until_filled(job, sum(counts))
     on_root(job.ranks, lambda: job.metrics.cut_after(job.counters.env_steps))  # COLLECTIVE

@@ -157,14 +157,19 @@ def launched(
         "horovodrun --gloo": [str(bin_folder / "horovodrun"), "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}"],
     }[how]
     assert how != "python" or ranks == 1
-    own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    own["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(PROGRAMS)])
-    launch = Launch([*start, sys.executable, str(program), *map(str, arguments)], own | dict(environ or {}))
+    own = environment_of_ranks() | dict(environ or {})
+    launch = Launch([*start, sys.executable, str(program), *map(str, arguments)], own)
     try:
         yield launch
     finally:
         launch.end()
+
+
+def environment_of_ranks() -> dict[str, str]:
+    """Returns this process's environment without any launcher's variables, for ranks that find the tests' programs."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return own | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(PROGRAMS)])}
 
 
 def run(
