@@ -107,11 +107,7 @@ class ElasticMembers:
 
     def lost(self, error: Exception) -> bool:
         """Returns whether a collective failed, or the ranks agreed to meet others."""
-        from horovod.common.exceptions import HorovodInternalError
-
-        if isinstance(error, tf.errors.UnknownError):
-            return _OPERATION.search(str(error)) is not None
-        return isinstance(error, (MembersChanged, HorovodInternalError))
+        return isinstance(error, MembersChanged) or is_failed_collective(error)
 
     def rejoin(self) -> None:
         """Meets the ranks that there are now; waits for those that are starting."""
@@ -121,3 +117,12 @@ class ElasticMembers:
     def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
         """Sends rows to the other ranks."""
         return self._ranks.exchange(rows, counts)  # COLLECTIVE
+
+
+def is_failed_collective(error: Exception) -> bool:
+    """Returns whether an exception is what TensorFlow makes of a Horovod operation that has lost a peer."""
+    from horovod.common.exceptions import HorovodInternalError
+
+    if isinstance(error, tf.errors.UnknownError):
+        return _OPERATION.search(str(error)) is not None
+    return isinstance(error, HorovodInternalError)

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import nodes
 import pytest
 from launching import ROOT, Launch, environment_of_ranks, newest_checkpoint, read_metrics, run_well
 
@@ -27,12 +28,14 @@ JOB = (
 
 
 @contextlib.contextmanager
-def elastic(folder: Path, *arguments: str | Path, options: tuple[str, ...] = ()) -> Iterator[Launch]:
-    """Starts launch/elastic.sh on the hosts of folder/hosts for the time of a with-block."""
+def elastic(
+    folder: Path, *arguments: str | Path, options: tuple[str, ...] = (), inside: Sequence[str] = ()
+) -> Iterator[Launch]:
+    """Starts launch/elastic.sh on the hosts of folder/hosts, inside one of them, for the time of a with-block."""
     script = [str(ROOT / "launch" / "elastic.sh"), "--hosts", str(folder / "hosts"), "-np", "2", "--max-np", "4"]
     waits = ["--blacklist-cooldown-range", "2", "4", "--gloo-timeout-seconds", "60", *options]
     job = [*JOB, "--runs-dir", folder, *arguments]
-    launch = Launch([*script, *waits, "--", *map(str, job)], environment_of_ranks())
+    launch = Launch([*inside, *script, *waits, "--", *map(str, job)], environment_of_ranks())
     try:
         yield launch
     finally:
@@ -127,6 +130,29 @@ def test_hosts_that_go_and_come_by_the_discovery_are_followed(tmp_path: Path) ->
     for line in read_metrics(_run_directory(tmp_path), "training"):
         share = line["commit_milliseconds"] / 1e3 * line["env_steps_per_second"] / line["commit_period"]
         assert share <= 0.02, line
+
+
+def test_a_host_that_is_lost_is_replaced_by_another(tmp_path: Path) -> None:
+    """Nothing on the lost host can say a word; another host, that was not there before, takes its part."""
+    if (reason := nodes.why_not()) is not None:
+        pytest.skip(reason)
+    with nodes.nodes(tmp_path / "nodes", 3) as hosts:
+        write_hosts(tmp_path, "node1", "node2")
+        on_cards = ("--network-interfaces", "eth0")
+        with elastic(tmp_path, "--total-env-steps", str(TOTAL), options=on_cards, inside=hosts.inside(1)) as job:
+            job.wait_until(lambda: trained_to(tmp_path) >= 3 * LOG_PERIOD, 120.0)
+            hosts.kill(2)
+            job.wait_for("the ranks have changed: 1 now, 2 before", 60.0)
+            write_hosts(tmp_path, "node1", "node2", "node3")
+            job.wait_for("the ranks have changed: 2 now, 1 before", 120.0)
+            outcome = job.finish()
+    assert outcome.code == 0, outcome.output
+    assert "left: node2 (process" in outcome.output
+    assert "came: node3 (process" in outcome.output
+    lost, came = check_the_curve(tmp_path)
+    assert (lost["left"], lost["came"]) == (1, 0)
+    assert (came["left"], came["came"], came["rolled_back_env_steps"]) == (0, 1, 0)
+    assert came["transitions_moved"] == came["transitions_kept"] // 2
 
 
 def test_transitions_are_dealt_out_whole_and_of_all_ages(tmp_path: Path) -> None:

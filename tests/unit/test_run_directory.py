@@ -83,3 +83,16 @@ def test_a_foreign_config_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / CONFIG_FILE).write_text(content)
     with pytest.raises(UserError, match="not the configuration of a run of this program"):
         RunDirectory.open(str(tmp_path)).read_config()
+
+
+def test_a_directory_that_was_released_may_be_claimed_again_by_the_same_process(tmp_path: Path) -> None:
+    first, second = RunDirectory(tmp_path), RunDirectory(tmp_path)
+    first.claim()
+    with pytest.raises(UserError, match="another job works"):
+        second.claim()
+    first.release()
+    second.claim()
+    first.release()
+    with pytest.raises(UserError, match="another job works"):
+        RunDirectory(tmp_path).claim()
+    second.release()
