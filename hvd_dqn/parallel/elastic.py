@@ -12,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks
+from hvd_dqn.parallel.rendezvous import take_place
 
 _OPERATION = re.compile("Horovod(Allreduce|Allgather|Alltoall|Broadcast)")
 _GLOO_TIMEOUT_SECONDS = 30.0
-"""Horovod's default: how long Gloo waits for a peer that says nothing."""
+"""Horovod's default."""
 
 
 class MembersChanged(Exception):
@@ -92,7 +93,7 @@ class ElasticMembers:
         self._ranks = ranks
         self._told = threading.Event()
         self.name = f"{os.environ.get('HOROVOD_HOSTNAME', socket.gethostname())} (process {os.getpid()})"
-        self.silence_seconds = float(os.environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", _GLOO_TIMEOUT_SECONDS))
+        self.silence_seconds = gloo_timeout_seconds()
         notification_manager.init()
         notification_manager.register_listener(self)
 
@@ -111,12 +112,26 @@ class ElasticMembers:
 
     def rejoin(self) -> None:
         """Meets the ranks that there are now; waits for those that are starting."""
+        self._ranks.shutdown()
         self._told.clear()  # what comes from here on may be news
-        self._ranks.rejoin()  # COLLECTIVE
+        take_place(again=True, patience_seconds=self.silence_seconds)  # COLLECTIVE
+        self._ranks.join()  # COLLECTIVE
 
     def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
         """Sends rows to the other ranks."""
         return self._ranks.exchange(rows, counts)  # COLLECTIVE
+
+
+def join_elastic() -> tuple[HorovodRanks, ElasticMembers]:
+    """Joins an elastic job, at its start or later; a collective."""
+    take_place(again=False, patience_seconds=gloo_timeout_seconds())  # COLLECTIVE
+    ranks = HorovodRanks()  # COLLECTIVE
+    return ranks, ElasticMembers(ranks)
+
+
+def gloo_timeout_seconds() -> float:
+    """Returns how long Gloo waits for a peer that says nothing."""
+    return float(os.environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", _GLOO_TIMEOUT_SECONDS))
 
 
 def is_failed_collective(error: Exception) -> bool:

@@ -28,7 +28,7 @@ class HorovodRanks:
         import horovod.tensorflow as hvd
 
         self._hvd = hvd
-        self._join()  # COLLECTIVE
+        self.join()  # COLLECTIVE
         self.controller = "MPI" if hvd.mpi_enabled() else "Gloo"
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
@@ -97,10 +97,12 @@ class HorovodRanks:
         """Waits for all ranks; Horovod's TensorFlow binding has no barrier, and an allreduce is one."""
         self.sum(np.zeros(1, np.float32))
 
-    def rejoin(self) -> None:
-        """Leaves Horovod and meets the ranks that its elastic driver has now: rank and size change."""
-        self.shutdown()
-        self._join()  # COLLECTIVE
+    def join(self) -> None:
+        """Starts Horovod, at first or after a shutdown; rank and size are those of the launcher's variables now."""
+        self._hvd.init()  # COLLECTIVE
+        self.rank: int = self._hvd.rank()
+        self.size: int = self._hvd.size()
+        self.local_rank: int = self._hvd.local_rank()
 
     def shutdown(self) -> None:
         """Leaves Horovod."""
@@ -113,12 +115,6 @@ class HorovodRanks:
 
             MPI.COMM_WORLD.Abort(code)
         os._exit(code)
-
-    def _join(self) -> None:
-        self._hvd.init()  # COLLECTIVE
-        self.rank: int = self._hvd.rank()
-        self.size: int = self._hvd.size()
-        self.local_rank: int = self._hvd.local_rank()
 
     def _gather(self, values: np.ndarray) -> list[np.ndarray]:
         """Returns every rank's uint8 array [N_r], in the order of ranks."""

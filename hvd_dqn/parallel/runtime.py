@@ -99,7 +99,7 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
 
 def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]:
     """Joins the other ranks; a collective."""
-    from hvd_dqn.parallel.elastic import ElasticMembers, FixedMembers
+    from hvd_dqn.parallel.elastic import FixedMembers, join_elastic
     from hvd_dqn.parallel.ranks import SingleRank
 
     if launch.size == 1 and not launch.elastic:
@@ -118,8 +118,7 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]
     from hvd_dqn.parallel.mpi_ranks import MPIRanks
 
     if launch.elastic:
-        elastic = HorovodRanks()  # COLLECTIVE
-        return elastic, ElasticMembers(elastic)
+        return join_elastic()  # COLLECTIVE
     carrier = MPIRanks() if over_mpi else HorovodRanks()  # COLLECTIVE
     if not shared:
         return carrier, FixedMembers()
