@@ -13,9 +13,15 @@ import urllib.error
 import urllib.request
 from collections.abc import MutableMapping
 
+from hvd_dqn.errors import EXIT_FAILED
+
 _PLACE = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE", "CROSS_RANK", "CROSS_SIZE")
 _HERE = "hvd_dqn_here"
 _LOOK_SECONDS = 0.05
+_ELASTIC_TIMEOUT_SECONDS = 600.0
+"""Horovod's default: how long its driver waits for enough hosts."""
+_LONGER_SECONDS = 30.0
+"""The driver should speak first."""
 
 
 def take_place(again: bool, patience_seconds: float, environ: MutableMapping[str, str] = os.environ) -> None:
@@ -27,8 +33,7 @@ def take_place(again: bool, patience_seconds: float, environ: MutableMapping[str
       environ: learns the place.
 
     Raises:
-      SystemExit: if this rank's host has been taken out of the job.
-      OSError: if the driver is gone.
+      SystemExit: if the driver does not answer.
     """
     url = f"http://{environ['HOROVOD_GLOO_RENDEZVOUS_ADDR']}:{environ['HOROVOD_GLOO_RENDEZVOUS_PORT']}"
     while True:
@@ -43,11 +48,23 @@ def take_place(again: bool, patience_seconds: float, environ: MutableMapping[str
 def _ask(url: str, environ: MutableMapping[str, str]) -> dict[str, str]:
     """Asks for the place in the next set of ranks; the driver answers once every rank of this set has asked or died."""
     slot = f"{environ['HOROVOD_HOSTNAME']}:{environ['HOROVOD_LOCAL_RANK']}"
-    with urllib.request.urlopen(f"{url}/rank_and_size/{slot}") as answer:
-        place = dict(zip(_PLACE, answer.read().decode().split(","), strict=True))
+    limit = float(environ.get("HOROVOD_ELASTIC_TIMEOUT", _ELASTIC_TIMEOUT_SECONDS)) + _LONGER_SECONDS
+    try:
+        with urllib.request.urlopen(f"{url}/rank_and_size/{slot}", timeout=limit) as answer:
+            place = dict(zip(_PLACE, answer.read().decode().split(","), strict=True))
+    except OSError as error:
+        print(
+            f"hvd_dqn: the elastic driver has no place for {slot} ({error}): it is gone, or for {limit:g} s another "
+            "rank has neither answered nor died. The rank ends; go on with --resume RUN_DIR.",
+            file=sys.stderr,
+            flush=True,
+        )
+        raise SystemExit(EXIT_FAILED) from None
     if place["RANK"] == "-1":
         print(f"hvd_dqn: {slot} has been taken out of the job; its rank leaves", file=sys.stderr, flush=True)
-        raise SystemExit(0)
+        # At once, and as a failure: should the host be back already, the driver takes this for the end of the new rank,
+        # and a success for the end of the job.
+        os._exit(EXIT_FAILED)
     return {f"HOROVOD_{name}": value for name, value in place.items()}
 
 

@@ -73,7 +73,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     agent = _build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
     learner = agent.learner
     directory = kept.directory = kept.directory or _open_directory(config, ranks)  # COLLECTIVE
-    on_root(ranks, directory.claim)  # COLLECTIVE
+    on_root(ranks, lambda: _claim(directory))  # COLLECTIVE
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
@@ -274,6 +274,12 @@ def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
         return str(directory.path)
 
     return RunDirectory(Path(on_root(ranks, create_or_open)))  # COLLECTIVE
+
+
+def _claim(directory: RunDirectory) -> None:
+    """Takes the directory for this job; rank 0 may be on another host now, on which it does not exist."""
+    directory.path.mkdir(parents=True, exist_ok=True)
+    directory.claim()
 
 
 def _outputs(config: Config, ranks: Ranks, directory: RunDirectory) -> tuple[MetricsWriter, Display]:

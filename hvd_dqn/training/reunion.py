@@ -75,9 +75,7 @@ def meet(runtime: Runtime, kept: Kept, stop: StopRequest) -> Meeting:
 def rescue(job: Job | None, kept: Kept) -> None:
     """Takes what is this rank's own out of a job that has lost a rank, or that is to meet others."""
     kept.generation += 1
-    if job is None:
-        return
-    if kept.replay is None:
+    if job is not None and kept.commit is not None and kept.replay is None:
         kept.reached = job.counters.env_steps
         job.replay.cut_open_episodes()
         kept.replay = job.replay.contents()

@@ -88,16 +88,22 @@ class Launch:
 
     def rank_pid(self, rank: int) -> int:
         """Returns the process id of a rank's interpreter."""
-        found = []
-        for pid in self.processes():
-            with contextlib.suppress(OSError):
-                environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-                program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-                ranks = {f"{name}={rank}".encode() for name in _RANK_VARIABLES}
-                if ranks & set(environ) and Path(program).name.startswith("python"):
-                    found.append(pid)
+        found = [pid for pid, own in self.python_processes().items() if own == rank]
         assert len(found) == 1, f"rank {rank} should be one process, not {found}"
         return found[0]
+
+    def python_processes(self) -> dict[int, int]:
+        """Returns the ranks' interpreters by process id, each with the rank that it was started as."""
+        found = {}
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                environ = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+                program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+                values = dict(line.partition("=")[::2] for line in environ)
+                ranks = [int(values[name]) for name in _RANK_VARIABLES if name in values]
+                if ranks and Path(program).name.startswith("python"):
+                    found[pid] = ranks[0]
+        return found
 
     def processes(self) -> list[int]:
         """Returns the ids of all living processes of this launch."""

@@ -61,18 +61,23 @@ def _run_directory(folder: Path) -> Path:
 
 
 def check_the_curve(folder: Path, total: int = TOTAL) -> list[dict[str, Any]]:
-    """Checks that the metrics have neither gaps nor repetitions; returns what they say of the ranks' changes."""
+    """Checks that the metrics have neither gaps nor repetitions; returns what they say of the ranks' changes.
+
+    The driver may tell twice of one change; then the ranks meet for nothing, and that is left out.
+    """
     directory = _run_directory(folder)
     steps = [record["env_steps"] for record in read_metrics(directory, "training")]
     assert steps == list(range(LOG_PERIOD, total + 1, LOG_PERIOD))
-    assert [record["env_steps"] for record in read_metrics(directory, "evaluation")] == [total // 2, total]
+    assert [record["env_steps"] for record in read_metrics(directory, "evaluation")] == list(
+        range(4000, total + 1, 4000)
+    )
     records = read_metrics(directory)
     assert records[-1]["kind"] == "final_evaluation"
     steps = [record["env_steps"] for record in records]
     assert steps == sorted(steps)
     seconds = [record["seconds"] for record in records[:-1]]
     assert seconds == sorted(seconds)
-    return [record for record in records if record["kind"] == "ranks"]
+    return [record for record in records if record["kind"] == "ranks" and record["left"] + record["came"] > 0]
 
 
 def stored_on_ranks(directory: Path) -> list[int]:
@@ -107,6 +112,32 @@ def test_a_killed_rank_is_survived_and_replaced(tmp_path: Path, victim: int) -> 
     assert first == second == 2000
 
 
+@pytest.mark.slow
+def test_a_rank_that_dies_while_it_starts_costs_time_alone(tmp_path: Path) -> None:
+    """The others wait for it as long as Gloo would, go on without it, and its host has another chance later."""
+    write_hosts(tmp_path, *HOSTS[:2])
+    total = 12_000
+    patience = ("--gloo-timeout-seconds", "20")
+    with elastic(tmp_path, "--total-env-steps", str(total), options=patience) as job:
+        job.wait_until(lambda: trained_to(tmp_path) >= 3 * LOG_PERIOD, 120.0)
+        before = set(job.python_processes())
+        os.kill(job.rank_pid(1), signal.SIGKILL)
+        job.wait_until(lambda: bool(set(job.python_processes()) - before), 60.0)
+        (newcomer,) = set(job.python_processes()) - before
+        os.kill(newcomer, signal.SIGKILL)
+        job.wait_for("the ranks have changed: 1 now, 1 before", 60.0)
+        job.wait_for("the ranks have changed: 2 now, 1 before", 120.0)
+        outcome = job.finish()
+    assert outcome.code == 0, outcome.output
+    changes = check_the_curve(tmp_path, total)
+    assert [(change["ranks"], change["left"], change["came"]) for change in changes] == [
+        (1, 1, 0),
+        (1, 0, 0),
+        (2, 0, 1),
+    ]
+
+
+@pytest.mark.slow
 def test_hosts_that_go_and_come_by_the_discovery_are_followed(tmp_path: Path) -> None:
     """One host goes; then two come, of which one was there before."""
     write_hosts(tmp_path, *HOSTS[:2])
@@ -118,6 +149,7 @@ def test_hosts_that_go_and_come_by_the_discovery_are_followed(tmp_path: Path) ->
         job.wait_for("the ranks have changed: 3 now, 1 before", 120.0)
         outcome = job.finish()
     assert outcome.code == 0, outcome.output
+    assert "has been taken out of the job; its rank leaves" in outcome.output
     went, came = check_the_curve(tmp_path)
     assert (went["left"], went["came"], went["rolled_back_env_steps"]) == (1, 0, 0)
     assert (came["left"], came["came"], came["rolled_back_env_steps"]) == (0, 2, 0)
@@ -132,17 +164,19 @@ def test_hosts_that_go_and_come_by_the_discovery_are_followed(tmp_path: Path) ->
         assert share <= 0.02, line
 
 
-def test_a_host_that_is_lost_is_replaced_by_another(tmp_path: Path) -> None:
-    """Nothing on the lost host can say a word; another host, that was not there before, takes its part."""
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "unplugged"])
+def test_a_host_that_is_lost_is_replaced_by_another(tmp_path: Path, how: str) -> None:
+    """Another host, that was not there before, takes its part. An unplugged host closes no connection."""
     if (reason := nodes.why_not()) is not None:
         pytest.skip(reason)
     with nodes.nodes(tmp_path / "nodes", 3) as hosts:
         write_hosts(tmp_path, "node1", "node2")
-        on_cards = ("--network-interfaces", "eth0")
+        on_cards = ("--network-interfaces", "eth0", "--gloo-timeout-seconds", "20")
         with elastic(tmp_path, "--total-env-steps", str(TOTAL), options=on_cards, inside=hosts.inside(1)) as job:
             job.wait_until(lambda: trained_to(tmp_path) >= 3 * LOG_PERIOD, 120.0)
-            hosts.kill(2)
-            job.wait_for("the ranks have changed: 1 now, 2 before", 60.0)
+            (hosts.kill if how == "killed" else hosts.unplug)(2)
+            job.wait_for("the ranks have changed: 1 now, 2 before", 90.0)
             write_hosts(tmp_path, "node1", "node2", "node3")
             job.wait_for("the ranks have changed: 2 now, 1 before", 120.0)
             outcome = job.finish()
