@@ -240,10 +240,10 @@ def work(job: Job, config: Config, meeting: Meeting) -> int:
         restore(job)  # COLLECTIVE
     else:
         take_over(job, meeting)  # COLLECTIVE
+    job.kept.members = meeting.names
     record_run(job, config, sys.argv)  # COLLECTIVE
     reset_environments(job, occasion=job.counters.env_steps)
     begin_commits(job)
-    job.kept.members = meeting.names
     if train(job):
         finish(job)  # COLLECTIVE
         return EXIT_DONE
