@@ -198,9 +198,9 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     """
     from hvd_dqn.training.assembly import assemble
     from hvd_dqn.training.kept import Kept
-    from hvd_dqn.training.reunion import meet, rescue
+    from hvd_dqn.training.reunion import Meeting, dismiss, meet, rescue
 
-    kept = Kept()
+    kept, meeting = Kept(), Meeting()
     while True:
         job, lost = None, False
         try:
@@ -208,7 +208,8 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
             job = assemble(config, runtime, stop, sys.argv, kept)  # COLLECTIVE
             return work(job, config, meeting)  # COLLECTIVE
         except Exception as error:
-            lost = runtime.members.lost(error)
+            dismissed = job is None and isinstance(error, UserError) and dismiss(meeting, kept, error)
+            lost = dismissed or runtime.members.lost(error)
             if not lost:
                 raise
             rescue(job, kept)

@@ -5,6 +5,8 @@ Nothing here is done where ranks cannot come and go.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hvd_dqn.agent.learner import load_state, state_of
+from hvd_dqn.errors import EXIT_USER_ERROR, UserError
 from hvd_dqn.job.run_directory import RunDirectory
 from hvd_dqn.job.statistics import Speed
 from hvd_dqn.job.stopping import StopRequest
@@ -79,6 +82,25 @@ def rescue(job: Job | None, kept: Kept) -> None:
         kept.reached = job.counters.env_steps
         job.replay.cut_open_episodes()
         kept.replay = job.replay.contents()
+
+
+def dismiss(meeting: Meeting, kept: Kept, error: UserError) -> bool:
+    """Lets new ranks leave that make the job impossible (too many, another program), so that the others can go on.
+
+    Args:
+      meeting: the ranks that could not assemble a job.
+      kept: what this rank has kept; a new one does not come back from here.
+      error: why they could not, told to all of them.
+
+    Returns:
+      Whether there were any.
+    """
+    if meeting.source is None or all(part["commit"] for part in meeting.parts):
+        return False
+    if kept.commit is None:
+        print(f"train.py: {error}; this new rank leaves", file=sys.stderr, flush=True)
+        os._exit(EXIT_USER_ERROR)
+    return True
 
 
 def take_over(job: Job, meeting: Meeting) -> None:

@@ -135,6 +135,22 @@ def test_a_rank_that_dies_while_it_starts_costs_time_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_a_new_rank_that_cannot_take_part_leaves_alone(tmp_path: Path) -> None:
+    """Two environments cannot be shared out over three ranks."""
+    write_hosts(tmp_path, *HOSTS[:2])
+    total = 4000
+    with elastic(tmp_path, "--total-env-steps", str(total), "--num-envs", "2") as job:
+        job.wait_until(lambda: trained_to(tmp_path) >= 2 * LOG_PERIOD, 120.0)
+        write_hosts(tmp_path, *HOSTS)
+        job.wait_for("this new rank leaves", 60.0)
+        write_hosts(tmp_path, *HOSTS[:2])
+        outcome = job.finish()
+    assert outcome.code == 0, outcome.output
+    assert "--num-envs 2 is less than one for each of 3 ranks" in outcome.output
+    assert check_the_curve(tmp_path, total) == []
+
+
+@pytest.mark.slow
 def test_hosts_that_go_and_come_by_the_discovery_are_followed(tmp_path: Path) -> None:
     """One host goes; then two come, of which one was there before."""
     write_hosts(tmp_path, *HOSTS[:2])
