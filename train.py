@@ -212,6 +212,7 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
             lost = dismissed or runtime.members.lost(error)
             if not lost:
                 raise
+            runtime.members.leave(error)
             rescue(job, kept)
         finally:
             close(job, kept, lost)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.parallel.connections import hang_up, open_sockets
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks
 from hvd_dqn.parallel.rendezvous import take_place
 
@@ -41,6 +42,9 @@ class Members(Protocol):
     def lost(self, error: Exception) -> bool:
         """Returns whether an error means that the ranks are no longer the same, and those that stay can go on."""
 
+    def leave(self, error: Exception) -> None:
+        """Parts from the ranks, after an error that says that they are no longer the same."""
+
     def rejoin(self) -> None:
         """Meets the ranks that there are now; a collective of theirs. The ranks' rank and size change."""
 
@@ -68,6 +72,10 @@ class FixedMembers:
         """Returns that nobody could go on."""
         return False
 
+    def leave(self, error: Exception) -> None:
+        """Is never asked for."""
+        raise AssertionError("ranks that stay never part")
+
     def rejoin(self) -> None:
         """Is never asked for."""
         raise AssertionError("ranks that stay never meet again")
@@ -86,11 +94,16 @@ class ElasticMembers:
 
     elastic = True
 
-    def __init__(self, ranks: HorovodRanks) -> None:
-        """Lets the driver tell this rank of other hosts."""
+    def __init__(self, ranks: HorovodRanks, connections: set[str]) -> None:
+        """Lets the driver tell this rank of other hosts.
+
+        Args:
+          ranks: the ranks.
+          connections: the sockets that Horovod has opened.
+        """
         from horovod.common.elastic import notification_manager
 
-        self._ranks = ranks
+        self._ranks, self._connections = ranks, connections
         self._told = threading.Event()
         self.name = f"{os.environ.get('HOROVOD_HOSTNAME', socket.gethostname())} (process {os.getpid()})"
         self.silence_seconds = gloo_timeout_seconds()
@@ -110,12 +123,22 @@ class ElasticMembers:
         """Returns whether a collective failed, or the ranks agreed to meet others."""
         return isinstance(error, MembersChanged) or is_failed_collective(error)
 
+    def leave(self, error: Exception) -> None:
+        """Ends Horovod, and after a lost peer its connections too.
+
+        Horovod leaves them open, and a rank that waits for this one would do so until Gloo's timeout.
+        """
+        self._ranks.shutdown()
+        if is_failed_collective(error):
+            hang_up(self._connections)
+
     def rejoin(self) -> None:
         """Meets the ranks that there are now; waits for those that are starting."""
-        self._ranks.shutdown()
         self._told.clear()  # what comes from here on may be news
         take_place(again=True, patience_seconds=self.silence_seconds)  # COLLECTIVE
+        before = open_sockets()
         self._ranks.join()  # COLLECTIVE
+        self._connections = open_sockets() - before
 
     def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
         """Sends rows to the other ranks."""
@@ -125,8 +148,9 @@ class ElasticMembers:
 def join_elastic() -> tuple[HorovodRanks, ElasticMembers]:
     """Joins an elastic job, at its start or later; a collective."""
     take_place(again=False, patience_seconds=gloo_timeout_seconds())  # COLLECTIVE
+    before = open_sockets()
     ranks = HorovodRanks()  # COLLECTIVE
-    return ranks, ElasticMembers(ranks)
+    return ranks, ElasticMembers(ranks, open_sockets() - before)
 
 
 def gloo_timeout_seconds() -> float:

@@ -113,6 +113,20 @@ def test_a_killed_rank_is_survived_and_replaced(tmp_path: Path, victim: int) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 2])
+def test_all_that_are_left_go_on_at_once(tmp_path: Path, victim: int) -> None:
+    """A rank may wait for one that lives and has noticed the loss, not for the lost one."""
+    write_hosts(tmp_path, *HOSTS)
+    with elastic(tmp_path, "--total-env-steps", "4000", options=("-np", "3")) as job:
+        job.wait_until(lambda: trained_to(tmp_path) >= 2 * LOG_PERIOD, 120.0)
+        os.kill(job.rank_pid(victim), signal.SIGKILL)
+        job.wait_for("the ranks have changed: 2 now, 3 before", 20.0)
+        outcome = job.finish()
+    assert outcome.code == 0, outcome.output
+    assert check_the_curve(tmp_path, 4000)[0]["left"] == 1
+
+
+@pytest.mark.slow
 def test_a_rank_that_dies_while_it_starts_costs_time_alone(tmp_path: Path) -> None:
     """The others wait for it as long as Gloo would, go on without it, and its host has another chance later."""
     write_hosts(tmp_path, *HOSTS[:2])

@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
 def _assembled(folder: Path, kept: Kept, total_env_steps: int) -> tuple[Job, Runtime]:
     config = replace(Config(), CONFIG | {"runs_dir": str(folder), "total_env_steps": total_env_steps})
     alone = SingleRank()
-    runtime = Runtime(alone, ElasticMembers(alone), 1, "CPU", False)  # type: ignore[arg-type]
+    runtime = Runtime(alone, ElasticMembers(alone, set()), 1, "CPU", False)  # type: ignore[arg-type]
     return assemble(config, runtime, StopRequest(), [train.__file__], kept), runtime
 
 
