@@ -8,7 +8,7 @@
 set -euo pipefail
 
 file=${1:-${HVD_DQN_HOSTS:-}}
-if [[ ! -r $file ]]; then
+if [[ ! -f $file || ! -r $file ]]; then
     echo "launch/discover_hosts.sh: no hosts file '$file': name one as the argument or in HVD_DQN_HOSTS" >&2
     exit 1
 fi

@@ -54,7 +54,7 @@ while (($#)); do
             ;;
     esac
 done
-[[ -r $hosts ]] || fail "--hosts '$hosts': give a file with one host a line"
+[[ -f $hosts && -r $hosts ]] || fail "--hosts '$hosts': give a file with one host a line"
 hosts=$(realpath -- "$hosts")
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
