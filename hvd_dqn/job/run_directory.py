@@ -147,6 +147,12 @@ class RunDirectory:
             os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._lock = lock
 
+    def release(self) -> None:
+        """Lets other processes in again; does nothing where this one kept nobody out."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def write_config(self, record: dict[str, Any]) -> None:
         """Writes config.json: the resolved configuration and what it ran on."""
         write_json_atomically(self.path / CONFIG_FILE, record)

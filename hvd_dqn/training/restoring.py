@@ -8,7 +8,6 @@ import numpy as np
 
 from hvd_dqn.agent.learner import Vector, load_state
 from hvd_dqn.config import RESUME_AUTO
-from hvd_dqn.counters import Counters
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.job.rank_state import RankState
 from hvd_dqn.job.run_directory import METRICS_FILE
@@ -34,16 +33,12 @@ def restore(job: Job) -> None:
         state = on_root(job.ranks, patiently(job, "reading the checkpoint", load))  # COLLECTIVE
     if state is not None:
         try:
-            job.counters = Counters.from_dict(state["counters"])
-            job.recent.load(state["recent_episodes"])
-            job.averages.load(state["averages"])
-            job.best_score = None if state["best_score"] is None else float(state["best_score"])
+            job.take_shared_state(state)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(
                 f"{job.directory.path} holds a state that this program cannot use ({repr(error)[:300]}): remove the "
                 "checkpoint to go on from the one before"
             ) from None
-        job.learner.step = job.counters.learner_steps
         ranks = [RankState.from_json(record) for record in state["ranks"]]
         _restore_ranks(job, ranks, state["lost"] == 0)  # COLLECTIVE
     else:

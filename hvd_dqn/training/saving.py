@@ -59,13 +59,7 @@ def save(job: Job, score: float | None) -> None:
     new = replay.newest(replay.added - first)
     job.writing.start("part", _write_part, job, parts, state, new, first, oldest)
     if job.ranks.rank == 0:
-        shared = {
-            "counters": job.counters.as_dict(),
-            "recent_episodes": job.recent.state(),
-            "averages": job.averages.state(),
-            "best_score": job.best_score,
-        }
-        checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), shared, [])
+        checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), job.shared_state(), [])
         job.writing.start("manifest", _write_checkpoint, job, parts, checkpoint, job.writing.given_up)
 
 
@@ -106,10 +100,10 @@ def save_metrics(job: Job) -> None:
         job.display.message(f"the last metrics could not be saved: {error}")
 
 
-def abandon(job: Job) -> None:
+def abandon(job: Job, seconds: float = _SECONDS_TO_FINISH) -> None:
     """Lets this rank finish the checkpoint under way, but not wait long for a rank that may be lost; no collective."""
     if job.writing is not None:
-        job.writing.close(_SECONDS_TO_FINISH)
+        job.writing.close(seconds)
 
 
 def _write_part(job: Job, parts: Location, state: RankState, new: Transition, first: int, oldest: int) -> None:

@@ -106,3 +106,16 @@ def test_starting_over_leaves_a_run_with_a_checkpoint_alone(tmp_path: Path) -> N
     directory.start_over("")
     assert directory.metrics.exists()
     assert newest_checkpoint(directory.checkpoints) == 1000
+
+
+def test_a_directory_that_was_released_may_be_claimed_again_by_the_same_process(tmp_path: Path) -> None:
+    first, second = RunDirectory(tmp_path), RunDirectory(tmp_path)
+    first.claim()
+    with pytest.raises(UserError, match="another job works"):
+        second.claim()
+    first.release()
+    second.claim()
+    first.release()
+    with pytest.raises(UserError, match="another job works"):
+        RunDirectory(tmp_path).claim()
+    second.release()
