@@ -72,7 +72,11 @@ train: $(STAMP) ## train the preset on NP ranks, e.g. make train NP=4 PRESET=lun
 
 .PHONY: test
 test: $(STAMP) ## run the tests that need no training to converge, e.g. make test ARGS="-k replay"
-	$(IN_VENV) .venv/bin/python -m pytest -m "not learning and not launch" $(ARGS)
+	$(IN_VENV) .venv/bin/python -m pytest -m "not learning and not launch and not slow" $(ARGS)
+
+.PHONY: test-elastic
+test-elastic: $(STAMP) ## run the tests of ranks that come and go, some of them as root only (5 minutes)
+	$(IN_VENV) .venv/bin/python -m pytest tests/parallel/test_parallel_elastic.py $(ARGS)
 
 .PHONY: test-learning
 test-learning: $(STAMP) ## run the tests that train until solved (slow)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
-from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.run_directory import check_checkpoint_path, read_config_of
 from hvd_dqn.job.status import tell
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.parallel.launcher import Launch, check_transport, read_launch
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from hvd_dqn.config import Config
     from hvd_dqn.envs.collector import Episode
     from hvd_dqn.training.job import Job
+    from hvd_dqn.training.kept import Kept
+    from hvd_dqn.training.reunion import Meeting
+
+_HURRIED_SECONDS = 1.0
+"""For a checkpoint that is being written when a rank is lost: a part of it may never come."""
 
 # NumPy and TensorFlow are imported inside the functions below: after the thread pools' sizes are set, and never for
 # --help or a mistyped flag.
@@ -49,11 +54,13 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
 
     Raises:
       JobFault: on all ranks, if an environment fails, a gradient is not finite or the ranks' weights differ.
+      MembersChanged: on all ranks, if an elastic launcher has other hosts for the job.
     """
     import numpy as np
 
     from hvd_dqn.agent.policy import epsilon_greedy_actions
     from hvd_dqn.parallel.agreement import raise_together
+    from hvd_dqn.training.committing import commit_if_due
     from hvd_dqn.training.faults import describe
     from hvd_dqn.training.job import Flags
     from hvd_dqn.training.learning import learn
@@ -92,13 +99,14 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
 
             # Learn. All ranks: K updates in one call; the flags ride along, or travel alone where K is 0.
             failed = job.writing is not None and job.writing.failed
-            flags = np.array(Flags(job.stop.requested, fault is not None, len(episodes), failed), np.float32)
+            own_flags = Flags(job.stop.requested, fault is not None, len(episodes), failed, job.members.changed)
+            flags = np.array(own_flags, np.float32)
             if lagging:
-                stop, faults, ended, unsaved = Flags(*ranks.sum(flags))  # COLLECTIVE
+                stop, faults, ended, unsaved, changed = Flags(*ranks.sum(flags))  # COLLECTIVE
             else:
                 due = counters.learner_steps_due(config.learner.train_period)
                 report, skipped = learn(job, due, flags, fault is None)  # COLLECTIVE
-                stop, faults, ended, unsaved = Flags(*report.flags)
+                stop, faults, ended, unsaved, changed = Flags(*report.flags)
             counters.learner_steps += report.steps
             counters.skipped_updates += skipped
             counters.episodes += round(ended)
@@ -116,12 +124,13 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
                 learner.load_target(ranks.broadcast(learner.online))  # COLLECTIVE
                 counters.target_updates += 1
 
-        # Report, evaluate, save, stop: due at steps that all ranks compute alike.
+        # Report, evaluate, save, commit, stop: due at steps that all ranks compute alike.
         ending = counters.env_steps >= total_env_steps
         if ending or crossed(env_steps_before, counters.env_steps, config.job.log_period):
             log_training(job)  # COLLECTIVE
         if stop or not evaluate_and_save(job, env_steps_before):  # COLLECTIVE
             return False
+        commit_if_due(job, env_steps_before, changed > 0)  # COLLECTIVE
     return True
 
 
@@ -130,6 +139,7 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
     import numpy as np
 
     from hvd_dqn.training.assembly import reset_environments
+    from hvd_dqn.training.committing import commit
     from hvd_dqn.training.evaluation import evaluate
     from hvd_dqn.training.records import log_evaluation
     from hvd_dqn.training.saving import save, settle
@@ -156,6 +166,7 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
             return False
         # A checkpoint is an episode boundary here as in a job that goes on from it: both see the same future.
         reset_environments(job, occasion=counters.env_steps)
+        commit(job)
     job.speed.leave_out(time.monotonic() - since)
     return True
 
@@ -190,51 +201,94 @@ def finish(job: Job) -> None:
 
 
 def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
-    """Assembles the job, trains, and returns the exit code. A collective.
+    """Runs the job and returns the exit code; under an elastic launcher with whatever ranks there are. A collective.
+
+    Raises:
+      UserError: on all ranks.
+    """
+    from hvd_dqn.training.assembly import assemble
+    from hvd_dqn.training.kept import Kept
+    from hvd_dqn.training.reunion import Meeting, dismiss, meet, rescue
+
+    kept, meeting = Kept(), Meeting()
+    while True:
+        job, lost = None, False
+        try:
+            meeting = meet(runtime, kept, stop)  # COLLECTIVE
+            job = assemble(config, runtime, stop, sys.argv, kept)  # COLLECTIVE
+            return work(job, config, meeting)  # COLLECTIVE
+        except Exception as error:
+            dismissed = job is None and isinstance(error, UserError) and dismiss(meeting, kept, error)
+            lost = dismissed or runtime.members.lost(error)
+            if not lost:
+                raise
+            runtime.members.leave(error)
+            rescue(job, kept)
+        finally:
+            close(job, kept, lost)
+        runtime.members.rejoin()  # COLLECTIVE
+
+
+def work(job: Job, config: Config, meeting: Meeting) -> int:
+    """Brings the assembled job to where it goes on, trains, and returns the exit code. A collective.
 
     Raises:
       UserError: on all ranks.
     """
     from hvd_dqn.job.time_limit import seconds_left
     from hvd_dqn.parallel.agreement import on_root
-    from hvd_dqn.training.assembly import assemble, record_run, reset_environments
-    from hvd_dqn.training.records import write_profile
+    from hvd_dqn.training.assembly import record_run, reset_environments
+    from hvd_dqn.training.committing import begin_commits
     from hvd_dqn.training.restoring import restore
-    from hvd_dqn.training.saving import abandon, save, settle
+    from hvd_dqn.training.reunion import take_over
+    from hvd_dqn.training.saving import save, save_metrics, settle
 
-    job = assemble(config, runtime, stop, sys.argv)  # COLLECTIVE
-    running_for = time.monotonic() - stop.started
+    running_for = time.monotonic() - job.stop.started
     left = on_root(job.ranks, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
     if left is not None:
         reserve = config.job.time_reserve_seconds
-        stop.request_in(left - reserve, patience=reserve / 2, reason="time limit")
+        job.stop.request_in(left - reserve, patience=reserve / 2, reason="time limit")
     job.watchdog.start()
-    try:
+    if meeting.source is None:
         restore(job)  # COLLECTIVE
-        record_run(job, config, sys.argv)  # COLLECTIVE
-        if job.ranks.rank == 0:
-            tell("run_directory", job.directory.path.resolve())
-        reset_environments(job, occasion=job.counters.env_steps)
-        if train(job):
-            finish(job)  # COLLECTIVE
-            return EXIT_DONE
-        if job.writing is None or job.writing.env_steps != job.counters.env_steps:
-            save(job, score=None)  # COLLECTIVE
-        settle(job)  # COLLECTIVE
-        job.display.close()
-        job.display.message(
-            f"stopped and saved at env step {job.counters.env_steps:,}; go on with: --resume {job.directory.path}"
-        )
-        return EXIT_REQUEUE
-    finally:
-        abandon(job)
+    else:
+        take_over(job, meeting)  # COLLECTIVE
+    job.kept.members = meeting.names
+    record_run(job, config, sys.argv)  # COLLECTIVE
+    if job.ranks.rank == 0:
+        tell("run_directory", job.directory.path.resolve())
+    reset_environments(job, occasion=job.counters.env_steps)
+    begin_commits(job)
+    if train(job):
+        finish(job)  # COLLECTIVE
+        save_metrics(job)  # COLLECTIVE
+        return EXIT_DONE
+    if job.writing is None or job.writing.env_steps != job.counters.env_steps:
+        save(job, score=None)  # COLLECTIVE
+    settle(job)  # COLLECTIVE
+    job.display.close()
+    place = str(job.directory.path) + (f", or from anywhere {job.store.folder}" if job.saves_elsewhere else "")
+    job.display.message(f"stopped and saved at env step {job.counters.env_steps:,}; go on with: --resume {place}")
+    return EXIT_REQUEUE
+
+
+def close(job: Job | None, kept: Kept, lost: bool) -> None:
+    """Ends what a job has opened, however far it came; in a hurry where ranks that are left wait for this one."""
+    from hvd_dqn.training.records import write_profile
+    from hvd_dqn.training.saving import abandon
+
+    if job is not None:
         job.watchdog.stop()
+        abandon(job, *([_HURRIED_SECONDS] if lost else []))
+        job.claim.release()
         write_profile(job)
         job.display.close()
         job.metrics.close()
         job.worker.close()
         job.evaluation.close()
         job.collector.close()
+    if kept.directory is not None:
+        kept.directory.release()
 
 
 def refuse(error: UserError, launch: Launch, stop: StopRequest) -> int:
@@ -259,8 +313,10 @@ def main(arguments: list[str]) -> int:
     stop = StopRequest()
     stop.install()
     try:
-        config = parse(arguments, lambda path: RunDirectory.open(path).read_config(), quiet=launch.rank > 0)
+        config = parse(arguments, read_config_of, quiet=launch.rank > 0)
         check_transport(launch, config.job.transport)
+        # A rank that comes later finds what the others have saved: where a run begins, the ranks look together.
+        check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume) or launch.elastic, launch.size)
     except UserError as error:
         return refuse(error, launch, stop)
     job = config.job

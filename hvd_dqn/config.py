@@ -29,17 +29,24 @@ class JobConfig:
     name: str = ""
     """Name of the run directory; empty: date and time, chosen by rank 0."""
     resume: str = ""
-    """Run directory to go on with, from its newest good checkpoint; other flags override its configuration. auto: the
-    run of this --name if it has a checkpoint, else a new one, so that one command can be given again and again."""
+    """Run directory to go on with, from its newest good checkpoint, or the checkpoint path of a run whose directory is
+    elsewhere or lost; other flags override its configuration. auto: the run of this --name (or of this
+    --checkpoint-path) if it has a checkpoint, else a new one, so that one command can be given again and again."""
     allow_missing_replay: bool = False
     """With --resume: take the newest checkpoint whose weights and state are whole, without the transitions of those
     segments that are damaged or gone. Not kept for later resumes."""
+    checkpoint_path: str = ""
+    """URL of this run's checkpoints in an object store (s3://bucket/run; gs://, az://; extras [s3], [gs], [az]) or a
+    folder (file:///folder/run); empty: in the run directory. Credentials come from the environment alone."""
     log_period: int = 1_000
     """Global env steps between two lines of metrics (and checks that all ranks hold the same weights)."""
     checkpoint_period: int = 10_000
     """Global env steps between two checkpoints; a new best evaluation is checkpointed as well."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept on disk, beside the best one."""
+    commit_period: int = 0
+    """Global env steps between two copies in memory, to which an elastic job comes back when it loses a rank; 0: as
+    often as costs 1 % of the time."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """Rank 0's display: live on a terminal, plain lines elsewhere (auto), or always one of them."""
     stall_timeout_seconds: float = 25.0

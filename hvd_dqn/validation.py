@@ -9,6 +9,7 @@ from typing import Any
 
 from hvd_dqn.config import Config, flatten, replace
 from hvd_dqn.errors import UserError
+from hvd_dqn.locations import check_url
 from hvd_dqn.maths.shares import share
 
 _AT_LEAST_ONE = [
@@ -27,6 +28,7 @@ _AT_LEAST_ONE = [
 ]
 _NOT_NEGATIVE = [
     "seed",
+    "commit_period",
     "epsilon_decay_env_steps",
     "max_grad_norm",
     "skip_nonfinite",
@@ -95,6 +97,8 @@ def validate(config: Config) -> None:
         "/" not in name and name not in (".", ".."),
         f"--name {name!r} must be one folder's name: choose the place with --runs-dir",
     )
+    if values["checkpoint_path"]:
+        check_url(values["checkpoint_path"], "--checkpoint-path")
     environment_arguments(config)
 
 

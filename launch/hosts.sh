@@ -84,11 +84,17 @@ if ((EUID == 0)); then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 options=("--$controller" -np "$ranks" -H "$hosts")
-# A cut cable tells nobody: both ends of Open MPI's control connection have to ask.
+# A cut cable tells nobody: both ends of Open MPI's control connection have to ask, and before the ranks' own watchdog
+# speaks, as nobody asks while something said is not yet answered.
 export OMPI_MCA_plm_rsh_args="${OMPI_MCA_plm_rsh_args:--o ServerAliveInterval=5 -o ServerAliveCountMax=3}"
-export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-10}"
-export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-5}"
+export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-5}"
+export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-3}"
 export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
+if [[ $controller == mpi ]]; then
+    # The other hosts find neither Open MPI's daemon nor its files in their own PATH.
+    options+=("--mpi-args=--prefix $root/.venv")
+    export OPAL_PREFIX="$root/.venv"
+fi
 if [[ -n $interface ]]; then
     options+=(--network-interfaces "$interface")
     # Open MPI looks for its daemons' way by itself.

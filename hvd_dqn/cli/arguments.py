@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hvd_dqn.config import RESUME_AUTO, Config, PresetName, field_names, replace
 from hvd_dqn.errors import UserError
-from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.run_directory import RunDirectory, newest_checkpoint
 from hvd_dqn.presets import PRESETS
 from hvd_dqn.validation import validate
 
@@ -68,8 +68,10 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
     if file is not None:
         flat |= _checked_file(file)
     if resume == RESUME_AUTO:
-        directory = own_directory(_parse_flags(arguments, replace(Config(), flat), quiet))
-        resume = str(directory.path) if directory.newest_checkpoint() is not None else None
+        own = _parse_flags(arguments, replace(Config(), flat), quiet)
+        directory, url = own_directory(own), own.job.checkpoint_path
+        begun = newest_checkpoint(directory.checkpoints_at(url)) is not None
+        resume = (url or str(directory.path)) if begun else None
     if resume is not None:
         flat = _checked(read_run_config(resume), f"{resume}/config.json") | flat
     config = _parse_flags(arguments, replace(Config(), flat), quiet)

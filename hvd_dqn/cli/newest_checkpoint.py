@@ -11,14 +11,14 @@ import sys
 
 from hvd_dqn.cli.arguments import own_directory, parse
 from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
-from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.run_directory import newest_checkpoint, read_config_of
 
 
 def main(arguments: list[str]) -> int:
     """Prints the number and returns the exit code."""
     try:
-        config = parse(arguments, lambda path: RunDirectory.open(path).read_config(), quiet=False)
-        print(own_directory(config).newest_checkpoint() or 0)
+        config = parse(arguments, read_config_of, quiet=False)
+        print(newest_checkpoint(own_directory(config).checkpoints_at(config.job.checkpoint_path)) or 0)
     except UserError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

@@ -16,12 +16,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hvd_dqn.cli.arguments import own_directory, parse
 from hvd_dqn.config import Config
 from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
-from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.run_directory import read_config_of
 from hvd_dqn.job.time_limit import parse_time
 from hvd_dqn.validation import scale, shares
 
@@ -152,9 +152,9 @@ def read_training(arguments: Sequence[str], submission: Submission) -> tuple[Con
         raise UserError("--seeds gives each run of the array its seed: leave --seed out")
     named = list(arguments)
     if "--name" not in given:
-        from_file = parse(arguments, _config_of_run, quiet=False).job.name
+        from_file = parse(arguments, read_config_of, quiet=False).job.name
         named = ["--name", from_file or time.strftime("%Y%m%d-%H%M%S"), *named]
-    config = parse([*named, "--resume", "auto"], _config_of_run, quiet=False)
+    config = parse([*named, "--resume", "auto"], read_config_of, quiet=False)
     shares(scale(config, submission.ranks), 0, submission.ranks)
     reserve = config.job.time_reserve_seconds
     if parse_time(submission.time) <= reserve:
@@ -163,10 +163,6 @@ def read_training(arguments: Sequence[str], submission: Submission) -> tuple[Con
             "allow more time, or lower --time-reserve-seconds"
         )
     return config, named
-
-
-def _config_of_run(path: str) -> dict[str, Any]:
-    return RunDirectory.open(path).read_config()
 
 
 def job_script(root: Path, submission: Submission, name: str, folder: Path, training: Sequence[str]) -> str:

@@ -15,17 +15,18 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from hvd_dqn.errors import CheckpointError, UserError
-from hvd_dqn.job.files import read_verified, sha256, write_bytes_atomically, write_json_atomically
+from hvd_dqn.job.files import read_verified, remove_tree, sha256, write_bytes_atomically, write_json_atomically
+from hvd_dqn.job.object_store import Location, ObjectPath
 from hvd_dqn.job.rank_state import RankState
 from hvd_dqn.job.segments import FOLDER as REPLAY_FOLDER
 from hvd_dqn.job.segments import remove_unnamed
@@ -34,6 +35,7 @@ FORMAT = 3
 MANIFEST = "manifest.json"
 _FILES = ("model.safetensors", "learner.safetensors", "state.json")
 _FOLDER_NAME = re.compile(r"(\d{12,18})(?:-(\d{1,9}))?")
+Place = TypeVar("Place", Path, ObjectPath)
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,22 @@ class Checkpoint:
     """Transitions of segments that cannot be used, left out because that was asked for."""
 
 
-class CheckpointStore:
+class CheckpointStore(Generic[Place]):
     """Writes checkpoints, keeps the newest N and the best, and reads back the newest good one."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        """Uses `folder`; it is made with the first checkpoint."""
-        self.folder = folder
-        self._keep = keep
+    def __init__(self, folder: Place, keep: int, check: Callable[[], None] = lambda: None) -> None:
+        """Uses `folder`; it is made with the first checkpoint.
 
-    def save(self, checkpoint: Checkpoint, weights: dict[str, np.ndarray]) -> Path:
+        Args:
+          folder: of all checkpoints.
+          keep: how many of the newest to keep.
+          check: called before a manifest is written and before anything is removed; raises where neither may be done.
+        """
+        self.folder: Place = folder
+        self._keep = keep
+        self._check = check
+
+    def save(self, checkpoint: Checkpoint, weights: dict[str, np.ndarray]) -> Place:
         """Writes a checkpoint and removes those that are no longer kept.
 
         Args:
@@ -72,7 +81,7 @@ class CheckpointStore:
           OSError: if it cannot be written; the earlier checkpoints stay as they are.
         """
         folder = self._free_folder(checkpoint.env_steps)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         state = {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks]}
         contents = {
@@ -89,6 +98,7 @@ class CheckpointStore:
             "files": {name: {"bytes": len(c), "sha256": sha256(c)} for name, c in contents.items()},
             "segments": {segment.file: segment.facts for rank in checkpoint.ranks for segment in rank.segments},
         }
+        self._check()
         write_json_atomically(folder / MANIFEST, manifest | {"sha256": _digest(manifest)})
         self._remove_unkept(written=folder)
         return folder
@@ -145,21 +155,21 @@ class CheckpointStore:
         return not self._folders()
 
     @property
-    def replay_folder(self) -> Path:
+    def replay_folder(self) -> Place:
         """Returns the folder of the segments."""
         return self.folder / REPLAY_FOLDER
 
-    def _free_folder(self, env_steps: int) -> Path:
+    def _free_folder(self, env_steps: int) -> Place:
         """Returns a folder for this step that is no checkpoint yet."""
         numbers = [_place(folder)[1] for folder in self._folders() if _place(folder)[0] == env_steps]
         return self.folder / (f"{env_steps:012d}" + (f"-{max(numbers) + 1}" if numbers else ""))
 
-    def _folders(self) -> list[Path]:
+    def _folders(self) -> list[Place]:
         """Returns the folders that have a manifest, oldest first."""
         folders = (path.parent for path in self.folder.glob(f"*/{MANIFEST}"))
         return sorted((folder for folder in folders if _FOLDER_NAME.fullmatch(folder.name)), key=_place)
 
-    def _best_folder(self) -> tuple[Path | None, list[str]]:
+    def _best_folder(self) -> tuple[Place | None, list[str]]:
         scored, passed_over = [], []
         for folder in self._folders():
             try:
@@ -177,7 +187,7 @@ class CheckpointStore:
                 passed_over.append(f"checkpoint {folder} cannot be used: {error}")
         return None, passed_over
 
-    def _read(self, folder: Path) -> Checkpoint:
+    def _read(self, folder: Place) -> Checkpoint:
         manifest = _read_manifest(folder)
         contents = {name: read_verified(folder / name, manifest["files"][name]) for name in _FILES}
         try:
@@ -209,11 +219,12 @@ class CheckpointStore:
         named = {segment.file for rank in checkpoint.ranks for segment in rank.segments}
         return {file: verdict for file, verdict in verdicts.items() if verdict is not None and file in named}
 
-    def _remove_unkept(self, written: Path) -> None:
+    def _remove_unkept(self, written: Place) -> None:
         """Removes older checkpoints that are neither among the newest nor the best good one.
 
         Newer ones are left alone: a run that had to pass over damaged ones comes by again and writes them anew.
         """
+        self._check()
         older = [folder for folder in self._folders() if _place(folder) < _place(written)]
         replaced = [folder for folder in older if _place(folder)[0] == _place(written)[0]]
         others = [folder for folder in older if folder not in replaced]
@@ -222,10 +233,10 @@ class CheckpointStore:
         for folder in unkept:
             if folder != best:
                 (folder / MANIFEST).unlink()
-                shutil.rmtree(folder)
+                remove_tree(folder)
         for folder in filter(lambda path: _FOLDER_NAME.fullmatch(path.name), self.folder.iterdir()):
             if _place(folder) < _place(written) and not (folder / MANIFEST).exists():
-                shutil.rmtree(folder)  # what a kill left half written
+                remove_tree(folder)  # what a kill left half written
         self._remove_unnamed_segments()
 
     def _remove_unnamed_segments(self) -> None:
@@ -246,7 +257,7 @@ _NOT_WHAT_IT_SHOULD_BE = (
 """What reading may raise on bytes that somebody else wrote."""
 
 
-def _place(folder: Path) -> tuple[int, int]:
+def _place(folder: Location) -> tuple[int, int]:
     """Returns a checkpoint's step, and how many times that had been saved before."""
     match = _FOLDER_NAME.fullmatch(folder.name)
     assert match is not None, folder
@@ -260,11 +271,12 @@ def _without(checkpoint: Checkpoint, lost: set[str]) -> Checkpoint:
     return replace(checkpoint, ranks=ranks, lost=missing)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Location) -> dict[str, Any]:
     """Reads a manifest and checks it against its own checksum and its place.
 
     Raises:
       CheckpointError: if it is not this checkpoint's, whole and in this program's format.
+      StoreError: if an object store cannot be asked.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())

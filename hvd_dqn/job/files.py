@@ -6,14 +6,19 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from hvd_dqn.errors import CheckpointError
+from hvd_dqn.job.object_store import Location, ObjectPath, StoreError
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, forces it to disk, and gives it its name."""
+def write_bytes_atomically(path: Location, content: bytes) -> None:
+    """Writes a file under a temporary name, forces it to disk, and gives it its name; an object is put in one call."""
+    if isinstance(path, ObjectPath):
+        path.write_bytes(content)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -36,9 +41,21 @@ def _force_names(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_json_atomically(path: Path, value: Any) -> None:
+def write_json_atomically(path: Location, value: Any) -> None:
     """Writes indented JSON as `write_bytes_atomically` does."""
     write_bytes_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def remove_tree(folder: Location, ignore_errors: bool = False) -> None:
+    """Removes a folder and all that it holds."""
+    if not isinstance(folder, ObjectPath):
+        shutil.rmtree(folder, ignore_errors)
+        return
+    try:
+        folder.rmtree()
+    except StoreError:
+        if not ignore_errors:
+            raise
 
 
 def sha256(content: bytes) -> str:
@@ -46,7 +63,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_verified(path: Path, facts: dict[str, Any]) -> bytes:
+def read_verified(path: Location, facts: dict[str, Any]) -> bytes:
     """Returns a file's bytes after comparing its size and checksum with those that were noted.
 
     Args:
@@ -55,6 +72,7 @@ def read_verified(path: Path, facts: dict[str, Any]) -> bytes:
 
     Raises:
       CheckpointError: if the file is missing, cannot be read, or is another.
+      StoreError: if an object store cannot be asked.
     """
     try:
         size = path.stat().st_size  # first: what is not the file is not read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -16,8 +17,13 @@ class MetricsWriter(Protocol):
     def write(self, record: dict[str, Any]) -> None:
         """Writes a record; its "env_steps" is the step of TensorBoard's axis."""
 
-    def cut_after(self, env_steps: int) -> None:
-        """Forgets records beyond a step: a resumed run goes over that ground again."""
+    def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
+        """Forgets records beyond a step: a resumed run goes over that ground again.
+
+        Args:
+          env_steps: the step.
+          saved: lines that count instead of those that are here.
+        """
 
     def holds(self, kind: str, env_steps: int) -> bool:
         """Returns whether there is a record of this kind at this step."""
@@ -32,7 +38,7 @@ class NullMetrics:
     def write(self, record: dict[str, Any]) -> None:
         """Does nothing."""
 
-    def cut_after(self, env_steps: int) -> None:
+    def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
         """Does nothing."""
 
     def holds(self, kind: str, env_steps: int) -> bool:
@@ -64,14 +70,22 @@ class DiskMetrics:
         self._jsonl.write(json.dumps(clean) + "\n")
         self._events.add_event(_scalar_event(clean))
 
-    def cut_after(self, env_steps: int) -> None:
-        """Drops later lines of metrics.jsonl and tells TensorBoard to hide later points."""
+    def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
+        """Drops later lines of metrics.jsonl and tells TensorBoard to hide later points.
+
+        Saved lines take the place of those in metrics.jsonl; where that was empty, TensorBoard gets them, too.
+        """
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        kept = [line + b"\n" for line in self._path.read_bytes().splitlines() if _env_steps(line) <= env_steps]
+        present = self._path.read_bytes()
+        lines = (present if saved is None else saved).splitlines()
+        kept = [line + b"\n" for line in lines if _env_steps(line) <= env_steps]
         self._jsonl.close()
         write_bytes_atomically(self._path, b"".join(kept))
         self._jsonl = self._path.open("a", buffering=1)
+        for line in kept if not present else []:
+            with contextlib.suppress(KeyError, TypeError):  # a line of somebody else's
+                self._events.add_event(_scalar_event(json.loads(line)))
         self._events.add_event(Event(step=env_steps + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def holds(self, kind: str, env_steps: int) -> bool:

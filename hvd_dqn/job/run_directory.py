@@ -16,8 +16,11 @@ from typing import Any
 
 from hvd_dqn.errors import UserError
 from hvd_dqn.job.files import write_json_atomically
+from hvd_dqn.job.object_store import Location, ObjectPath, StoreError, open_location
+from hvd_dqn.locations import is_url, scheme_of
 
 CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
 LOCK_FILE = "lock"
 _BEFORE_CONFIG = {LOCK_FILE, "metrics.jsonl", "tensorboard", "profile"}
 """What a job may have made before it writes its configuration."""
@@ -30,7 +33,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         """Names a run directory; nothing is touched."""
         self.path = path
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = path / METRICS_FILE
         self.tensorboard = path / "tensorboard"
         self.profile = path / "profile"
         self.checkpoints = path / "checkpoints"
@@ -43,13 +46,14 @@ class RunDirectory:
         return cls(Path(runs_dir) / re.sub(r"[^\w.-]+", "-", env_id) / name)
 
     @classmethod
-    def create(cls, runs_dir: str, env_id: str, name: str) -> RunDirectory:
+    def create(cls, runs_dir: str, env_id: str, name: str, resumed: str = "") -> RunDirectory:
         """Makes a new run directory <runs_dir>/<env>/<name>.
 
         Args:
           runs_dir: folder of all runs.
           env_id: the environment.
           name: the run's name, or "" for date and time.
+          resumed: a checkpoint path; a directory of the run that saves there is used again.
 
         Raises:
           UserError: if the directory holds a run already or cannot be made.
@@ -62,6 +66,8 @@ class RunDirectory:
                 return cls(path)
             except FileExistsError:
                 if name and path.is_dir() and _never_began(path):
+                    return cls(path)
+                if name and resumed and _saves_to(path, resumed):
                     return cls(path)
                 if name:
                     raise UserError(
@@ -91,17 +97,23 @@ class RunDirectory:
             )
         return directory
 
-    def newest_checkpoint(self) -> int | None:
-        """Returns the env steps of the newest checkpoint that has a manifest, None where there is none."""
-        found = [int(path.parent.name.partition("-")[0]) for path in self.checkpoints.glob("[0-9]*/manifest.json")]
-        return max(found, default=None)
+    def checkpoints_at(self, url: str) -> Location:
+        """Returns where the run's checkpoints lie: at a checkpoint path, or in this directory if that is empty.
 
-    def start_over(self) -> None:
+        Raises:
+          UserError: if the checkpoint path cannot be reached.
+        """
+        return open_location(url, "--checkpoint-path") if url else self.checkpoints
+
+    def start_over(self, url: str) -> None:
         """Removes what an attempt has left that never came to a checkpoint; a run that has one is not touched.
 
         Call it once the directory is claimed: another job may be at work on its first checkpoint.
+
+        Args:
+          url: the run's checkpoint path, or "".
         """
-        if self.newest_checkpoint() is None:
+        if newest_checkpoint(self.checkpoints_at(url)) is None:
             self.metrics.unlink(missing_ok=True)
             for folder in (self.tensorboard, self.checkpoints):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -135,6 +147,12 @@ class RunDirectory:
             os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._lock = lock
 
+    def release(self) -> None:
+        """Lets other processes in again; does nothing where this one kept nobody out."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def write_config(self, record: dict[str, Any]) -> None:
         """Writes config.json: the resolved configuration and what it ran on."""
         write_json_atomically(self.path / CONFIG_FILE, record)
@@ -145,14 +163,71 @@ class RunDirectory:
         Raises:
           UserError: if it cannot be read or holds no configuration of this program.
         """
-        path = self.path / CONFIG_FILE
-        try:
-            flat = json.loads(path.read_text())["config"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"{path} is not the configuration of a run of this program ({error!r})") from None
-        if not isinstance(flat, dict):
-            raise UserError(f"{path} is not the configuration of a run of this program: 'config' is no object")
-        return flat
+        return _read_config(self.path / CONFIG_FILE)
+
+
+def newest_checkpoint(folder: Location) -> int | None:
+    """Returns the env steps of the newest checkpoint in a folder that has a manifest, None where there is none."""
+    names = [path.parent.name.partition("-")[0] for path in folder.glob("*/manifest.json")]
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
+def read_config_of(run: str) -> dict[str, Any]:
+    """Returns the flat configuration of a run directory, or of the run that saves to a checkpoint path.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if not is_url(run):
+        return RunDirectory.open(run).read_config()
+    path = open_location(run, "--resume") / CONFIG_FILE
+    if not path.exists():
+        raise UserError(f"--resume {run}: there is no {CONFIG_FILE}, so it is not the checkpoint path of a run")
+    return _read_config(path) | {"checkpoint_path": run}
+
+
+def check_checkpoint_path(url: str, resumed: bool, ranks: int) -> None:
+    """Makes sure that checkpoints can go to a place outside the run directory.
+
+    Args:
+      url: the place, or "" for the run directory, which is not looked at.
+      resumed: whether the run is there already.
+      ranks: how many ranks will write.
+
+    Raises:
+      UserError: if the place cannot be reached, or cannot be shared, or holds another run.
+    """
+    if not url:
+        return
+    if scheme_of(url) == "memory" and ranks > 1:
+        raise UserError(
+            f"--checkpoint-path {url}: this memory belongs to one process, and these are {ranks} ranks: start one, or "
+            "choose a store that all can reach"
+        )
+    folder = open_location(url, "--checkpoint-path")
+    if isinstance(folder, ObjectPath):
+        folder.reach()
+    if (folder / CONFIG_FILE).exists() and not resumed:
+        raise UserError(f"{url} holds a run already: go on with it by --resume {url}, or choose another place")
+
+
+def _read_config(path: Location) -> dict[str, Any]:
+    try:
+        flat = json.loads(path.read_bytes())["config"]
+    except StoreError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not the configuration of a run of this program ({error!r})") from None
+    if not isinstance(flat, dict):
+        raise UserError(f"{path} is not the configuration of a run of this program: 'config' is no object")
+    return flat
+
+
+def _saves_to(path: Path, checkpoint_path: str) -> bool:
+    try:
+        return bool(_read_config(path / CONFIG_FILE).get("checkpoint_path") == checkpoint_path)
+    except UserError:
+        return False
 
 
 def _never_began(path: Path) -> bool:

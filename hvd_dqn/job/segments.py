@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import zstandard
 
 from hvd_dqn.errors import CheckpointError
 from hvd_dqn.job.files import read_verified, sha256, write_bytes_atomically
+from hvd_dqn.job.object_store import Location
 from hvd_dqn.transition import Transition
 
 FOLDER = "replay"
@@ -72,7 +72,7 @@ class Segment:
 class SegmentWriter:
     """Writes one rank's segments and knows which of them hold its present replay."""
 
-    def __init__(self, folder: Path, rank: int, ranks: int) -> None:
+    def __init__(self, folder: Location, rank: int, ranks: int) -> None:
         """Uses a folder of its own below the replay folder; it is made with the first segment."""
         self._folder = folder
         self._own = f"rank-{rank:05d}-of-{ranks:05d}"
@@ -152,7 +152,7 @@ def decode(content: bytes, like: Transition, count: int) -> Transition:
     return Transition(**columns)
 
 
-def read(folder: Path, segments: list[Segment], like: Transition) -> Transition:
+def read(folder: Location, segments: list[Segment], like: Transition) -> Transition:
     """Reads segments and joins them, oldest first.
 
     Raises:
@@ -168,7 +168,7 @@ def read(folder: Path, segments: list[Segment], like: Transition) -> Transition:
     return Transition(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def remove_unnamed(folder: Path, named: set[str]) -> None:
+def remove_unnamed(folder: Location, named: set[str]) -> None:
     """Removes segments that no checkpoint names any more, and folders that have become empty.
 
     Called when no rank writes: a temporary file is that of a process that was killed.

@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Whether this rank was asked to stop; the second request ends the process at once."""
+    """Whether this rank was asked to stop; a second Ctrl-C ends the process at once."""
 
     def __init__(self) -> None:
         """Starts without a request; `install` connects the signals."""
@@ -56,7 +56,7 @@ class StopRequest:
             timer.start()
 
     def _listen(self, heard: int) -> None:
-        """Ends the process at the second signal, also while it waits for a stuck rank in compiled code.
+        """Ends the process at a Ctrl-C after another signal, also while it waits for a stuck rank in compiled code.
 
         Python runs no handler before that returns, but tells of each signal through a pipe.
         """
@@ -64,12 +64,12 @@ class StopRequest:
         while True:
             for number in os.read(heard, 64):
                 if number in _SIGNALS:
-                    if asked and number != signal.SIGTERM:
+                    if asked and number == signal.SIGINT:
                         os._exit(128 + number)
                     asked = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number != signal.SIGTERM:
+        if self.requested and number == signal.SIGINT:
             os._exit(128 + number)
         self.requested = True
         self.reason = signal.Signals(number).name

@@ -54,6 +54,8 @@ def _slurm_seconds_left() -> float | None:
         raise UserError("--time-limit slurm: this is no Slurm job (SLURM_JOB_ID is not set); give a time instead")
     if "SLURM_JOB_END_TIME" in os.environ:
         return float(os.environ["SLURM_JOB_END_TIME"]) - time.time()
+    if "SLURM_ARRAY_TASK_ID" in os.environ:  # the array itself has the number of one of its tasks
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     command = ["squeue", "--noheader", "--jobs", job, "--format", "%L"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_QUERY_SECONDS)

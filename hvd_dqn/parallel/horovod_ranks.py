@@ -16,6 +16,8 @@ from hvd_dqn.parallel.ranks import Produce, Rounds, Values, plain_rounds
 class HorovodRanks:
     """The ranks of a Horovod job, under any controller and on any device.
 
+    An elastic job may have one rank for a while, which need not wait for Horovod's thread to add nothing to a gradient.
+
     Collectives stay unnamed: Horovod's elastic wrapper recognises a lost peer by the operation's default name.
     """
 
@@ -25,20 +27,19 @@ class HorovodRanks:
         """Initialises Horovod; a collective."""
         import horovod.tensorflow as hvd
 
-        hvd.init()  # COLLECTIVE
         self._hvd = hvd
-        self.rank: int = hvd.rank()
-        self.size: int = hvd.size()
-        self.local_rank: int = hvd.local_rank()
+        self.join()  # COLLECTIVE
         self.controller = "MPI" if hvd.mpi_enabled() else "Gloo"
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
         """Sums a vector over the ranks by ring-allreduce."""
+        if self.size == 1:
+            return vector
         return self._hvd.allreduce(vector, op=self._hvd.Sum)
 
     def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
         """Returns a TensorFlow loop where it may be one: from there an allreduce costs a fifth of one from Python."""
-        if calls_tensorflow:
+        if calls_tensorflow or self.size == 1:
             return plain_rounds(length, produce, self.sum)
 
         def produced(k: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
@@ -60,6 +61,8 @@ class HorovodRanks:
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""
+        if self.size == 1:
+            return values.copy()
         return self._hvd.allreduce(tf.constant(values), op=self._hvd.Sum).numpy()
 
     def broadcast(self, values: Values) -> Values:
@@ -85,9 +88,21 @@ class HorovodRanks:
         """Lets Horovod write its timeline (rank 0 does); empty of gradients where MPI carries them."""
         self._hvd.start_timeline(str(path))
 
+    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        """Sends the first rows [counts[0], R] to rank 0 and so on; returns what this rank is sent, in their order."""
+        received, _ = self._hvd.alltoall(tf.constant(rows), splits=tf.constant(counts, tf.int32))
+        return received.numpy()
+
     def barrier(self) -> None:
         """Waits for all ranks; Horovod's TensorFlow binding has no barrier, and an allreduce is one."""
         self.sum(np.zeros(1, np.float32))
+
+    def join(self) -> None:
+        """Starts Horovod, at first or after a shutdown; rank and size are those of the launcher's variables now."""
+        self._hvd.init()  # COLLECTIVE
+        self.rank: int = self._hvd.rank()
+        self.size: int = self._hvd.size()
+        self.local_rank: int = self._hvd.local_rank()
 
     def shutdown(self) -> None:
         """Leaves Horovod."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hvd_dqn.parallel.launcher import Launch, own_cores
 
 if TYPE_CHECKING:
+    from hvd_dqn.parallel.elastic import Members
     from hvd_dqn.parallel.ranks import Ranks
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -24,6 +25,7 @@ class Runtime:
     """A rank that is up."""
 
     ranks: Ranks
+    members: Members
     threads: int
     device: str
     on_gpu: bool
@@ -85,7 +87,7 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
 
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
-    ranks = _join(launch, transport, bool(gpus))  # COLLECTIVE
+    ranks, members = _join(launch, transport, bool(gpus))  # COLLECTIVE
     device = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)"
     if gpus:
         own = gpus[ranks.local_rank % len(gpus)]
@@ -93,7 +95,7 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
         tf.config.experimental.set_memory_growth(own, True)
         device = tf.config.experimental.get_device_details(own).get("device_name", own.name)
     flush_denormals()
-    return Runtime(ranks, threads, device, bool(gpus))
+    return Runtime(ranks, members, threads, device, bool(gpus))
 
 
 def prepare_mpi(one_host: bool) -> None:
@@ -110,12 +112,13 @@ def prepare_mpi(one_host: bool) -> None:
         os.environ.setdefault("OMPI_MCA_coll_tuned_dynamic_rules_filename", str(rules))
 
 
-def _join(launch: Launch, transport: str, on_gpu: bool) -> Ranks:
+def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]:
     """Joins the other ranks; a collective."""
+    from hvd_dqn.parallel.elastic import FixedMembers, join_elastic
     from hvd_dqn.parallel.ranks import SingleRank
 
     if launch.size == 1 and not launch.elastic:
-        return SingleRank()
+        return SingleRank(), FixedMembers()
     on_cpus = transport == "auto" and not on_gpu and not launch.elastic
     shared = transport == "shared-memory" or (on_cpus and launch.one_host)
     over_mpi = transport == "mpi" or (launch.under_mpi and (on_cpus or shared))
@@ -128,12 +131,14 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> Ranks:
     from hvd_dqn.parallel.horovod_ranks import HorovodRanks
     from hvd_dqn.parallel.mpi_ranks import MPIRanks
 
+    if launch.elastic:
+        return join_elastic()  # COLLECTIVE
     carrier = MPIRanks() if over_mpi else HorovodRanks()  # COLLECTIVE
     if not shared:
-        return carrier
+        return carrier, FixedMembers()
     from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
 
-    return SharedMemoryRanks(carrier, required=transport == "shared-memory")
+    return SharedMemoryRanks(carrier, required=transport == "shared-memory"), FixedMembers()
 
 
 def start_compiler() -> None:

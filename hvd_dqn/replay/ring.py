@@ -83,6 +83,7 @@ class RingReplay:
         """
         self.added = added - len(transitions.a_tm1)
         self.add(transitions)
+        self._newest_batch = 0  # their episodes have been cut already
 
     def sample(self, *shape: int) -> Transition:
         """Draws transitions uniformly with replacement.

@@ -26,14 +26,21 @@ from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, git_revision, versions
-from hvd_dqn.job.checkpoint import CheckpointStore
+from hvd_dqn.job.files import write_json_atomically
 from hvd_dqn.job.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display, NullDisplay, make_display
 from hvd_dqn.job.report import start_report
-from hvd_dqn.job.run_directory import RunDirectory
+from hvd_dqn.job.run_directory import (
+    CONFIG_FILE,
+    RunDirectory,
+    check_checkpoint_path,
+    newest_checkpoint,
+    read_config_of,
+)
 from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.locations import is_url
 from hvd_dqn.maths.kernels import load_kernels
 from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.parallel.agreement import check_same_job, on_root, together
@@ -43,11 +50,14 @@ from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.seeding import generator, integer_seed
 from hvd_dqn.training.job import Flags, Job
+from hvd_dqn.training.kept import CommitSchedule, Kept
+from hvd_dqn.training.patience import patiently
+from hvd_dqn.training.places import open_checkpoints
 from hvd_dqn.training.side_by_side import InlineWorker, ThreadWorker, Worker
 from hvd_dqn.validation import environment_arguments, scale, shares
 
 
-def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[str]) -> Job:
+def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[str], kept: Kept | None = None) -> Job:
     """Builds the job; a collective: all ranks call it, and what fails on one fails on all.
 
     Args:
@@ -55,11 +65,12 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
       runtime: this rank, up.
       stop: the signals' request to stop.
       command: the command line; its first word is the entry point's file.
+      kept: what this rank has kept of a job with other ranks; it learns the run directory.
 
     Raises:
       UserError: on all ranks.
     """
-    ranks = runtime.ranks
+    ranks, members, kept = runtime.ranks, runtime.members, kept or Kept()
     config = scale(config, ranks.size)
     own = shares(config, ranks.rank, ranks.size)
     maker, spaces = together(ranks, lambda: _find_environment(config))  # COLLECTIVE
@@ -70,10 +81,11 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     profile = IterationProfile(traced=config.job.profile)
     agent = _build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
     learner = agent.learner
-    directory = _open_directory(config, ranks)  # COLLECTIVE
-    on_root(ranks, directory.claim)  # COLLECTIVE
-    if config.job.resume == RESUME_AUTO:
-        on_root(ranks, directory.start_over)  # COLLECTIVE
+    begins = kept.directory is None
+    directory = kept.directory = kept.directory or _open_directory(config, ranks)  # COLLECTIVE
+    on_root(ranks, lambda: _claim(directory))  # COLLECTIVE
+    if begins and config.job.resume == RESUME_AUTO:
+        on_root(ranks, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
@@ -81,20 +93,27 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
-    store = CheckpointStore(directory.checkpoints, config.job.keep_checkpoints)
-    replay_rng = generator(config.job.seed, "replay", ranks.rank)
+    store, claim = open_checkpoints(
+        config.job.checkpoint_path, directory.checkpoints, config.job.keep_checkpoints, ranks, display
+    )  # COLLECTIVE
+    replay_rng = generator(config.job.seed, "replay", ranks.rank, *kept.stream)
+    silence = config.job.stall_timeout_seconds and config.job.stall_timeout_seconds + members.silence_seconds
     return Job(
         config=config,
         ranks=ranks,
+        members=members,
+        kept=kept,
+        commits=CommitSchedule(config.job.commit_period, config.job.log_period),
         stop=stop,
-        watchdog=Watchdog(config.job.stall_timeout_seconds, ranks.rank, ranks.size, directory.waiting, ranks.abort),
+        watchdog=Watchdog(silence, ranks.rank, ranks.size, directory.waiting, ranks.abort),
         directory=directory,
         store=store,
+        claim=claim,
         metrics=metrics,
         display=display,
         collector=collector,
         exploration=_build_exploration(config, ranks, own.num_envs_per_rank),
-        policy_rng=generator(config.job.seed, "policy", ranks.rank),
+        policy_rng=generator(config.job.seed, "policy", ranks.rank, *kept.stream),
         replay_rng=replay_rng,
         acting_values=agent.action_values(),
         replay=RingReplay(
@@ -122,7 +141,10 @@ def reset_environments(job: Job, occasion: int) -> None:
     """
     first = first_index(job.config.environment.num_envs, job.ranks.rank, job.ranks.size)
     job.collector.reset(
-        [integer_seed(job.config.job.seed, "environment", first + i, occasion) for i in range(job.collector.num_envs)]
+        [
+            integer_seed(job.config.job.seed, "environment", first + i, occasion, *job.kept.stream)
+            for i in range(job.collector.num_envs)
+        ]
     )
 
 
@@ -145,7 +167,14 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
         "git_revision": git_revision(),
         "unix_time": time.time(),
     }
-    on_root(job.ranks, lambda: job.directory.write_config(record))  # COLLECTIVE
+
+    def write() -> None:
+        if job.ranks.rank == 0:
+            if job.saves_elsewhere:
+                write_json_atomically(job.store.folder / CONFIG_FILE, record)
+            job.directory.write_config(record)
+
+    on_root(job.ranks, patiently(job, "writing the configuration", write))  # COLLECTIVE
 
 
 def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
@@ -250,26 +279,44 @@ def _build_exploration(config: Config, ranks: Ranks, num_envs_per_rank: int) -> 
 
 
 def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
-    """Creates or opens the run directory on rank 0 and tells all ranks where it is."""
+    """Creates or opens the run directory on rank 0 and tells all ranks where it is; a collective."""
 
     def create_or_open() -> str:
         job = config.job
+        known = job.resume
         if job.resume == RESUME_AUTO:
             directory = RunDirectory.of(job.runs_dir, config.environment.env, job.name)
-            directory.path.mkdir(parents=True, exist_ok=True)
-        elif job.resume:
-            directory = RunDirectory.open(job.resume)
-            trained = directory.read_config().get("env")
+            begun = newest_checkpoint(directory.checkpoints_at(job.checkpoint_path)) is not None
+            known = (job.checkpoint_path or str(directory.path)) if begun else ""
+        if known:
+            before = read_config_of(known)
+            trained, saved_to = before.get("env"), before.get("checkpoint_path", "")
+            if saved_to != job.checkpoint_path:
+                raise UserError(
+                    f"{known} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to go on with "
+                    "it there; to move a run, copy its files and give --resume the new place"
+                )
             if trained != config.environment.env:
                 raise UserError(
-                    f"{job.resume} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
+                    f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
                     "with it, or --resume out to start anew"
                 )
+        check_checkpoint_path(job.checkpoint_path, bool(job.resume), ranks.size)
+        if job.resume == RESUME_AUTO:
+            directory.path.mkdir(parents=True, exist_ok=True)
+        elif job.resume and not is_url(job.resume):
+            directory = RunDirectory.open(job.resume)
         else:
-            directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name)
+            directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name, job.resume)
         return str(directory.path)
 
     return RunDirectory(Path(on_root(ranks, create_or_open)))  # COLLECTIVE
+
+
+def _claim(directory: RunDirectory) -> None:
+    """Takes the directory for this job; rank 0 may be on another host now, on which it does not exist."""
+    directory.path.mkdir(parents=True, exist_ok=True)
+    directory.claim()
 
 
 def _outputs(config: Config, ranks: Ranks, directory: RunDirectory) -> tuple[MetricsWriter, Display]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from hvd_dqn.counters import Counters
 from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.evaluation import GreedyEvaluation
 from hvd_dqn.job.checkpoint import CheckpointStore
+from hvd_dqn.job.claim import Claim
 from hvd_dqn.job.metrics import MetricsWriter
+from hvd_dqn.job.object_store import ObjectPath
 from hvd_dqn.job.profile import IterationProfile
 from hvd_dqn.job.progress import Display
 from hvd_dqn.job.run_directory import RunDirectory
@@ -24,9 +27,11 @@ from hvd_dqn.job.segments import SegmentWriter
 from hvd_dqn.job.statistics import LearnerAverages, RecentEpisodes, Speed
 from hvd_dqn.job.stopping import StopRequest
 from hvd_dqn.job.writing import Writing
+from hvd_dqn.parallel.elastic import Members
 from hvd_dqn.parallel.ranks import Ranks
 from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.training.kept import CommitSchedule, Kept
 from hvd_dqn.training.side_by_side import Worker
 
 
@@ -37,18 +42,23 @@ class Flags(NamedTuple):
     fault: float = 0.0  # this rank cannot go on
     episodes: float = 0.0  # episodes that ended on this rank in this iteration
     unsaved: float = 0.0  # this rank could not write its part of the checkpoint under way
+    changed: float = 0.0  # this rank was told of other hosts for the job
 
 
 @dataclass
 class Job:
-    """Built by `assemble`; `directory` and `store` are used on rank 0 alone."""
+    """Built by `assemble`; `directory`, `store` and `claim` are used on rank 0 alone."""
 
     config: Config
     ranks: Ranks
+    members: Members
+    kept: Kept
+    commits: CommitSchedule
     stop: StopRequest
     watchdog: Watchdog
     directory: RunDirectory
-    store: CheckpointStore
+    store: CheckpointStore[Path] | CheckpointStore[ObjectPath]
+    claim: Claim
     metrics: MetricsWriter
     display: Display
     collector: Collector
@@ -76,6 +86,32 @@ class Job:
     started: float = field(default_factory=time.monotonic)
 
     @property
+    def saves_elsewhere(self) -> bool:
+        """Returns whether the checkpoints, and all else that a resume needs, lie outside the run directory."""
+        return self.store.folder != self.directory.checkpoints
+
+    @property
     def generators(self) -> dict[str, np.random.Generator]:
         """Returns this rank's random generators by name; environments are seeded anew at every checkpoint."""
         return {"policy": self.policy_rng, "replay": self.replay_rng}
+
+    def shared_state(self) -> dict[str, Any]:
+        """Returns what all ranks share beside the learner, as JSON-ready copies."""
+        return {
+            "counters": self.counters.as_dict(),
+            "recent_episodes": self.recent.state(),
+            "averages": self.averages.state(),
+            "best_score": self.best_score,
+        }
+
+    def take_shared_state(self, state: dict[str, Any]) -> None:
+        """Puts back what `shared_state` returned.
+
+        Raises:
+          KeyError, TypeError, ValueError, AttributeError, OverflowError: if it is something else.
+        """
+        self.counters = Counters.from_dict(state["counters"])
+        self.recent.load(state["recent_episodes"])
+        self.averages.load(state["averages"])
+        self.best_score = None if state["best_score"] is None else float(state["best_score"])
+        self.learner.step = self.counters.learner_steps

@@ -11,6 +11,7 @@ import numpy as np
 from hvd_dqn.agent.learner import state_of
 from hvd_dqn.job.profile import over_ranks, resident_bytes
 from hvd_dqn.parallel.agreement import check_same_weights
+from hvd_dqn.training.committing import choose_period
 from hvd_dqn.training.job import Job
 
 
@@ -21,7 +22,14 @@ def log_training(job: Job) -> None:
       JobFault: on all ranks, if weights, target or optimizer state differ.
     """
     check_same_weights(job.ranks, state_of(job.learner).values())  # COLLECTIVE
-    own = {"episodes": job.finished_episodes, "phases": job.profile.take(), "resident_bytes": resident_bytes()}
+    speed = job.speed.take(job.counters.env_steps, job.counters.learner_steps)
+    own = {
+        "episodes": job.finished_episodes,
+        "phases": job.profile.take(),
+        "resident_bytes": resident_bytes(),
+        "env_steps_per_second": speed["env_steps_per_second"],
+        "commit_seconds": job.commits.cost_seconds,
+    }
     parts = job.ranks.gather_json(own)  # COLLECTIVE
     job.finished_episodes = []
     job.recent.add([episode for part in parts for episode in part["episodes"]])
@@ -34,9 +42,14 @@ def log_training(job: Job) -> None:
         **job.recent.summary(),
         "epsilon": job.exploration.epsilon(counters.env_steps, counters.episodes),
         **job.averages.take(),
-        **job.speed.take(counters.env_steps, counters.learner_steps),
+        **speed,
         **over_ranks([part["phases"] for part in parts]),
         "resident_mebibytes": max(part["resident_bytes"] for part in parts) / 2**20,
+        **choose_period(
+            job,
+            max(part["commit_seconds"] for part in parts),
+            min(part["env_steps_per_second"] for part in parts),
+        ),
     }
     job.display.update(write_record(job, "training", record))
 

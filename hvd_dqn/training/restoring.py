@@ -8,13 +8,14 @@ import numpy as np
 
 from hvd_dqn.agent.learner import Vector, load_state
 from hvd_dqn.config import RESUME_AUTO
-from hvd_dqn.counters import Counters
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.job.rank_state import RankState
+from hvd_dqn.job.run_directory import METRICS_FILE
 from hvd_dqn.job.segments import read
 from hvd_dqn.job.statistics import Speed
 from hvd_dqn.parallel.agreement import on_root, together
 from hvd_dqn.training.job import Job
+from hvd_dqn.training.patience import patiently
 from hvd_dqn.transition import Transition
 
 
@@ -26,22 +27,18 @@ def restore(job: Job) -> None:
     Raises:
       UserError: on all ranks, if there is no usable checkpoint or it does not fit the configuration.
     """
-    resuming = bool(job.config.job.resume)
-    if job.config.job.resume == RESUME_AUTO:
-        resuming = on_root(job.ranks, lambda: job.directory.newest_checkpoint() is not None)  # COLLECTIVE
-    state = on_root(job.ranks, lambda: _load_newest(job)) if resuming else None  # COLLECTIVE
+    state = None
+    if job.config.job.resume:
+        load = (lambda: _load_newest(job)) if job.ranks.rank == 0 else lambda: None
+        state = on_root(job.ranks, patiently(job, "reading the checkpoint", load))  # COLLECTIVE
     if state is not None:
         try:
-            job.counters = Counters.from_dict(state["counters"])
-            job.recent.load(state["recent_episodes"])
-            job.averages.load(state["averages"])
-            job.best_score = None if state["best_score"] is None else float(state["best_score"])
+            job.take_shared_state(state)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(
                 f"{job.directory.path} holds a state that this program cannot use ({repr(error)[:300]}): remove the "
                 "checkpoint to go on from the one before"
             ) from None
-        job.learner.step = job.counters.learner_steps
         ranks = [RankState.from_json(record) for record in state["ranks"]]
         _restore_ranks(job, ranks, state["lost"] == 0)  # COLLECTIVE
     else:
@@ -73,7 +70,8 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
             best.append(checkpoint.learner["online"])
         return checkpoint.env_steps if checkpoint else None
 
-    env_steps = on_root(job.ranks, find)  # COLLECTIVE
+    look = patiently(job, "reading the best checkpoint", find if job.ranks.rank == 0 else lambda: None)  # COLLECTIVE
+    env_steps = on_root(job.ranks, look)  # COLLECTIVE
     own = best[0] if best else job.learner.online
     return env_steps, job.ranks.broadcast(own)  # COLLECTIVE
 
@@ -81,7 +79,8 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
 def _load_newest(job: Job) -> dict[str, Any] | None:
     """Loads the newest good checkpoint into rank 0's learner and returns its state; None where there is none yet."""
     if job.store.empty:
-        job.display.warn(f"{job.directory.path} has no checkpoint yet: the run begins anew")
+        if job.config.job.resume != RESUME_AUTO:
+            job.display.warn(f"{job.directory.path} has no checkpoint yet: the run begins anew")
         job.metrics.cut_after(-1)
         return None
     checkpoint, passed_over = job.store.newest_good(job.config.job.allow_missing_replay)
@@ -91,6 +90,9 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
         load_state(job.learner, checkpoint.learner, 0)
     except ValueError as error:
         raise UserError(f"{job.directory.path} was trained with another configuration: {error}") from None
+    saved = _saved_metrics(job)
+    if saved is not None:
+        job.metrics.cut_after(checkpoint.env_steps, saved)
     total = job.config.job.total_env_steps
     only_to_evaluate = checkpoint.env_steps < total + job.config.environment.num_envs and not job.metrics.holds(
         "final_evaluation", checkpoint.env_steps
@@ -105,6 +107,12 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
     return {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks], "lost": checkpoint.lost}
 
 
+def _saved_metrics(job: Job) -> bytes | None:
+    """Returns the metrics beside checkpoints that lie elsewhere: the run may have gone on on another machine."""
+    path = job.store.folder / METRICS_FILE
+    return path.read_bytes() if job.saves_elsewhere and path.exists() else None
+
+
 def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
     """Gives each rank its own state back; a collective.
 
@@ -114,12 +122,13 @@ def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
     fits = whole and len(ranks) == job.ranks.size and ranks[own].capacity == job.replay.capacity
     if job.ranks.sum(np.array([float(fits)]))[0] == job.ranks.size:  # COLLECTIVE
         state = ranks[own]
-        job.replay.restore(together(job.ranks, lambda: _read_replay(job, state)), state.added)  # COLLECTIVE
+        held = together(job.ranks, patiently(job, "reading the replay", lambda: _read_replay(job, state)))  # COLLECTIVE
+        job.replay.restore(held, state.added)
         job.segments.adopt(state.segments)
         together(job.ranks, lambda: _restore_generators(job, state))  # COLLECTIVE
         job.finished_episodes = state.finished_episodes
         return
-    dealt = together(job.ranks, lambda: _deal(job, ranks))  # COLLECTIVE
+    dealt = together(job.ranks, patiently(job, "reading the replay", lambda: _deal(job, ranks)))  # COLLECTIVE
     job.replay.restore(dealt, len(dealt.a_tm1))
     if own == 0:
         job.finished_episodes = [episode for state in ranks for episode in state.finished_episodes]

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import threading
-from pathlib import Path
 
 from hvd_dqn.agent.learner import state_of
 from hvd_dqn.errors import UserError
 from hvd_dqn.job.checkpoint import Checkpoint
-from hvd_dqn.job.files import write_json_atomically
+from hvd_dqn.job.files import remove_tree, write_bytes_atomically, write_json_atomically
+from hvd_dqn.job.object_store import Location, ObjectPath
 from hvd_dqn.job.rank_state import RankState
+from hvd_dqn.job.run_directory import METRICS_FILE
 from hvd_dqn.job.writing import Writing
 from hvd_dqn.parallel.agreement import on_root, together
 from hvd_dqn.training.job import Job
+from hvd_dqn.training.patience import patiently
 from hvd_dqn.transition import Transition
 
 _PARTS = "parts-"
 _LOOK_SECONDS = 0.02
+_LOOK_SECONDS_IN_A_STORE = 0.2
 _SECONDS_TO_FINISH = 20.0
 
 
@@ -57,13 +59,7 @@ def save(job: Job, score: float | None) -> None:
     new = replay.newest(replay.added - first)
     job.writing.start("part", _write_part, job, parts, state, new, first, oldest)
     if job.ranks.rank == 0:
-        shared = {
-            "counters": job.counters.as_dict(),
-            "recent_episodes": job.recent.state(),
-            "averages": job.averages.state(),
-            "best_score": job.best_score,
-        }
-        checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), shared, [])
+        checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), job.shared_state(), [])
         job.writing.start("manifest", _write_checkpoint, job, parts, checkpoint, job.writing.given_up)
 
 
@@ -84,41 +80,59 @@ def settle(job: Job) -> None:
     writing, job.writing = job.writing, None
     if writing is None:
         return
-    job.watchdog.beat("writing a checkpoint", allow=4.0)
+    doing = "writing a checkpoint"
+    job.watchdog.beat(doing, allow=4.0)
     try:
-        together(job.ranks, lambda: writing.finish("part"))  # COLLECTIVE
-        on_root(job.ranks, lambda: writing.finish("manifest"))  # COLLECTIVE
+        together(job.ranks, patiently(job, doing, lambda: writing.finish("part")))  # COLLECTIVE
+        finish = (lambda: writing.finish("manifest")) if job.ranks.rank == 0 else lambda: None
+        on_root(job.ranks, patiently(job, doing, finish))  # COLLECTIVE
     except UserError as error:
         raise UserError(f"the checkpoint at env step {writing.env_steps:,} could not be written: {error}") from None
     finally:
         writing.close()
 
 
-def abandon(job: Job) -> None:
+def save_metrics(job: Job) -> None:
+    """Lets the final evaluation outlive this machine, too; a collective. A store that is gone costs it, not the run."""
+    try:
+        on_root(job.ranks, patiently(job, "saving the metrics", lambda: _put_metrics(job)))  # COLLECTIVE
+    except UserError as error:
+        job.display.message(f"the last metrics could not be saved: {error}")
+
+
+def abandon(job: Job, seconds: float = _SECONDS_TO_FINISH) -> None:
     """Lets this rank finish the checkpoint under way, but not wait long for a rank that may be lost; no collective."""
     if job.writing is not None:
-        job.writing.close(_SECONDS_TO_FINISH)
+        job.writing.close(seconds)
 
 
-def _write_part(job: Job, parts: Path, state: RankState, new: Transition, first: int, oldest: int) -> None:
+def _write_part(job: Job, parts: Location, state: RankState, new: Transition, first: int, oldest: int) -> None:
     """Writes this rank's new transitions, then what describes all that it holds."""
     state.segments.extend(job.segments.write(new, first, oldest))
     parts.mkdir(parents=True, exist_ok=True)
     write_json_atomically(_part(parts, job.ranks.rank), state.to_json())
 
 
-def _write_checkpoint(job: Job, parts: Path, checkpoint: Checkpoint, given_up: threading.Event) -> None:
+def _write_checkpoint(job: Job, parts: Location, checkpoint: Checkpoint, given_up: threading.Event) -> None:
     """Waits for all ranks' parts, then writes rank 0's files and the manifest."""
+    look_seconds = _LOOK_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _LOOK_SECONDS
     for rank in range(job.ranks.size):
         while not _part(parts, rank).exists():
-            if given_up.wait(_LOOK_SECONDS):
-                shutil.rmtree(parts, ignore_errors=True)
+            if given_up.wait(look_seconds):
+                remove_tree(parts, ignore_errors=True)
                 raise TimeoutError(f"rank {rank} has not written its part")
         checkpoint.ranks.append(RankState.from_json(json.loads(_part(parts, rank).read_bytes())))
+    _put_metrics(job)
     job.store.save(checkpoint, job.learner.layout.views(checkpoint.learner["online"]))
     for old in job.store.folder.glob(f"{_PARTS}*"):  # of jobs that were killed, too
-        shutil.rmtree(old, ignore_errors=True)
+        remove_tree(old, ignore_errors=True)
 
 
-def _part(parts: Path, rank: int) -> Path:
+def _put_metrics(job: Job) -> None:
+    """Puts all lines that there are by now beside checkpoints elsewhere: a resume cuts those after its checkpoint."""
+    if job.saves_elsewhere and job.ranks.rank == 0:
+        write_bytes_atomically(job.store.folder / METRICS_FILE, job.directory.metrics.read_bytes())
+
+
+def _part(parts: Location, rank: int) -> Location:
     return parts / f"rank-{rank:05d}.json"

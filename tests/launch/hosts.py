@@ -131,6 +131,11 @@ class Host:
             }
         return {}
 
+    def ranks(self) -> list[int]:
+        """Returns the process ids of the ranks on this host."""
+        words = {pid: line.split(" ") for pid, line in self.processes().items()}
+        return [pid for pid, (name, *rest) in words.items() if Path(name).name == "python" and "train.py" in rest[0]]
+
     def lay_cable(self, head: Host, port: str, link: Link) -> None:
         """Connects eth0 to a port of the head by a cable that delays; it lasts as long as the host."""
         program = Path(__file__).parent / "slow_cable.py"
@@ -203,7 +208,9 @@ class Hosts:
             node.lay_cable(self.head, port, self._link)
         self._network(*f"link set {port} master bridge0 up".split())
         node.run(*f"ip addr add {node.address}/24 dev eth0".split())
-        node.run("ip", "link", "set", "eth0", "up")
+        # A host that comes back has the same card: its neighbours remember the address.
+        card = f"02:00:00:00:00:{int(node.address.rpartition('.')[2]):02x}"
+        node.run("ip", "link", "set", "eth0", "address", card, "up")
         node.run("/usr/sbin/sshd", "-f", self.folder / "sshd.conf")
 
     def cut(self, node: Host) -> None:
@@ -214,13 +221,10 @@ class Hosts:
         """Plugs the cable in again."""
         self._network("link", "set", f"to-{node.name}", "up")
 
-    def ranks(self) -> dict[str, list[str]]:
-        """Returns the command lines of the ranks that live, by host; hosts without any are left out."""
-        living = {
-            host.name: [line for line in host.processes().values() if "train.py" in line and "python" in line]
-            for host in (self.head, *self.nodes)
-        }
-        return {name: lines for name, lines in living.items() if lines}
+    def ranks(self) -> dict[str, list[int]]:
+        """Returns the ranks that live, by host; hosts without any are left out."""
+        living = {host.name: host.ranks() for host in (self.head, *self.nodes)}
+        return {name: pids for name, pids in living.items() if pids}
 
     def end(self) -> None:
         """Takes all hosts away."""

@@ -89,16 +89,22 @@ class Launch:
 
     def rank_pid(self, rank: int) -> int:
         """Returns the process id of a rank's interpreter."""
-        found = []
-        for pid in self.processes():
-            with contextlib.suppress(OSError):
-                environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-                program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-                ranks = {f"{name}={rank}".encode() for name in _RANK_VARIABLES}
-                if ranks & set(environ) and Path(program).name.startswith("python"):
-                    found.append(pid)
+        found = [pid for pid, own in self.python_processes().items() if own == rank]
         assert len(found) == 1, f"rank {rank} should be one process, not {found}"
         return found[0]
+
+    def python_processes(self) -> dict[int, int]:
+        """Returns the ranks' interpreters by process id, each with the rank that it was started as."""
+        found = {}
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                environ = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+                program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+                values = dict(line.partition("=")[::2] for line in environ)
+                ranks = [int(values[name]) for name in _RANK_VARIABLES if name in values]
+                if ranks and Path(program).name.startswith("python"):
+                    found[pid] = ranks[0]
+        return found
 
     def processes(self) -> list[int]:
         """Returns the ids of all living processes of this launch."""
@@ -158,14 +164,19 @@ def launched(
         "horovodrun --gloo": [str(bin_folder / "horovodrun"), "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}"],
     }[how]
     assert how != "python" or ranks == 1
-    own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    own["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(PROGRAMS)])
-    launch = Launch([*start, sys.executable, str(program), *map(str, arguments)], own | dict(environ or {}))
+    own = environment_of_ranks() | dict(environ or {})
+    launch = Launch([*start, sys.executable, str(program), *map(str, arguments)], own)
     try:
         yield launch
     finally:
         launch.end()
+
+
+def environment_of_ranks() -> dict[str, str]:
+    """Returns this process's environment without any launcher's variables, for ranks that find the tests' programs."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return own | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(PROGRAMS)])}
 
 
 def run(

@@ -41,7 +41,7 @@ def test_a_rank_that_stops_for_longer_than_the_stall_timeout_ends_the_job(how: s
         outcome = job.finish()
         took = time.monotonic() - stopped
     assert outcome.code not in (0, 2, 75), outcome.output
-    assert "hvd_dqn: rank 0 got no further for 6 s while training" in outcome.output or (
+    assert "hvd_dqn: rank 0 got no further for 6 s while learning" in outcome.output or (
         "Stalled" in outcome.output and how == "mpirun"
     ), outcome.output
     assert 5.0 < took < 30.0

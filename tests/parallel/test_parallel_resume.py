@@ -71,7 +71,7 @@ def test_one_command_starts_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
     command = (*LONG, "--resume", "auto", "--runs-dir", tmp_path)
     run_directory = tmp_path / "CartPole-v1" / "long"
     with launched("mpirun", 2, *command, "--checkpoint-period", "100000000") as job:
-        job.wait_until(lambda: len(read_metrics(run_directory)) > 2 if run_directory.exists() else False)
+        job.wait_until(lambda: (run_directory / "metrics.jsonl").exists() and len(read_metrics(run_directory)) > 2)
         os.kill(job.rank_pid(1), signal.SIGKILL)
         job.finish()
     with launched("mpirun", 2, *command) as job:

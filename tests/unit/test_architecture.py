@@ -17,6 +17,7 @@ LOWER = (
     "counters",
     "errors",
     "fingerprint",
+    "locations",
     "maths",
     "presets",
     "seeding",

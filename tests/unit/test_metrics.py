@@ -102,6 +102,23 @@ def test_a_record_is_found_by_kind_and_step_beside_a_half_written_line(tmp_path:
     metrics.close()
 
 
+def test_a_run_whose_disk_is_gone_gets_its_saved_lines_back(tmp_path: Path) -> None:
+    """In metrics.jsonl and TensorBoard; where there are lines already, they give way, and TensorBoard has them."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    before = _open(tmp_path / "old")
+    for step in (100, 200, 300):
+        before.write(_record(step, loss=1.0))
+    before.close()
+    saved = (tmp_path / "old" / "metrics.jsonl").read_bytes() + b'{"env_steps": 5}\n{"env_st'
+    for _ in range(2):
+        after = _open(tmp_path / "new")
+        after.cut_after(200, saved)
+        after.close()
+        assert [line["env_steps"] for line in _lines(tmp_path / "new")] == [100, 200, 5]
+        assert _scalars(tmp_path / "new", "training/loss") == [(100, 1.0), (200, 1.0)]
+
+
 @pytest.mark.parametrize("rest", ['{"kind": "training", "env_st', '{"kind": "training"}\n', "[1]\n", "\x00\x00", "7\n"])
 def test_half_written_and_foreign_lines_are_dropped(tmp_path: Path, rest: str) -> None:
     metrics = _open(tmp_path)

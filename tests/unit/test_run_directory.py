@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.job.run_directory import CONFIG_FILE, RunDirectory
+from hvd_dqn.job.run_directory import CONFIG_FILE, RunDirectory, newest_checkpoint
 
 
 def test_a_run_lies_below_its_environment(tmp_path: Path) -> None:
@@ -91,18 +91,31 @@ def test_starting_over_removes_what_never_came_to_a_checkpoint_and_nothing_else(
     for path in (script, replay, directory.metrics, directory.tensorboard / "events"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    directory.start_over()
+    directory.start_over("")
     assert [path for path in directory.path.rglob("*") if path.is_file()] == [script]
 
 
 def test_starting_over_leaves_a_run_with_a_checkpoint_alone(tmp_path: Path) -> None:
     directory = RunDirectory.of(str(tmp_path), "E", "x")
-    assert directory.newest_checkpoint() is None
+    assert newest_checkpoint(directory.checkpoints) is None
     for env_steps in ("000000000900", "000000001000"):
         (directory.checkpoints / env_steps).mkdir(parents=True)
         (directory.checkpoints / env_steps / "manifest.json").touch()
     (directory.checkpoints / "000000002000").mkdir()
     directory.metrics.touch()
-    directory.start_over()
+    directory.start_over("")
     assert directory.metrics.exists()
-    assert directory.newest_checkpoint() == 1000
+    assert newest_checkpoint(directory.checkpoints) == 1000
+
+
+def test_a_directory_that_was_released_may_be_claimed_again_by_the_same_process(tmp_path: Path) -> None:
+    first, second = RunDirectory(tmp_path), RunDirectory(tmp_path)
+    first.claim()
+    with pytest.raises(UserError, match="another job works"):
+        second.claim()
+    first.release()
+    second.claim()
+    first.release()
+    with pytest.raises(UserError, match="another job works"):
+        RunDirectory(tmp_path).claim()
+    second.release()

@@ -70,15 +70,15 @@ while True:
 """
 
 
-def _signalled_twice(number: signal.Signals) -> int | None:
-    """Returns the exit code after two signals, None if the process still lives."""
+def _signalled_twice(number: signal.Signals, second: signal.Signals | None = None) -> int | None:
+    """Returns the exit code after two signals, the same one or another, None if the process still lives."""
     with subprocess.Popen([sys.executable, "-c", _CHILD], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
             assert child.stdout.readline() == "ready\n"
             child.send_signal(number)
             assert child.stdout.readline() == "asked\n"
-            child.send_signal(number)
+            child.send_signal(second or number)
             return child.wait(0.5)
         except subprocess.TimeoutExpired:
             return None
@@ -103,8 +103,8 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
 """
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGUSR1])
-def test_a_second_signal_ends_a_process_that_waits_in_compiled_code(second: signal.Signals) -> None:
+@pytest.mark.parametrize("first", SIGNALS)
+def test_a_ctrl_c_after_a_signal_ends_a_process_that_waits_in_compiled_code(first: signal.Signals) -> None:
     """As a rank does whose peer is stuck: Python runs no handler before that returns."""
     program = _COMPUTING.replace("time.sleep(60)", "pass")
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
@@ -112,11 +112,11 @@ def test_a_second_signal_ends_a_process_that_waits_in_compiled_code(second: sign
         try:
             assert child.stdout.readline() == "ready\n"
             time.sleep(0.2)
-            child.send_signal(signal.SIGTERM)
+            child.send_signal(first)
             time.sleep(0.2)
             assert child.poll() is None
-            child.send_signal(second)
-            assert child.wait(5.0) == 128 + second
+            child.send_signal(signal.SIGINT)
+            assert child.wait(5.0) == 128 + signal.SIGINT
         finally:
             child.kill()
 
@@ -140,6 +140,12 @@ def test_a_signal_to_a_child_is_not_its_parents() -> None:
 def test_a_second_sigterm_does_not_cut_the_saving_short() -> None:
     """Schedulers and launchers repeat it."""
     assert _signalled_twice(signal.SIGTERM) is None
+
+
+def test_a_second_notice_does_not_cut_the_saving_short_either() -> None:
+    """Where a whole job is deleted, launcher and workers hear of it, and each tells the ranks."""
+    assert _signalled_twice(signal.SIGUSR1) is None
+    assert _signalled_twice(signal.SIGTERM, signal.SIGUSR1) is None
 
 
 def _watched(

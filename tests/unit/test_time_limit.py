@@ -64,6 +64,18 @@ def test_an_older_slurm_is_asked(
     assert seconds_left("slurm", 0.0) == left
 
 
+def test_a_task_of_an_array_asks_for_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One of the tasks has the array's own number, under which squeue lists all of them."""
+    squeue = tmp_path / "squeue"
+    squeue.write_text('#!/bin/sh\n[ "$3" = 7_2 ] && echo 1:02 || printf "1:02\\n1:05\\n"\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    for name, value in {"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    assert seconds_left("slurm", 0.0) == 62.0
+
+
 def test_what_slurm_does_not_tell_is_asked_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)

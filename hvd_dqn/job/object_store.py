@@ -1,0 +1,244 @@
+"""Files in an object store, through fsspec, with the part of pathlib.Path's interface that checkpoints use.
+
+An object appears whole or not at all, and there are no folders: what lies below a name is found by listing. Credentials
+are what fsspec's file systems find in the environment. Every call ends within a bounded time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import total_ordering
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hvd_dqn.errors import UserError
+from hvd_dqn.locations import check_url, scheme_of
+
+CALL_SECONDS = 30.0
+"""Longest wait for one call, beside the time for its bytes."""
+_SLOWEST = 1e6
+"""Bytes per second that a store has to reach."""
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
+_ENVIRONMENT = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING",
+}
+_S3_CONFIG = {"connect_timeout": 5, "read_timeout": 20, "retries": {"mode": "standard", "max_attempts": 3}}
+_CREDENTIALS_IN_URL = re.compile(r"//[^/\s]*@")
+
+
+class StoreError(UserError):
+    """An object store that does not do what it is asked for, in words; never that an object is absent."""
+
+
+class Stat(NamedTuple):
+    """What is known of an object without reading it."""
+
+    st_size: int
+
+
+@total_ordering
+class ObjectPath:
+    """A name in an object store: an object, or what objects lie below.
+
+    Methods raise FileNotFoundError where an object is absent, and StoreError for everything else that fails.
+    """
+
+    def __init__(self, filesystem: Any, path: str, url: str) -> None:
+        """Names a place; nothing is looked at.
+
+        Args:
+          filesystem: fsspec's.
+          path: the name as the file system takes it.
+          url: the name as people read it.
+        """
+        self._filesystem = filesystem
+        self._path = path
+        self._url = url
+        self._size: int | None = None
+
+    def __truediv__(self, name: str) -> ObjectPath:
+        return ObjectPath(self._filesystem, f"{self._path}/{name}", f"{self._url}/{name}")
+
+    def __str__(self) -> str:
+        return self._url
+
+    def __repr__(self) -> str:
+        return f"ObjectPath({self._url})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectPath) and self._url == other._url
+
+    def __lt__(self, other: ObjectPath) -> bool:
+        return self._url < other._url
+
+    def __hash__(self) -> int:
+        return hash(self._url)
+
+    @property
+    def name(self) -> str:
+        """Returns the last part of the name."""
+        return self._path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> ObjectPath:
+        """Returns the name without its last part."""
+        return ObjectPath(self._filesystem, self._path.rpartition("/")[0], self._url.rpartition("/")[0])
+
+    def reach(self) -> None:
+        """Makes sure that the store answers, and that the bucket is there."""
+        try:
+            self._call("find", self._path)
+        except FileNotFoundError as error:
+            if "does not exist" in str(error):  # some stores say so of a name below which nothing lies
+                raise StoreError(f"{self}: {error}: make the bucket or container first") from None
+
+    def exists(self) -> bool:
+        """Returns whether there is such an object, or one below."""
+        try:
+            self.stat()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def stat(self) -> Stat:
+        """Returns the object's size in bytes."""
+        self._size = int(self._call("info", self._path)["size"] or 0)
+        return Stat(self._size)
+
+    def read_bytes(self) -> bytes:
+        """Returns the object's content."""
+        size = self.stat().st_size if self._size is None else self._size
+        content: bytes = self._call("cat_file", self._path, size=size)
+        return content
+
+    def write_bytes(self, content: bytes) -> None:
+        """Puts an object in place of whatever had the name; until that is done, nothing has changed."""
+        try:
+            self._call("pipe_file", self._path, content, size=len(content))
+        except FileNotFoundError as error:
+            raise StoreError(f"{self}: {error}: make the bucket or container first") from None
+        self._size = None
+
+    def unlink(self, missing_ok: bool = True) -> None:
+        """Removes the object. Stores do not tell whether there was one."""
+        try:
+            self._call("rm_file", self._path)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def rmtree(self) -> None:
+        """Removes all objects below."""
+        for key in self._below():
+            (self / key).unlink()
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        """Does nothing: there are no folders."""
+
+    def rmdir(self) -> None:
+        """Does nothing: there are no folders."""
+
+    def iterdir(self) -> Iterator[ObjectPath]:
+        """Yields the names one level below."""
+        return self.glob("*")
+
+    def glob(self, pattern: str) -> Iterator[ObjectPath]:
+        """Yields the names below, of objects and of what would be folders, that fit a pattern such as */manifest.json.
+
+        Args:
+          pattern: one part per level, with * and ? in it.
+        """
+        wanted = pattern.split("/")
+        found = {tuple(key.split("/")[: len(wanted)]) for key in self._below()}
+        for parts in sorted(found):
+            if len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted)):
+                yield self / "/".join(parts)
+
+    def _below(self) -> list[str]:
+        """Returns the names of all objects below, relative to this one."""
+        try:
+            keys = self._call("find", self._path)
+        except FileNotFoundError:
+            return []
+        return [key[len(self._path) + 1 :] for key in keys if key.startswith(f"{self._path}/")]
+
+    def _call(self, method: str, *arguments: Any, size: int = 0) -> Any:
+        """Calls the file system, with a limit on the time where that can have one."""
+        self._filesystem.invalidate_cache()  # what others have written counts
+        try:
+            if not self._filesystem.async_impl:
+                return getattr(self._filesystem, method)(*arguments)
+            from fsspec.asyn import sync
+
+            call = getattr(self._filesystem, f"_{method}")
+            return sync(self._filesystem.loop, call, *arguments, timeout=CALL_SECONDS + size / _SLOWEST)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise StoreError(f"{self}: {_in_words(error, scheme_of(self._url))}") from None
+
+
+Location = Path | ObjectPath
+"""A place on a local file system or in an object store."""
+
+
+def open_location(url: str, flag: str) -> Location:
+    """Returns the place that a URL names; a folder of this machine for file:///.
+
+    Args:
+      url: the URL.
+      flag: of the command line, for messages.
+
+    Raises:
+      UserError: if the URL is not sound, or what is needed to reach it is not installed or not configured.
+    """
+    check_url(url, flag)
+    scheme, url = scheme_of(url), url.rstrip("/")
+    if scheme in ("file", "local"):
+        return Path(url.partition("://")[2])
+    extra = _EXTRAS.get(scheme)
+    # Not one that was made before: the environment may have changed.
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if extra is not None:
+        options["use_listings_cache"] = False
+    if extra == "s3":
+        options["config_kwargs"] = _S3_CONFIG
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks for a bucket's kind at every call
+    try:
+        from fsspec.core import url_to_fs
+
+        filesystem, path = url_to_fs(url, **options)
+    except ImportError as error:
+        raise UserError(f"{flag} {url}: {_missing(scheme, extra)} ({error})") from None
+    except Exception as error:
+        if "not known" in str(error):
+            raise UserError(
+                f"{flag} {url}: {scheme}:// is not known: use s3://, gs://, az://, file:///, or what else fsspec knows"
+            ) from None
+        raise UserError(f"{flag} {url}: {_in_words(error, scheme)}") from None
+    return ObjectPath(filesystem, path, url)
+
+
+def _missing(scheme: str, extra: str | None) -> str:
+    if extra is None:
+        return f"{scheme}:// needs fsspec and its package for that"
+    return f"{scheme}:// needs the extra [{extra}]: make setup EXTRAS='atari {extra}', or pip install '.[{extra}]'"
+
+
+def _in_words(error: Exception, scheme: str) -> str:
+    """Returns what went wrong in one line without credentials."""
+    variables = _ENVIRONMENT.get(_EXTRAS.get(scheme, ""), "the environment")
+    kind = type(error).__name__
+    text = _CREDENTIALS_IN_URL.sub("//...@", " ".join(str(error).split()).partition(" RequestId:")[0])[:300]
+    if isinstance(error, TimeoutError) or "Timeout" in kind:
+        return f"no answer in time ({kind} {text})".replace(" )", ")")
+    if isinstance(error, PermissionError):
+        return f"access denied ({text}): see to the credentials in the environment ({variables})"
+    if "Credentials" in kind or "credential" in text:
+        return f"no usable credentials ({text}): set them in the environment ({variables})"
+    return f"{kind}: {text}" if text else kind

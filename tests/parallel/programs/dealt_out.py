@@ -1,0 +1,64 @@
+"""Deals numbered transitions out over real ranks, in several exchanges, and tells what each rank holds then.
+
+dealt_out.py OUT.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from hvd_dqn.parallel.launcher import read_launch
+from hvd_dqn.parallel.runtime import prepare_environment
+
+prepare_environment(read_launch(), 1, 60.0)
+
+import numpy as np  # noqa: E402
+
+from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
+from hvd_dqn.training import dealing  # noqa: E402
+from hvd_dqn.transition import Transition  # noqa: E402
+
+HELD = [1000, 400, 0]
+CAPACITY = 1500
+
+
+def numbered(first: int, count: int) -> Transition:
+    """Returns transitions first, first + 1, ... that carry their number in every column that has room for it."""
+    n = np.arange(first, first + count)
+    image = np.stack([n // 256, n % 256], axis=1).astype(np.uint8)
+    return Transition(image, n.astype(np.int32), n.astype(np.float32), n % 3 == 0, n % 7 == 0, image[:, ::-1].copy())
+
+
+def main() -> None:
+    """Runs on every rank."""
+    ranks = HorovodRanks()
+    dealing._BYTES_AT_A_TIME = 100 * 32  # some hundred rows
+    first = [10_000, 20_000, 30_000][ranks.rank]
+    beats: list[None] = []
+    dealt, moved = dealing.deal_out(
+        numbered(first, HELD[ranks.rank]),
+        HELD,
+        rank=ranks.rank,
+        capacity=CAPACITY,
+        exchange=ranks.exchange,
+        beat=lambda: beats.append(None),
+    )
+    numbers = dealt.a_tm1.tolist()
+    expected = [numbered(number, 1) for number in numbers]
+    same = all(
+        np.array_equal(column, np.concatenate([getattr(part, name) for part in expected]))
+        and column.dtype == getattr(expected[0], name).dtype
+        for name, column in dealt._asdict().items()
+    )
+    said = {"numbers": numbers, "moved": moved, "same": bool(same), "beats": len(beats)}
+    parts = ranks.gather_json(said)
+    if ranks.rank == 0:
+        Path(sys.argv[1]).write_text(json.dumps(parts))
+    ranks.barrier()
+    ranks.shutdown()
+
+
+if __name__ == "__main__":
+    main()
