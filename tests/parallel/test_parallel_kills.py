@@ -74,8 +74,9 @@ def _wait_for_a_moment(job: Launch, run_directory: Path, rng: random.Random, kil
     Near the end of the run only moments of the start are left, so that none of the kills comes too late.
     """
     left = TOTAL - _env_steps(run_directory)
-    if rng.random() < 0.2 or left < TOTAL // 7:
-        seconds = rng.uniform(1.0, 3.0)
+    ending = left < TOTAL // 7
+    if rng.random() < 0.2 or ending:
+        seconds = rng.uniform(0.5, 1.5 if ending else 3.0)  # a short rest may be done 2 s after the start
         time.sleep(seconds)
         job.wait_until(lambda: len(job.processes()) > 2, 30.0, "the launcher had started both ranks")
         return f"{seconds:.2f} s after the start"
