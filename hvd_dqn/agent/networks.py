@@ -122,7 +122,7 @@ def _nature_torso(
 
 
 class ScaledConv2D(layers.Conv2D):
-    """A convolution of `scale` times its input; the kernel is scaled instead, a hundred times fewer numbers."""
+    """A convolution of `scale` times its input; in float32 the kernel is scaled instead: a hundred times fewer."""
 
     def __init__(self, scale: float, *args: Any, **kwargs: Any) -> None:
         """Takes the scale and a Conv2D's arguments."""
@@ -131,8 +131,11 @@ class ScaledConv2D(layers.Conv2D):
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolves integer or real images."""
-        kernel = keras.ops.cast(kernel * self._scale, self.compute_dtype)
-        return super().convolution_op(keras.ops.cast(inputs, self.compute_dtype), kernel)
+        images = keras.ops.cast(inputs, self.compute_dtype)
+        if self.compute_dtype == "float32":
+            return super().convolution_op(images, kernel * self._scale)
+        # In half precision the gradient of a scaled kernel, a sum over large numbers, would overflow.
+        return super().convolution_op(images * self._scale, keras.ops.cast(kernel, self.compute_dtype))
 
 
 def _height_width_channels(shape: tuple[int, ...]) -> tuple[int, int, int]:
