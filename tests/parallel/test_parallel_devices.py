@@ -1,4 +1,4 @@
-"""Ranks and their GPUs: what cannot go well is refused on all ranks, with GPUs that TensorFlow is made to believe in."""
+"""Ranks and their GPUs: what cannot go well is refused on all, with GPUs that TensorFlow is made to believe in."""
 
 from __future__ import annotations
 
