@@ -16,6 +16,7 @@
 ARG BASE_IMAGE=debian:bookworm-slim
 ARG BUILD_IMAGE=${BASE_IMAGE}
 ARG RUN_IMAGE=${BASE_IMAGE}
+ARG EXTRAS="atari"
 
 # ---- the environment, with Horovod compiled in it
 FROM ${BUILD_IMAGE} AS build
@@ -27,7 +28,7 @@ RUN apt-get update \
         ca-certificates g++ make python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-ARG EXTRAS="atari"
+ARG EXTRAS
 # First without the project: a change of its code does not compile Horovod again. Where there is nvcc, Horovod gets its
 # NCCL operations and TensorFlow its CUDA libraries.
 COPY Makefile pyproject.toml uv.lock ./
@@ -43,6 +44,7 @@ RUN uv=$(echo .tools/uv-*/bin/uv) && "$uv" pip install --python .venv/bin/python
 
 # ---- the unit tests, in the same environment; an image whose tests fail is not made
 FROM build AS test
+ARG EXTRAS
 COPY tests tests
 RUN make setup EXTRAS="${EXTRAS} envpool dev" \
     && .venv/bin/python -m pytest tests/unit -q -p no:cacheprovider | tee unit_tests.txt
