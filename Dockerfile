@@ -68,16 +68,17 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates libstdc++6 openssh-client python3 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 1000 --no-create-home --home-dir /home/trainer trainer \
-    && install -d -m 1777 /home/trainer /app/runs
+    && useradd --uid 1000 --create-home trainer \
+    && install -d -m 1777 /app/runs
 WORKDIR /app
 COPY --from=slim /app .
 # What the unit tests printed; a copy of it, so that no builder leaves them out.
 COPY --from=test /app/unit_tests.txt .
 # Open MPI's fast copy between processes is refused by Docker's default seccomp profile and floods the log.
-# HOME and MPLCONFIGDIR are writable for every user, as images often run under the caller's own id.
+# HOME is a folder that every user may write, as images often run under the caller's own id, and that a read-only root
+# leaves writable: horovodrun keeps a cache there.
 ENV PATH=/app/.venv/bin:$PATH \
-    HOME=/home/trainer \
+    HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
     OMPI_MCA_btl_vader_single_copy_mechanism=none
 # trainer, not root: mpirun refuses root.
