@@ -44,6 +44,7 @@ RUN uv=$(echo .tools/uv-*/bin/uv) && "$uv" pip install --python .venv/bin/python
 
 # ---- the unit tests, in the same environment; an image whose tests fail is not made
 FROM build AS test
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ARG EXTRAS
 COPY tests tests
 RUN make setup EXTRAS="${EXTRAS} envpool dev" \
