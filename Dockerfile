@@ -1,19 +1,22 @@
-# The training job as a container image. The base images choose between CPU and NVIDIA GPUs.
+# The training job as a container image. The base image chooses between CPU and NVIDIA GPUs.
 #
 #   CPU:          docker build -t hvd-dqn .
-#   NVIDIA GPUs:  docker build -t hvd-dqn:gpu \
-#                   --build-arg BUILD_IMAGE=nvidia/cuda:12.5.1-devel-ubuntu22.04 \
+#   NVIDIA GPUs:  docker build -t hvd-dqn:gpu --build-arg BASE_IMAGE=nvidia/cuda:12.5.1-devel-ubuntu22.04 \
 #                   --build-arg RUN_IMAGE=nvidia/cuda:12.5.1-base-ubuntu22.04 .
-#                 (TensorFlow 2.18 is made for CUDA 12.5; the devel image brings nvcc and NCCL for Horovod)
+#                 (TensorFlow 2.18 is made for CUDA 12.5; the devel image brings nvcc and NCCL for Horovod, and without
+#                 RUN_IMAGE it is also what runs, some gigabytes larger)
 #
 #   run:          docker run --rm hvd-dqn
 #                 docker run --rm hvd-dqn horovodrun -np 2 python train.py --preset lunarlander
 #                 docker run --rm --gpus all hvd-dqn:gpu
 #   keep runs:    mkdir -p runs && docker run --rm -u "$(id -u):$(id -g)" -v "$PWD/runs:/app/runs" hvd-dqn
+#   read-only:    docker run --rm --read-only --tmpfs /tmp -v "$PWD/runs:/app/runs" hvd-dqn
 #   save, stop:   docker stop -t 60 CONTAINER    (with the default command or launch/local.sh)
 
-ARG BUILD_IMAGE=debian:bookworm-slim
-ARG RUN_IMAGE=debian:bookworm-slim
+ARG BASE_IMAGE=debian:bookworm-slim
+ARG BUILD_IMAGE=${BASE_IMAGE}
+ARG RUN_IMAGE=${BASE_IMAGE}
+ARG EXTRAS="atari"
 
 # ---- the environment, with Horovod compiled in it
 FROM ${BUILD_IMAGE} AS build
@@ -25,7 +28,7 @@ RUN apt-get update \
         ca-certificates g++ make python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-ARG EXTRAS="atari"
+ARG EXTRAS
 # First without the project: a change of its code does not compile Horovod again. Where there is nvcc, Horovod gets its
 # NCCL operations and TensorFlow its CUDA libraries.
 COPY Makefile pyproject.toml uv.lock ./
@@ -33,29 +36,54 @@ RUN if [ -x /usr/local/cuda/bin/nvcc ]; then \
         export HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME=/usr/local/cuda; extras="${EXTRAS} gpu"; \
     fi \
     && make setup EXTRAS="${extras:-${EXTRAS}}" UV_SYNC_FLAGS=--no-install-project
-COPY . .
+COPY README.md LICENSE train.py ./
+COPY packaging packaging
+COPY hvd_dqn hvd_dqn
+COPY launch launch
 RUN uv=$(echo .tools/uv-*/bin/uv) && "$uv" pip install --python .venv/bin/python --no-deps --editable .
+
+# ---- the unit tests, in the same environment; an image whose tests fail is not made
+FROM build AS test
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+ARG EXTRAS
+COPY tests tests
+RUN make setup EXTRAS="${EXTRAS} envpool dev" \
+    && .venv/bin/python -m pytest tests/unit -q -p no:cacheprovider | tee unit_tests.txt
+
+# ---- without what only compilers need
+FROM build AS slim
+RUN rm -rf .tools build .venv/lib/python3.*/site-packages/tensorflow/include
 
 # ---- what runs: the same release without compilers
 FROM ${RUN_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="hvd_dqn" \
+      org.opencontainers.image.description="Distributed Deep Q-Networks on Horovod" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 # openssh-client: launchers reach the other hosts of a job through it.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates libstdc++6 openssh-client python3 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 1000 --no-create-home --home-dir /home/trainer trainer \
-    && install -d -m 1777 /home/trainer /app/runs
+    && useradd --uid 1000 --create-home trainer \
+    && install -d -m 1777 /app/runs
 WORKDIR /app
-COPY --from=build /app/.venv .venv
-COPY . .
+COPY --from=slim /app .
+# What the unit tests printed; a copy of it, so that no builder leaves them out.
+COPY --from=test /app/unit_tests.txt .
 # Open MPI's fast copy between processes is refused by Docker's default seccomp profile and floods the log.
-# HOME and MPLCONFIGDIR are writable for every user, as images often run under the caller's own id.
+# HOME is a folder that every user may write, as images often run under the caller's own id, and that a read-only root
+# leaves writable: horovodrun keeps a cache there.
 ENV PATH=/app/.venv/bin:$PATH \
-    HOME=/home/trainer \
+    HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
     OMPI_MCA_btl_vader_single_copy_mechanism=none
 # trainer, not root: mpirun refuses root.
 USER 1000
+HEALTHCHECK --interval=15m --timeout=60s --start-period=30s --retries=2 CMD ["/app/launch/container/healthcheck"]
 ENTRYPOINT []
 CMD ["/app/launch/local.sh", "--preset", "cartpole"]

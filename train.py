@@ -321,7 +321,7 @@ def main(arguments: list[str]) -> int:
         return refuse(error, launch, stop)
     job = config.job
     threads = prepare_environment(launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores)
-    runtime = start(launch, threads, job.transport, job.profile)  # COLLECTIVE
+    runtime = start(launch, threads, job.transport, job.device, job.profile)  # COLLECTIVE
     ranks = runtime.ranks
     try:
         code = run(config, runtime, stop)  # COLLECTIVE

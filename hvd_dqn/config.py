@@ -63,6 +63,9 @@ class JobConfig:
     """Give each rank its own share of its host's cores, where the launcher has not bound it."""
     profile: bool = False
     """Write every rank's iterations as a trace for Perfetto, and Horovod's timeline, into the run directory."""
+    device: Literal["auto", "cpu", "visible-gpu"] = "auto"
+    """auto: of the GPUs that a rank sees, the one with its number on its host, else the CPU; cpu; visible-gpu: the
+    first that it sees, where a scheduler shows each rank its own (or for ranks that share one)."""
     transport: Literal["auto", "shared-memory", "mpi", "horovod"] = "auto"
     """What carries the gradients: horovod (anywhere), mpi (CPUs under an MPI launcher), shared-memory (CPUs of one
     host); auto takes the fastest."""
@@ -94,6 +97,12 @@ class NetworkConfig:
     backend: Literal["auto", "numpy", "mixed", "tensorflow"] = "auto"
     """What computes the updates: numpy (an MLP on the CPU), mixed (gradients by TensorFlow, the optimizer in host
     memory) or tensorflow (all in one graph, on any device); auto takes the fastest."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What layers compute in; weights, last layer, loss, optimizer and the sum over ranks are float32 always. The
+    halves are for GPUs with tensor cores, where a large network is then faster."""
+    loss_scale: float = 1024.0
+    """Power of two by which --precision float16 multiplies the loss, and divides the gradients, so that small ones do
+    not vanish; lower it if gradients are not finite."""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,10 @@ def validate(config: Config) -> None:
         f"--learning-rate is {values['learning_rate']}: give a positive number",
     )
     _require(
+        values["loss_scale"] > 0 and math.frexp(values["loss_scale"])[0] == 0.5,
+        f"--loss-scale is {values['loss_scale']}: give a power of two, such as 1024, which rounds nothing",
+    )
+    _require(
         values["policy_lag"] in (0, 1),
         f"--policy-lag is {values['policy_lag']}: give 0, or 1 to collect and learn side by side",
     )

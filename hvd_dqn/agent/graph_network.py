@@ -18,7 +18,14 @@ class GraphNetwork:
     """The passes of a Keras model; what lies in its own variables is of no use."""
 
     def __init__(
-        self, network: keras.Model, *, loss: str, gamma: float, double_dqn: bool, global_batch_size: int
+        self,
+        network: keras.Model,
+        *,
+        loss: str,
+        gamma: float,
+        double_dqn: bool,
+        global_batch_size: int,
+        loss_scale: float = 1.0,
     ) -> None:
         """Takes the rule by which it learns.
 
@@ -28,6 +35,8 @@ class GraphNetwork:
           gamma: discount per env step.
           double_dqn: whether the online network chooses the target's action.
           global_batch_size: transitions per update over all ranks.
+          loss_scale: power of two that the loss is multiplied by while gradients pass through layers of half
+            precision, Micikevicius et al. (2018), section 3.2.
         """
         self.layout = ParameterLayout(network)
         self.observation_shape, self.observation_dtype = network.input_shape[1:], network.inputs[0].dtype
@@ -36,6 +45,7 @@ class GraphNetwork:
         self._gamma = gamma
         self._double_dqn = double_dqn
         self._global_batch_size = global_batch_size
+        self._loss_scale = loss_scale
 
     def signature(self, batch: int) -> list[tf.TensorSpec]:
         """Returns the specification of K batches' columns, in the order of `LEARNED_COLUMNS`; K is left open."""
@@ -88,8 +98,11 @@ class GraphNetwork:
             q_a = chosen_action_values(self._forward(weights, s_tm1), a_tm1)  # [B]
             td_error = targets - q_a  # [B]
             loss = tf.reduce_sum(self._loss(td_error)) / self._global_batch_size
-        gradients = tape.gradient(loss, weights)
+            scaled_loss = loss if self._loss_scale == 1.0 else loss * self._loss_scale
+        gradients = tape.gradient(scaled_loss, weights)
         statistics = [loss, tf.reduce_sum(tf.abs(td_error)), tf.reduce_sum(q_a)]
         statistics[1:] = [value / self._global_batch_size for value in statistics[1:]]
         flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
+        if self._loss_scale != 1.0:
+            flat = [gradient / self._loss_scale for gradient in flat]
         return tf.concat([*flat, tf.stack(statistics), flags], axis=0)  # [P + statistics + F]

@@ -36,14 +36,16 @@ def choose_kind(kind: str, observation_shape: tuple[int, ...], observation_dtype
     return kind
 
 
-def choose_backend(backend: str, kind: str, on_gpu: bool) -> str:
-    """Resolves "auto": on a CPU numpy for an MLP and mixed for other networks, on a GPU tensorflow.
+def choose_backend(backend: str, kind: str, on_gpu: bool, precision: str = "float32") -> str:
+    """Resolves "auto": on a CPU numpy for an MLP in float32 and mixed for other networks, on a GPU tensorflow.
 
     Raises:
-      UserError: if numpy is asked for and the network is no MLP.
+      UserError: if numpy is asked for and the network is no MLP, or not in float32.
     """
     if backend == "auto":
-        return "tensorflow" if on_gpu else "numpy" if kind == "mlp" else "mixed"
+        return "tensorflow" if on_gpu else "numpy" if kind == "mlp" and precision == "float32" else "mixed"
+    if backend == "numpy" and precision != "float32":
+        raise UserError(f"--backend numpy computes in float32 only, not in {precision}: use --backend auto")
     if backend == "numpy" and kind != "mlp":
         raise UserError(f"--backend numpy computes MLPs only, not a {kind}: use --backend auto, mixed or tensorflow")
     return backend
@@ -57,6 +59,7 @@ def build_network(
     num_actions: int,
     hidden_sizes: tuple[int, ...],
     seed: int,
+    precision: str = "float32",
 ) -> keras.Model:
     """Builds the Q-network: observation -> one linear output per action.
 
@@ -68,29 +71,35 @@ def build_network(
       num_actions: A.
       hidden_sizes: units of the MLP's hidden layers.
       seed: seed of the initial weights.
+      precision: float32, or bfloat16 or float16 for the layers before the last; weights are float32 always.
 
     Returns:
       A Keras model: [B, *observation_shape] -> float32 [B, A].
     """
+    policy = precision if precision == "float32" else f"mixed_{precision}"
     inputs = keras.Input(observation_shape, dtype=np.dtype(observation_dtype).name)
     if num_categories:
         x = layers.CategoryEncoding(num_categories, output_mode="one_hot")(inputs)  # [B, S]
         x = layers.Reshape((num_categories,))(x)
     elif kind == "cnn":
-        x = _nature_torso(inputs, observation_shape, observation_dtype, seed)  # [B, 3136]
+        x = _nature_torso(inputs, observation_shape, observation_dtype, seed, policy)  # [B, 3136]
         hidden_sizes = (512,)
     else:
         x = layers.Flatten()(inputs)
         if np.issubdtype(observation_dtype, np.integer):
             x = layers.Rescaling(1.0 / 255.0)(x)
     for depth, units in enumerate(hidden_sizes):
-        x = layers.Dense(units, activation="relu", kernel_initializer=_he_uniform(seed, depth))(x)
-    q = layers.Dense(num_actions, kernel_initializer=_he_uniform(seed, len(hidden_sizes)))(x)  # [B, A]
+        x = layers.Dense(units, activation="relu", kernel_initializer=_he_uniform(seed, depth), dtype=policy)(x)
+    q = layers.Dense(num_actions, kernel_initializer=_he_uniform(seed, len(hidden_sizes)), dtype="float32")(x)  # [B, A]
     return keras.Model(inputs, q, name=f"q_{kind}")
 
 
 def _nature_torso(
-    inputs: keras.KerasTensor, observation_shape: tuple[int, ...], observation_dtype: np.dtype, seed: int
+    inputs: keras.KerasTensor,
+    observation_shape: tuple[int, ...],
+    observation_dtype: np.dtype,
+    seed: int,
+    policy: str,
 ) -> keras.KerasTensor:
     """The three convolutions of Mnih et al. (2015), Methods, "Model architecture"."""
     height, width, channels = _height_width_channels(observation_shape)
@@ -107,12 +116,13 @@ def _nature_torso(
             strides=stride,
             activation="relu",
             kernel_initializer=_he_uniform(seed, 100 + depth),
+            dtype=policy,
         )(x)
     return layers.Flatten()(x)
 
 
 class ScaledConv2D(layers.Conv2D):
-    """A convolution of `scale` times its input; the kernel is scaled instead, a hundred times fewer numbers."""
+    """A convolution of `scale` times its input; in float32 the kernel is scaled instead: a hundred times fewer."""
 
     def __init__(self, scale: float, *args: Any, **kwargs: Any) -> None:
         """Takes the scale and a Conv2D's arguments."""
@@ -121,7 +131,11 @@ class ScaledConv2D(layers.Conv2D):
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolves integer or real images."""
-        return super().convolution_op(keras.ops.cast(inputs, kernel.dtype), kernel * self._scale)
+        images = keras.ops.cast(inputs, self.compute_dtype)
+        if self.compute_dtype == "float32":
+            return super().convolution_op(images, kernel * self._scale)
+        # In half precision the gradient of a scaled kernel, a sum over large numbers, would overflow.
+        return super().convolution_op(images * self._scale, keras.ops.cast(kernel, self.compute_dtype))
 
 
 def _height_width_channels(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hvd_dqn.errors import UserError
 from hvd_dqn.parallel.launcher import Launch, own_cores
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Runtime:
     threads: int
     device: str
     on_gpu: bool
+    no_device: str = ""
+    """Why this rank has nothing to compute on; empty if it has."""
 
 
 def prepare_environment(
@@ -63,8 +66,8 @@ def prepare_environment(
     return threads
 
 
-def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runtime:
-    """Imports TensorFlow, pins this rank's GPU and joins the other ranks.
+def start(launch: Launch, threads: int, transport: str, device: str, timeline: bool) -> Runtime:
+    """Imports TensorFlow, joins the other ranks and pins this rank's GPU.
 
     A process that no launcher started, or that is alone, gets the null object: no Horovod, no background thread.
 
@@ -72,6 +75,7 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
       launch: how this process was started.
       threads: of TensorFlow's pools.
       transport: auto, shared-memory, mpi or horovod.
+      device: auto, cpu or visible-gpu.
       timeline: whether Horovod is to be ready to write its timeline.
 
     Raises:
@@ -82,20 +86,23 @@ def start(launch: Launch, threads: int, transport: str, timeline: bool) -> Runti
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-        gpus = tf.config.list_physical_devices("GPU")
+        from hvd_dqn.parallel.devices import own_gpu, pin, visible_gpus
+
+        gpus = visible_gpus(device)
     from hvd_dqn.maths.denormals import flush_denormals
 
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
     ranks, members = _join(launch, transport, bool(gpus))  # COLLECTIVE
-    device = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)"
-    if gpus:
-        own = gpus[ranks.local_rank % len(gpus)]
-        tf.config.set_visible_devices(own, "GPU")
-        tf.config.experimental.set_memory_growth(own, True)
-        device = tf.config.experimental.get_device_details(own).get("device_name", own.name)
+    name, problem = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)", ""
+    try:
+        own = own_gpu(device, len(gpus), launch)
+        if own is not None:
+            name = pin(gpus[own])
+    except UserError as error:
+        problem = str(error)
     flush_denormals()
-    return Runtime(ranks, members, threads, device, bool(gpus))
+    return Runtime(ranks, members, threads, name, bool(gpus), problem)
 
 
 def prepare_mpi(one_host: bool) -> None:
@@ -119,9 +126,7 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]
 
     if launch.size == 1 and not launch.elastic:
         return SingleRank(), FixedMembers()
-    on_cpus = transport == "auto" and not on_gpu and not launch.elastic
-    shared = transport == "shared-memory" or (on_cpus and launch.one_host)
-    over_mpi = transport == "mpi" or (launch.under_mpi and (on_cpus or shared))
+    over_mpi, shared = _carriers(launch, transport, on_gpu)
     prepare_mpi(one_host=launch.one_host)
     # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
     # step waits for it; where it carries what is said now and then, a few do; where it carries nothing, it only gets
@@ -133,12 +138,23 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]
 
     if launch.elastic:
         return join_elastic()  # COLLECTIVE
-    carrier = MPIRanks() if over_mpi else HorovodRanks()  # COLLECTIVE
+    carrier = MPIRanks() if launch.under_mpi else HorovodRanks()  # COLLECTIVE
+    # A host without GPUs beside one with some: all ranks choose alike, and meet to be told of it.
+    over_mpi, shared = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
+    if launch.under_mpi and not over_mpi:
+        carrier = HorovodRanks()  # COLLECTIVE
     if not shared:
         return carrier, FixedMembers()
     from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
 
     return SharedMemoryRanks(carrier, required=transport == "shared-memory"), FixedMembers()
+
+
+def _carriers(launch: Launch, transport: str, on_gpu: bool) -> tuple[bool, bool]:
+    """Returns whether MPI is to carry what lies in host memory, and whether shared memory carries the gradients."""
+    on_cpus = transport == "auto" and not on_gpu and not launch.elastic
+    shared = transport == "shared-memory" or (on_cpus and launch.one_host)
+    return transport == "mpi" or (launch.under_mpi and (on_cpus or shared)), shared
 
 
 def start_compiler() -> None:

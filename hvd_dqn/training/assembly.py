@@ -73,9 +73,11 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     ranks, members, kept = runtime.ranks, runtime.members, kept or Kept()
     config = scale(config, ranks.size)
     own = shares(config, ranks.rank, ranks.size)
+    together(ranks, lambda: _check_device(runtime))  # COLLECTIVE
     maker, spaces = together(ranks, lambda: _find_environment(config))  # COLLECTIVE
     kind = choose_kind(config.network.network, spaces.observation_shape, spaces.observation_dtype)
     fingerprint = {**flatten(config), **versions(), "code": code_digest(Path(command[0])), **spaces.describe()}
+    fingerprint["computes on"] = "a GPU" if runtime.on_gpu else "the CPU"
     check_same_job(ranks, fingerprint)  # COLLECTIVE
     collector = together(ranks, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces))  # COLLECTIVE
     profile = IterationProfile(traced=config.job.profile)
@@ -177,6 +179,12 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
     on_root(job.ranks, patiently(job, "writing the configuration", write))  # COLLECTIVE
 
 
+def _check_device(runtime: Runtime) -> None:
+    """Refuses to go on without a device for this rank."""
+    if runtime.no_device:
+        raise UserError(runtime.no_device)
+
+
 def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
     environment = config.environment
     maker = EnvironmentMaker(environment.env, environment_arguments(config), environment.vectorization)
@@ -205,7 +213,8 @@ def _build_agent(
     Raises:
       UserError: on all ranks, if the backend is not for this network or the compiled kernels are missing.
     """
-    backend = choose_backend(config.network.backend, kind, runtime.on_gpu)
+    precision = config.network.precision
+    backend = choose_backend(config.network.backend, kind, runtime.on_gpu, precision)
     model = build_network(
         kind,
         spaces.observation_shape,
@@ -214,6 +223,7 @@ def _build_agent(
         spaces.num_actions,
         config.network.hidden_sizes,
         integer_seed(config.job.seed, "network"),
+        precision,
     )
     rule: dict[str, Any] = {
         "loss": config.learner.loss,
@@ -230,9 +240,11 @@ def _build_agent(
     }
     shapes: dict[str, Any] = {"batch_size_per_rank": batch_size_per_rank, "num_flags": len(Flags())}
     kernels = together(runtime.ranks, load_kernels)  # COLLECTIVE
-    network = GraphNetwork(model, **rule)
+    network = GraphNetwork(model, **rule, loss_scale=config.network.loss_scale if precision == "float16" else 1.0)
     layout, initial = network.layout, network.layout.flatten_variables(model)
-    mlp = NumpyMLP(kernels, layout, spaces.num_categories, spaces.observation_dtype) if kind == "mlp" else None
+    mlp = None
+    if kind == "mlp" and precision == "float32":
+        mlp = NumpyMLP(kernels, layout, spaces.num_categories, spaces.observation_dtype)
     make_gradients: MakeGradients
     if backend == "tensorflow":
         start_compiler()

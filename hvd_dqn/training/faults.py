@@ -38,6 +38,7 @@ def raise_not_finite(ranks: Ranks, update: int, local_finite: bool, allowed: int
     before = f", after {allowed} that --skip-nonfinite has let pass" if allowed else ""
     raise JobFault(
         f"the gradient of learner step {update} is not finite {where}{before}; it was not applied and nothing was "
-        "saved after it. Lower --learning-rate, clip with --max-grad-norm, or look at the environment's rewards; "
+        "saved after it. Lower --learning-rate (with --precision float16 --loss-scale too), clip with --max-grad-norm, "
+        "or look at the environment's rewards; "
         "--resume goes on from the last checkpoint, and --skip-nonfinite N lets N such steps pass."
     )

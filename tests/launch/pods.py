@@ -19,7 +19,7 @@ from launching import ROOT
 USER = 1000
 _ENVIRON = {
     "PATH": "/app/.venv/bin:/usr/bin:/bin:/usr/sbin",
-    "HOME": "/home/trainer",
+    "HOME": "/tmp",
     "MPLCONFIGDIR": "/tmp/matplotlib",
 }
 _ROOT_FILE_SYSTEM = """

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import require_root_and, wait_until
-from launching import ROOT, newest_checkpoint, read_metrics
+from hosts import wait_until
+from launching import ROOT, read_metrics
 from slurm_cluster import Job, Slurm, running_slurm
+from slurm_runs import SHORT_RUN, SUBMIT, TWO_NODES, submit, weights
 
 pytestmark = pytest.mark.launch
 
-SUBMIT = ROOT / "launch" / "slurm" / "submit"
-TWO_NODES = ("--nodes", "2", "--ranks-per-node", "1")
-SHORT_RUN = (
-    *("--total-env-steps", "1000", "--learning-starts", "200", "--log-period", "200", "--seed", "4"),
-    *("--evaluation-period", "500", "--evaluation-episodes", "5", "--final-evaluation-episodes", "6"),
-)
 PACED_RUN = (
     *("--env", "paced_envs:PacedCartPole-v0", "--learning-starts", "200", "--train-period", "16", "--seed", "4"),
     *("--evaluation-period", "0", "--final-evaluation-episodes", "2", "--stall-timeout-seconds", "12"),
@@ -51,17 +43,6 @@ def _nothing_is_left(slurm: Slurm) -> Iterator[None]:
     slurm.run("scancel", "--full", "--user=root")
     wait_until(lambda: not slurm.run("squeue", "--noheader"), 60.0, "all jobs are over")
     wait_until(lambda: not slurm.hosts.ranks(), 10.0, "no rank is left behind on any host")
-
-
-def submit(slurm: Slurm, *options: str, run: tuple[str, ...], folder: Path, name: str = "run") -> Job:
-    """Submits a run that has to be accepted."""
-    answer = slurm.run(SUBMIT, *options, "--", *run, "--runs-dir", str(folder), "--name", name)
-    return slurm.submitted(answer)
-
-
-def weights(run_directory: Path) -> str:
-    """Returns the checksum of the newest checkpoint's online and target network and optimizer state."""
-    return hashlib.sha256((newest_checkpoint(run_directory) / "learner.safetensors").read_bytes()).hexdigest()
 
 
 def timeless(run_directory: Path) -> list[dict[str, Any]]:
@@ -251,39 +232,6 @@ def test_ranks_get_the_named_variables_and_no_others(slurm: Slurm, tmp_path: Pat
         environ = Path(f"/proc/{rank}/environ").read_bytes().split(b"\0")
         assert b"WANTED=yes" in environ
         assert not any(b"a-secret-in-the-environment" in word for word in environ)
-
-
-def make_image(folder: Path, slurm: Slurm) -> Path:
-    """Makes a container image of this machine's own files, which the nodes see only below the image's folder.
-
-    The program is where the Dockerfile puts it, in /app; Python and the project's environment name the others.
-    """
-    image = folder / "image"
-    for name in ("dev", "proc", "sys", "tmp", "etc", "home", "mnt", "root"):
-        (image / name).mkdir(parents=True)
-    for name in ("bin", "sbin", "lib", "lib64"):
-        (image / name).symlink_to(f"usr/{name}")
-    for name in ("passwd", "group", "hosts", "resolv.conf", "nsswitch.conf", "ld.so.cache"):
-        shutil.copy(f"/etc/{name}", image / "etc" / name)
-    for source, place in (
-        (Path("/usr"), "usr"),
-        (ROOT, "app"),
-        *((p, str(p)[1:]) for p in (ROOT, Path(sys.base_prefix))),
-    ):
-        (image / place).mkdir(parents=True, exist_ok=True)
-        for node in slurm.hosts.nodes:
-            node.run("mount", "--bind", source, image / place)
-    return image
-
-
-@pytest.mark.parametrize("way", ["srun", "pmix"])
-def test_ranks_run_in_a_container(slurm: Slurm, way: str, tmp_path: Path) -> None:
-    require_root_and(("ch-run",), ("charliecloud-runtime",))
-    options = ("--container", str(make_image(tmp_path, slurm)), "--runtime", "charliecloud", "--launcher", way)
-    job = submit(slurm, *TWO_NODES, *options, run=SHORT_RUN, folder=tmp_path)
-    assert slurm.wait_for(job, "COMPLETED", "FAILED") == "COMPLETED", job.text()
-    record = json.loads((tmp_path / "CartPole-v1" / "run" / "config.json").read_text())
-    assert record["command"][0] == "/app/train.py"
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ def numpy_mlp(network: keras.Model) -> NumpyMLP:
 def _settings(batch_size: int, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Returns the rule of the gradient, the settings of the step, and the vector's sizes, which both may want."""
     settings = PLAIN | {"global_batch_size": batch_size, "batch_size_per_rank": batch_size} | changes
-    rule = {name: settings.pop(name) for name in ("loss", "gamma", "double_dqn", "global_batch_size")}
+    names = ("loss", "gamma", "double_dqn", "global_batch_size", "loss_scale")
+    rule = {name: settings.pop(name) for name in names if name in settings}
     shapes = {"batch_size_per_rank": settings.pop("batch_size_per_rank"), "num_flags": settings["num_flags"]}
     return rule, settings, shapes
 

@@ -40,7 +40,7 @@ print(done, seen)
 START = """
 from hvd_dqn.parallel.launcher import Launch
 from hvd_dqn.parallel.runtime import start
-start(Launch(), 1, "auto", timeline=False)
+start(Launch(), 1, "auto", "cpu", timeline=False)
 look()
 look_in_a_thread()
 print(seen)

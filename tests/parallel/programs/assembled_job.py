@@ -40,7 +40,7 @@ EPISODES = 13
 def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top to bottom
     """Runs on every rank."""
     launch = read_launch()
-    runtime = start(launch, prepare_environment(launch, 1, 60.0), "auto", timeline=False)
+    runtime = start(launch, prepare_environment(launch, 1, 60.0), "auto", "cpu", timeline=False)
 
     import numpy as np
     import tensorflow as tf
