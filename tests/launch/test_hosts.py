@@ -113,7 +113,7 @@ def started(
     """Starts one rank on each node, for the time of a with-block; nothing of it outlives the block."""
     places = [f"{node.name}:1" for node in hosts.nodes]
     where = ("--runs-dir", str(folder), "--name", "run")
-    start = (str(HOSTS_SCRIPT), f"--{controller}", "-H", ",".join(places))
+    start: tuple[str, ...] = (str(HOSTS_SCRIPT), f"--{controller}", "-H", ",".join(places))
     if controller == "elastic":
         listed = folder / "hosts.txt"
         listed.write_text("\n".join(places))
