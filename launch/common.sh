@@ -6,7 +6,6 @@ requests=0
 
 # keep_only NAME...: forgets all exported variables but the named ones and those that every job may need. horovodrun
 # writes the whole environment on ssh's command line, which everybody on the machine can read.
-# shellcheck disable=SC2120 # with_named_only names nothing
 keep_only() {
     local name
     for name in $(compgen -e); do
@@ -18,13 +17,6 @@ keep_only() {
             *) unset "$name" ;;
         esac
     done
-}
-
-# with_named_only COMMAND...: becomes the command, without what keep_only forgets; for a subshell.
-# shellcheck disable=SC2119
-with_named_only() {
-    keep_only
-    exec "$@"
 }
 
 # Prints the process that passes signals on to the ranks. Under MPI horovodrun turns into `sh -c mpirun`: a signal to

@@ -4,13 +4,16 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: launch/elastic.sh --hosts FILE [-np N] [--min-np N] [--max-np N] [options of horovodrun] -- [options of train.py]
+usage: launch/elastic.sh --hosts FILE [-np N] [--min-np N] [--max-np N] [-x NAME]... [options of horovodrun]
+                         -- [options of train.py]
 
   --hosts FILE   one `host` or `host:slots` a line; may change while the job runs. Hosts that do not answer are left out
                  (launch/discover_hosts.sh).
   -np N          ranks to start with (default: 2)
   --min-np N     fewer than that wait for more, for --elastic-timeout seconds (default: 1)
   --max-np N     more than that are not started (default: 64)
+  -x NAME        let the ranks have this environment variable as well (repeat it for more): they get PATH, HOME, locale,
+                 PYTHON*, HOROVOD_*, NCCL_*, TF_* and the like, whose values stand on ssh's command lines
 
 All hosts need this folder at the same place, ssh without a password from here, and the folder of the runs.
 A host whose rank was lost is tried again after 20 to 60 seconds, then more rarely (--blacklist-cooldown-range).
@@ -27,13 +30,14 @@ fail() {
     exit 2
 }
 
-hosts='' ranks=2 least=1 most=64 options=()
+hosts='' ranks=2 least=1 most=64 options=() named=()
 while (($#)); do
     case $1 in
-        --hosts | -np | --np | -n | --min-np | --max-np)
+        --hosts | -np | --np | -n | --min-np | --max-np | -x)
             (($# > 1)) || fail "$1 needs a value"
             case $1 in
                 --hosts) hosts=$2 ;;
+                -x) named+=("$2") ;;
                 --min-np) least=$2 ;;
                 --max-np) most=$2 ;;
                 *) ranks=$2 ;;
@@ -62,12 +66,22 @@ if [[ ! -x $root/.venv/bin/horovodrun ]]; then
     fail "$root/.venv is missing or incomplete" "create it with: make -C $root setup"
 fi
 
+# shellcheck source=launch/common.sh
+source "$root/launch/common.sh"
+keep_only SSH_PORT "${named[@]}" # which launch/discover_hosts.sh asks for
+
 # horovodrun starts the `python` that comes first in PATH, and itself imports TensorFlow, which has much to say.
 export PATH="$root/.venv/bin:$PATH"
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"
 
 # The last of an option that is given twice counts, so the defaults come first.
-exec horovodrun --gloo -np "$ranks" --min-np "$least" --max-np "$most" \
-    --host-discovery-script "$(printf '%q %q' "$root/launch/discover_hosts.sh" "$hosts")" \
-    --blacklist-cooldown-range 10 60 --gloo-timeout-seconds 60 \
-    ${options[@]+"${options[@]}"} python "$root/train.py" "$@"
+command=(
+    horovodrun --gloo -np "$ranks" --min-np "$least" --max-np "$most"
+    --host-discovery-script "$(printf '%q %q' "$root/launch/discover_hosts.sh" "$hosts")"
+    --blacklist-cooldown-range 10 60 --gloo-timeout-seconds 60
+    "${options[@]}" python "$root/train.py" "$@"
+)
+trap 'ask_to_stop gloo' INT TERM HUP USR1
+code=0
+run_and_wait "${command[@]}" || code=$?
+exit "$code"

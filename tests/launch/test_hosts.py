@@ -19,7 +19,7 @@ from launching import ROOT, newest_checkpoint, read_metrics
 
 pytestmark = pytest.mark.launch
 
-HOSTS_SCRIPT = ROOT / "launch" / "hosts.sh"
+HOSTS_SCRIPT, ELASTIC_SCRIPT = ROOT / "launch" / "hosts.sh", ROOT / "launch" / "elastic.sh"
 CONTROLLERS = ("gloo", "mpi")
 SHORT_RUN = (
     *("--total-env-steps", "1000", "--learning-starts", "200", "--log-period", "200", "--seed", "4"),
@@ -35,7 +35,7 @@ SECONDS_TO_END = {"rank": 20.0, "host": 30.0, "link": 60.0}
 
 @dataclass
 class HostsJob:
-    """A job that launch/hosts.sh has started from the first node."""
+    """A job that launch/hosts.sh or launch/elastic.sh has started from the first node."""
 
     hosts: Hosts
     folder: Path
@@ -111,9 +111,14 @@ def started(
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[HostsJob]:
     """Starts one rank on each node, for the time of a with-block; nothing of it outlives the block."""
-    places = ",".join(f"{node.name}:1" for node in hosts.nodes)
+    places = [f"{node.name}:1" for node in hosts.nodes]
     where = ("--runs-dir", str(folder), "--name", "run")
-    command = (str(HOSTS_SCRIPT), f"--{controller}", *options, "-H", places, "--", *run, *where)
+    start: tuple[str, ...] = (str(HOSTS_SCRIPT), f"--{controller}", "-H", ",".join(places))
+    if controller == "elastic":
+        listed = folder / "hosts.txt"
+        listed.write_text("\n".join(places))
+        start = (str(ELASTIC_SCRIPT), "--hosts", str(listed), "-np", str(len(places)), "--network-interfaces", "eth0")
+    command = (*start, *options, "--", *run, *where)
     log = folder / "log"
     own = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | dict(environ or {})
     with log.open("wb") as file:
@@ -222,7 +227,7 @@ def test_a_loss_ends_the_job_in_time_and_leaves_nobody_on_any_host(
                 hosts.mend(victim)
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize("controller", [*CONTROLLERS, "elastic"])
 def test_a_secret_in_the_environment_is_on_no_command_line_and_in_no_log(
     hosts: Hosts, controller: str, tmp_path: Path
 ) -> None:
@@ -237,7 +242,7 @@ def test_a_secret_in_the_environment_is_on_no_command_line_and_in_no_log(
                 assert b"TOLD=a-word-for-the-ranks" in own
                 assert b"a-secret-in-the-environment" not in own
         assert not [line for line in job.seen if "a-secret-in-the-environment" in line]
-        assert any("TOLD=a-word-for-the-ranks" in line for line in job.seen) == (controller == "gloo")
+        assert any("TOLD=a-word-for-the-ranks" in line for line in job.seen) == (controller != "mpi")
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert not [file for file in files if b"a-secret-in-the-environment" in file.read_bytes()]
 

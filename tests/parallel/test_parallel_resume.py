@@ -54,10 +54,10 @@ def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(tmp_
         assert second.code == 2, second.output
         assert second.output.count(f"another job works in {run_directory} (process {job.rank_pid(0)} on ") == 1
         assert "Traceback" not in second.output
-        seen = len(read_metrics(run_directory))
-        newest = newest_checkpoint(run_directory)
-        job.wait_until(lambda: newest_checkpoint(run_directory) != newest)
-        assert len(read_metrics(run_directory)) > seen
+        # The first goes on: lines of metrics come, and a checkpoint of a step behind them.
+        seen = read_metrics(run_directory)[-1]["env_steps"]
+        job.wait_until(lambda: int(newest_checkpoint(run_directory).name) > seen)
+        assert read_metrics(run_directory)[-1]["env_steps"] > seen
         injected("rank killed by SIGKILL")
         os.kill(job.rank_pid(0), signal.SIGKILL)
         job.finish()
