@@ -41,7 +41,8 @@ class JobConfig:
     log_period: int = 1_000
     """Global env steps between two lines of metrics (and checks that all ranks hold the same weights)."""
     checkpoint_period: int = 10_000
-    """Global env steps between two checkpoints; a new best evaluation is checkpointed as well."""
+    """Global env steps between two checkpoints; a new best evaluation is checkpointed as well. A checkpoint ends all
+    open episodes, so leave time for several episodes in each environment between two."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept on disk, beside the best one."""
     commit_period: int = 0
