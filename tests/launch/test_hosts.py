@@ -185,7 +185,10 @@ def test_a_run_over_three_hosts(tmp_path: Path) -> None:
         check_complete(job, "gloo")
 
 
-@pytest.mark.parametrize(("controller", "delay"), [("gloo", 1.0), ("mpi", 1.0), ("mpi", 10.0)])
+@pytest.mark.parametrize(
+    ("controller", "delay"),
+    [("mpi", 1.0), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("gloo", 1.0), ("mpi", 10.0)))],
+)
 def test_a_slow_network_changes_nothing_but_the_time(
     controller: str, delay: float, digests: dict[str, str], tmp_path: Path
 ) -> None:

@@ -283,6 +283,7 @@ def test_the_job_survives_a_preempted_worker_and_ends_by_itself(cluster: Cluster
     assert json.loads((run_directory / "config.json").read_text())["ranks"] == 2
 
 
+@pytest.mark.slow
 def test_a_lost_worker_costs_what_came_after_the_last_checkpoint(cluster: Cluster) -> None:
     """No notice at all: the job starts again from the newest periodic checkpoint when the worker is back."""
     for node in cluster.hosts.nodes:

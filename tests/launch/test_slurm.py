@@ -169,6 +169,7 @@ def test_a_job_that_loses_a_rank_ends_at_once_and_goes_on_from_its_checkpoint(sl
     finish_after_a_restart(slurm, job)
 
 
+@pytest.mark.slow
 def test_a_job_whose_node_goes_down_is_requeued_and_goes_on(slurm: Slurm, tmp_path: Path) -> None:
     job = submit(slurm, *TWO_NODES, run=(*PACED_RUN, "--total-env-steps", "20000"), folder=tmp_path)
     wait_for_checkpoint(slurm, job, tmp_path / "paced_envs-PacedCartPole-v0" / "run")
@@ -203,6 +204,7 @@ def test_an_elastic_job_goes_on_with_the_node_that_is_left_and_takes_the_other_b
     assert (0, 1) in changes
 
 
+@pytest.mark.slow
 def test_an_array_trains_one_run_per_seed_and_each_goes_on_by_itself(slurm: Slurm, tmp_path: Path) -> None:
     """One task loses its rank; the array's own number, which one of the tasks has, must not requeue both."""
     run = (*(word for word in PACED_RUN if word not in ("--seed", "4")), "--total-env-steps", "8000")
