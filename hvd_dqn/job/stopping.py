@@ -9,10 +9,13 @@ import time
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_ECHO_SECONDS = 5.0
+"""Schedulers and launchers give one notice several times, to a rank and to its launcher: what SIGTERM and SIGUSR1 say
+within this time of the first signal is that notice. A Ctrl-C is a person's."""
 
 
 class StopRequest:
-    """Whether this rank was asked to stop; a second Ctrl-C ends the process at once."""
+    """Whether this rank was asked to stop; a second signal that is no echo of the first ends the process at once."""
 
     def __init__(self) -> None:
         """Starts without a request; `install` connects the signals."""
@@ -56,20 +59,19 @@ class StopRequest:
             timer.start()
 
     def _listen(self, heard: int) -> None:
-        """Ends the process at a Ctrl-C after another signal, also while it waits for a stuck rank in compiled code.
+        """Ends the process at a second signal, also while it waits for a stuck rank in compiled code.
 
         Python runs no handler before that returns, but tells of each signal through a pipe.
         """
-        asked = False
+        first: float | None = None
         while True:
             for number in os.read(heard, 64):
                 if number in _SIGNALS:
-                    if asked and number == signal.SIGINT:
+                    now = time.monotonic()
+                    if first is not None and (number == signal.SIGINT or now - first > _ECHO_SECONDS):
                         os._exit(128 + number)
-                    asked = True
+                    first = now if first is None else first
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
-            os._exit(128 + number)
         self.requested = True
         self.reason = signal.Signals(number).name

@@ -70,15 +70,16 @@ while True:
 """
 
 
-def _signalled_twice(number: signal.Signals, second: signal.Signals | None = None) -> int | None:
-    """Returns the exit code after two signals, the same one or another, None if the process still lives."""
+def _signalled_twice(number: signal.Signals, second: signal.Signals, seconds_between: float = 0.0) -> int | None:
+    """Returns the exit code after two signals, None if the process still lives."""
     with subprocess.Popen([sys.executable, "-c", _CHILD], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
             assert child.stdout.readline() == "ready\n"
             child.send_signal(number)
             assert child.stdout.readline() == "asked\n"
-            child.send_signal(second or number)
+            time.sleep(seconds_between)
+            child.send_signal(second)
             return child.wait(0.5)
         except subprocess.TimeoutExpired:
             return None
@@ -86,8 +87,15 @@ def _signalled_twice(number: signal.Signals, second: signal.Signals | None = Non
             child.kill()
 
 
-def test_a_second_ctrl_c_ends_the_process_at_once() -> None:
-    assert _signalled_twice(signal.SIGINT) == 128 + signal.SIGINT
+@pytest.mark.parametrize("first", SIGNALS)
+def test_a_ctrl_c_after_a_signal_ends_the_process_at_once(first: signal.Signals) -> None:
+    assert _signalled_twice(first, signal.SIGINT) == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize("notice", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_notice_that_is_repeated_soon_is_the_same_and_later_a_second_one(notice: signal.Signals) -> None:
+    assert _signalled_twice(signal.SIGTERM, notice) is None
+    assert _signalled_twice(signal.SIGTERM, notice, seconds_between=5.5) == 128 + notice
 
 
 _COMPUTING = """
@@ -135,17 +143,6 @@ def test_a_signal_to_a_child_is_not_its_parents() -> None:
             assert parent.poll() is None
         finally:
             parent.kill()
-
-
-def test_a_second_sigterm_does_not_cut_the_saving_short() -> None:
-    """Schedulers and launchers repeat it."""
-    assert _signalled_twice(signal.SIGTERM) is None
-
-
-def test_a_second_notice_does_not_cut_the_saving_short_either() -> None:
-    """Where a whole job is deleted, launcher and workers hear of it, and each tells the ranks."""
-    assert _signalled_twice(signal.SIGUSR1) is None
-    assert _signalled_twice(signal.SIGTERM, signal.SIGUSR1) is None
 
 
 def _watched(
