@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from launching import ROOT, Launch, environment_of_ranks, read_metrics
+from launching import MARK, ROOT, Launch, environment_of_ranks, read_metrics
 
 from . import runs
 
@@ -27,7 +27,7 @@ def _trained_to(folder: Path) -> int:
 def test_cartpole_is_solved_though_both_ranks_are_lost_one_after_the_other(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("localhost:1\n127.0.0.1:1\n")
     job = ["--preset", "cartpole", "--seed", "0"]
-    elastic = [str(ROOT / "launch" / "elastic.sh"), "--hosts", str(tmp_path / "hosts")]
+    elastic = [str(ROOT / "launch" / "elastic.sh"), "--hosts", str(tmp_path / "hosts"), "-x", MARK]
     waits = ["--blacklist-cooldown-range", "1", "2"]
     command = [*elastic, *waits, "--", *job, "--runs-dir", str(tmp_path), "--name", "run"]
     launch = Launch(command, environment_of_ranks())

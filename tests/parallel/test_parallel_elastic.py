@@ -13,7 +13,7 @@ from typing import Any
 
 import nodes
 import pytest
-from launching import ROOT, Launch, environment_of_ranks, newest_checkpoint, read_metrics, run_well
+from launching import MARK, ROOT, Launch, environment_of_ranks, newest_checkpoint, read_metrics, run_well
 
 pytestmark = pytest.mark.parallel
 
@@ -33,7 +33,7 @@ def elastic(
 ) -> Iterator[Launch]:
     """Starts launch/elastic.sh on the hosts of folder/hosts, inside one of them, for the time of a with-block."""
     script = [str(ROOT / "launch" / "elastic.sh"), "--hosts", str(folder / "hosts"), "-np", "2", "--max-np", "4"]
-    waits = ["--blacklist-cooldown-range", "2", "4", "--gloo-timeout-seconds", "60", *options]
+    waits = ["-x", MARK, "--blacklist-cooldown-range", "2", "4", "--gloo-timeout-seconds", "60", *options]
     job = [*JOB, "--runs-dir", folder, *arguments]
     launch = Launch([*inside, *script, *waits, "--", *map(str, job)], environment_of_ranks())
     try:
