@@ -107,6 +107,8 @@ class Docker:
         self._process.kill()
         self._process.wait()
         self._log.close()
+        namespace = self._folder / "exec" / "netns" / "default"  # of containers without a network; dockerd leaves it
+        subprocess.run(["umount", "--lazy", namespace], capture_output=True, check=False)
 
 
 @contextlib.contextmanager
