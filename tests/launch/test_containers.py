@@ -15,8 +15,9 @@ import pytest
 from docker_daemon import Docker, running_docker
 from hosts import require_root_and, wait_until
 from launching import ROOT, read_metrics, run_well
+from short_runs import SHORT_RUN, weights
 from slurm_cluster import running_slurm
-from slurm_runs import SHORT_RUN, TWO_NODES, submit, weights
+from slurm_runs import TWO_NODES, submit
 from tools import environment
 
 pytestmark = pytest.mark.launch

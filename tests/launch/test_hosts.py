@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import signal
 import subprocess
@@ -15,16 +14,13 @@ from pathlib import Path
 
 import pytest
 from hosts import Hosts, Link, running_hosts, wait_until
-from launching import ROOT, newest_checkpoint, read_metrics
+from launching import ROOT, read_metrics
+from short_runs import SHORT_RUN, weights
 
 pytestmark = pytest.mark.launch
 
 HOSTS_SCRIPT, ELASTIC_SCRIPT = ROOT / "launch" / "hosts.sh", ROOT / "launch" / "elastic.sh"
 CONTROLLERS = ("gloo", "mpi")
-SHORT_RUN = (
-    *("--total-env-steps", "1000", "--learning-starts", "200", "--log-period", "200", "--seed", "4"),
-    *("--evaluation-period", "500", "--evaluation-episodes", "5", "--final-evaluation-episodes", "6"),
-)
 ENDLESS = (
     *("--env", "paced_envs:PacedCartPole-v0", "--total-env-steps", "100000000", "--learning-starts", "200"),
     *("--train-period", "16", "--evaluation-period", "0", "--log-period", "800"),
@@ -148,10 +144,6 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 def digests() -> dict[str, str]:
     """Returns the weights that runs on two hosts have ended in so far."""
     return {}
-
-
-def weights(run_directory: Path) -> str:
-    return hashlib.sha256((newest_checkpoint(run_directory) / "learner.safetensors").read_bytes()).hexdigest()
 
 
 def check_complete(job: HostsJob, controller: str) -> Path:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from hosts import wait_until
 from launching import ROOT, read_metrics
+from short_runs import SHORT_RUN, weights
 from slurm_cluster import Job, Slurm, running_slurm
-from slurm_runs import SHORT_RUN, SUBMIT, TWO_NODES, submit, weights
+from slurm_runs import SUBMIT, TWO_NODES, submit
 
 pytestmark = pytest.mark.launch
 
