@@ -85,13 +85,13 @@ def test_a_power_of_two_as_scale_changes_no_bit_where_nothing_vanishes() -> None
 
 
 def test_a_scaled_loss_keeps_gradients_that_vanish_in_float16() -> None:
-    """A global batch of a million makes a transition's part of the mean smaller than float16's smallest number."""
-    batches, million = random_batches(1, 8), 2**27
-    exact = gradient(mlp("float32"), batches, global_batch_size=million)
+    """A huge global batch makes a transition's part of the mean smaller than float16's smallest number."""
+    batches, huge = random_batches(1, 8), 2**27
+    exact = gradient(mlp("float32"), batches, global_batch_size=huge)
     first = slice(0, 4 * 32)  # the first layer's kernel, whose gradient has passed through all layers
     assert np.count_nonzero(exact[first]) > 64
-    assert np.count_nonzero(gradient(mlp("float16"), batches, global_batch_size=million)[first]) == 0
-    scaled = gradient(mlp("float16"), batches, 2.0**27, million)
+    assert np.count_nonzero(gradient(mlp("float16"), batches, global_batch_size=huge)[first]) == 0
+    scaled = gradient(mlp("float16"), batches, 2.0**27, huge)
     assert np.linalg.norm(scaled - exact) < 0.02 * np.linalg.norm(exact)
 
 
