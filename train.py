@@ -215,6 +215,7 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
         job, lost = None, False
         try:
             meeting = meet(runtime, kept, stop)  # COLLECTIVE
+            stop_in_time(config, runtime, stop)  # COLLECTIVE
             job = assemble(config, runtime, stop, sys.argv, kept)  # COLLECTIVE
             return work(job, config, meeting)  # COLLECTIVE
         except Exception as error:
@@ -229,25 +230,34 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
         runtime.members.rejoin()  # COLLECTIVE
 
 
+def stop_in_time(config: Config, runtime: Runtime, stop: StopRequest) -> None:
+    """Has the job asked to stop before its time limit, as rank 0 knows it. A collective.
+
+    Raises:
+      UserError: on all ranks, before there is a run directory.
+    """
+    from hvd_dqn.job.time_limit import seconds_left
+    from hvd_dqn.parallel.agreement import on_root
+
+    running_for = time.monotonic() - stop.started
+    left = on_root(runtime.ranks, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
+    if left is not None:
+        reserve = config.job.time_reserve_seconds
+        stop.request_in(left - reserve, patience=reserve / 2, reason="time limit")
+
+
 def work(job: Job, config: Config, meeting: Meeting) -> int:
     """Brings the assembled job to where it goes on, trains, and returns the exit code. A collective.
 
     Raises:
       UserError: on all ranks.
     """
-    from hvd_dqn.job.time_limit import seconds_left
-    from hvd_dqn.parallel.agreement import on_root
     from hvd_dqn.training.assembly import record_run, reset_environments
     from hvd_dqn.training.committing import begin_commits
     from hvd_dqn.training.restoring import restore
     from hvd_dqn.training.reunion import take_over
     from hvd_dqn.training.saving import save, save_metrics, settle
 
-    running_for = time.monotonic() - job.stop.started
-    left = on_root(job.ranks, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
-    if left is not None:
-        reserve = config.job.time_reserve_seconds
-        job.stop.request_in(left - reserve, patience=reserve / 2, reason="time limit")
     job.watchdog.start()
     if meeting.source is None:
         restore(job)  # COLLECTIVE

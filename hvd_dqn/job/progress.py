@@ -80,8 +80,9 @@ class PlainDisplay:
         )
 
     def message(self, text: str) -> None:
-        """Prints a line."""
-        print(text, flush=True)
+        """Prints a line, in one write: launchers put a rank's tag before each that they see."""
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
     def warn(self, text: str) -> None:
         """Prints a line."""
