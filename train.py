@@ -298,6 +298,8 @@ def close(job: Job | None, kept: Kept, lost: bool) -> None:
         job.evaluation.close()
         job.collector.close()
     if kept.directory is not None:
+        if not lost:
+            kept.directory.discard_unbegun()
         kept.directory.release()
 
 

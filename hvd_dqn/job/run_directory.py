@@ -147,6 +147,11 @@ class RunDirectory:
             os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._lock = lock
 
+    def discard_unbegun(self) -> None:
+        """Removes the directory of a run that was refused before it began; does nothing where another job may be."""
+        if self._lock is not None and _never_began(self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
+
     def release(self) -> None:
         """Lets other processes in again; does nothing where this one kept nobody out."""
         if self._lock is not None:

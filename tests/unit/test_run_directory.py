@@ -119,3 +119,19 @@ def test_a_directory_that_was_released_may_be_claimed_again_by_the_same_process(
     with pytest.raises(UserError, match="another job works"):
         RunDirectory(tmp_path).claim()
     second.release()
+
+
+def test_a_claimed_directory_is_discarded_only_while_its_run_has_not_begun(tmp_path: Path) -> None:
+    unbegun, begun = (RunDirectory.create(str(tmp_path), "E", name) for name in ("unbegun", "begun"))
+    for directory in (unbegun, begun):
+        directory.claim()
+        directory.tensorboard.mkdir()
+        directory.metrics.touch()
+    begun.write_config({"config": {}})
+    somebody_elses = RunDirectory(unbegun.path)
+    somebody_elses.discard_unbegun()
+    assert unbegun.path.is_dir()
+    for directory in (unbegun, begun):
+        directory.discard_unbegun()
+        directory.release()
+    assert [path.name for path in (tmp_path / "E").iterdir()] == ["begun"]
