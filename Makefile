@@ -83,7 +83,7 @@ test-learning: $(STAMP) ## run the tests that train until solved (slow)
 	$(IN_VENV) .venv/bin/python -m pytest tests/learning -m learning $(ARGS)
 
 .PHONY: test-faults
-test-faults: $(STAMP) ## inject every fault for real, at length: kills, stops, damage, fuzz (about 45 minutes)
+test-faults: $(STAMP) ## inject every fault for real, at length: kills, stops, damage, fuzz (about 25 minutes)
 	$(IN_VENV) HVD_DQN_FAULTS=full HVD_DQN_FUZZ_SECONDS=60 .venv/bin/python -m pytest -m faults $(ARGS)
 
 .PHONY: test-launch

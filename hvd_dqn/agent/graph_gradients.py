@@ -40,10 +40,10 @@ class GraphGradients:
             s_tm1, a_tm1, r_t, terminated, s_t = (column[k] for column in columns)
             return network.local_vector(online, s_tm1, a_tm1, r_t, terminated, s_t, q_t[k], flags)
 
-        values_of_all = tf.function(network.values_of_all).get_concrete_function(vector, columns[-1])
+        values_of_all = tf.function(network.values_of_all, autograph=False).get_concrete_function(vector, columns[-1])
         self._values_of_all = values_of_all
         q_t = tf.TensorSpec(values_of_all.output_shapes, tf.float32)
-        self._local_vector = tf.function(local_vector).get_concrete_function(
+        self._local_vector = tf.function(local_vector, autograph=False).get_concrete_function(
             tf.TensorSpec([], tf.int32), vector, q_t, flags, *columns
         )
 

@@ -60,11 +60,11 @@ class GraphLearner:
         self._num_flags = num_flags
         self._allreduce_sum = allreduce_sum
         self._clock = clock
-        self._local_vector = tf.function(network.local_vector, jit_compile=jit_compile)
-        self._all_values = tf.function(network.values_of_all, jit_compile=jit_compile)
-        self._apply = tf.function(self._apply_gradient, jit_compile=True)
-        self._measured = tf.function(self._measure, jit_compile=True)
-        self._updates = tf.function(self._run_updates).get_concrete_function(
+        self._local_vector = tf.function(network.local_vector, jit_compile=jit_compile, autograph=False)
+        self._all_values = tf.function(network.values_of_all, jit_compile=jit_compile, autograph=False)
+        self._apply = tf.function(self._apply_gradient, jit_compile=True, autograph=False)
+        self._measured = tf.function(self._measure, jit_compile=True, autograph=False)
+        self._updates = tf.function(self._run_updates, autograph=False).get_concrete_function(
             *self._signature(network, batch_size_per_rank)
         )
         self.slot_names = self._optimizer.slot_names

@@ -56,7 +56,7 @@ class GraphNetwork:
         """Computes Q-values float32 [B, A] of observations with the given parameters [P]."""
         return self._compiled_values(parameters, tf.constant(s)).numpy()
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def _compiled_values(self, parameters: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
         return self._forward(self.layout.split(parameters), s)
 

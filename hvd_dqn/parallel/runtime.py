@@ -162,7 +162,7 @@ def start_compiler() -> None:
     import tensorflow as tf
 
     with _quiet_stderr():
-        tf.function(lambda x: x + 1.0, jit_compile=True)(tf.constant(0.0))
+        tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.constant(0.0))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -340,6 +342,19 @@ def test_a_clock_hears_of_every_phase_once_over(make: MakeLearner) -> None:
     for (_, _, one_ends), (_, next_starts, _) in itertools.pairwise(heard):
         assert next_starts == pytest.approx(one_ends, abs=1e-9)
     assert start <= heard[0][1] <= heard[-1][2] <= end + 1e-3  # two clocks in the graph
+
+
+@all_learners
+def test_a_learner_makes_no_file_that_a_kill_would_leave_behind(
+    make: MakeLearner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow's autograph writes one for each function that it rewrites, and removes it at exit."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    network = small_mlp()
+    passes = GraphNetwork(network, **PLAIN_RULE)
+    passes.action_values(tf.constant(passes.layout.flatten_variables(network)), np.zeros((5, 4), np.float32))
+    make(network, 4).learn(random_batches(2, 4), FLAGS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_action_values_are_those_of_the_parameters_given() -> None:
