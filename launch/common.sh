@@ -4,6 +4,15 @@
 launcher_pid=
 requests=0
 
+# check_named NAME...: ends the script unless each is the name of an exported variable.
+check_named() {
+    local name
+    for name in "$@"; do
+        [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || fail "-x $name: give a variable's name; its value is the one it has here"
+        compgen -e | grep -qx "$name" || fail "-x $name: no such environment variable here"
+    done
+}
+
 # keep_only NAME...: forgets all exported variables but the named ones and those that every job may need. horovodrun
 # writes the whole environment on ssh's command line, which everybody on the machine can read.
 keep_only() {

@@ -68,6 +68,7 @@ fi
 
 # shellcheck source=launch/common.sh
 source "$root/launch/common.sh"
+check_named "${named[@]}"
 keep_only SSH_PORT "${named[@]}" # which launch/discover_hosts.sh asks for
 
 # horovodrun starts the `python` that comes first in PATH, and itself imports TensorFlow, which has much to say.

@@ -65,9 +65,6 @@ for host in "${each[@]}"; do
     [[ $host =~ ^[A-Za-z0-9._-]+:([1-9][0-9]*)$ ]] || fail "-H $hosts: write each host as NAME:RANKS, such as node1:4"
     ranks=$((ranks + BASH_REMATCH[1]))
 done
-for name in "${named[@]}"; do
-    [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || fail "-x $name: give a variable's name; its value is the one it has here"
-done
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 if [[ ! -x $root/.venv/bin/horovodrun ]]; then
@@ -76,6 +73,7 @@ fi
 # shellcheck source=launch/common.sh
 source "$root/launch/common.sh"
 
+check_named "${named[@]}"
 keep_only "${named[@]}"
 export PATH="$root/.venv/bin:$PATH"
 # horovodrun itself imports TensorFlow, which has much to say about GPUs that are not there.

@@ -90,6 +90,7 @@ fi
 
 # shellcheck source=launch/common.sh
 source "$root/launch/common.sh"
+check_named "${named[@]}"
 keep_only "${named[@]}"
 trap 'ask_to_stop "$controller"' INT TERM HUP USR1
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
@@ -133,9 +134,16 @@ def _check(submission: Submission) -> None:
         raise UserError(f"--min-ranks {submission.min_ranks}: give 1 to {submission.ranks}, the job's ranks")
     if submission.container and submission.runtime == "pyxis" and submission.launcher == "mpirun":
         raise UserError("Pyxis belongs to srun: leave --launcher mpirun out, or choose --launcher pmix")
-    for name in submission.environment:
+    _check_environment(submission.environment)
+
+
+def _check_environment(names: Sequence[str]) -> None:
+    """Refuses what names no variable that could be handed on."""
+    for name in names:
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise UserError(f"--environment {name}: give a variable's name alone; its value is the one it has here")
+        if name not in os.environ:
+            raise UserError(f"--environment {name}: no such environment variable here")
 
 
 def read_training(arguments: Sequence[str], submission: Submission) -> tuple[Config, list[str]]:

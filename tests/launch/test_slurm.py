@@ -275,6 +275,7 @@ def test_ranks_get_the_named_variables_and_no_others(slurm: Slurm, tmp_path: Pat
         (("--seeds", "0-4", "--", "--seed", "3"), "leave --seed out"),
         (("--memory", "lots"), "such as 16G"),
         (("--environment", "A=b"), "give a variable's name alone"),
+        (("--environment", "NOT_SET_HERE"), "no such environment variable here"),
         (("--partition", "nowhere"), "invalid partition specified: nowhere"),
         (("--nodes", "2", "--", "--presett", "maze"), "--preset"),
         (("--nodes", "2", "--", "--gamma", "2"), "--gamma"),
