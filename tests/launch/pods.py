@@ -29,11 +29,11 @@ mkdir upper work root app-upper app-work
 mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
 mkdir -p root/app "root$KEYS_AT" root/etc/mpi root/run/sshd
 mount -t overlay -o "lowerdir=$PROJECT,upperdir=app-upper,workdir=app-work" overlay root/app
+mount -t tmpfs -o mode=1777 tmpfs root/tmp
 mkdir -p root/app/runs "root$PROJECT"
 mount --bind "$PROJECT" "root$PROJECT" # the environment knows its own place
 mount --bind "$RUNS" root/app/runs
 for folder in proc dev sys; do mount --rbind "/$folder" "root/$folder"; done
-mount -t tmpfs -o mode=1777 tmpfs root/tmp
 mount --bind "$FOLDER/hosts" root/etc/hosts
 install -m 644 "$FOLDER/keys"/* "root$KEYS_AT"
 install -m 444 "$FOLDER/hostfile" root/etc/mpi/hostfile
