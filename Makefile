@@ -138,7 +138,7 @@ $(UV):
 	fi
 
 # uv keeps the compiled Horovod in its cache: deleting .venv does not cost the compilation again.
-$(STAMP): pyproject.toml uv.lock $(wildcard hvd_dqn/*/*.c packaging/*) | $(UV)
+$(STAMP): pyproject.toml uv.lock $(wildcard hvd_dqn/*/*.[ch] packaging/*) | $(UV)
 	@$(CHECK_MACHINE); \
 	$(FIND_PYTHON); \
 	echo "installing into .venv with $$("$$python" --version)"; \

@@ -26,7 +26,7 @@ def code_digest(*entry_points: Path) -> str:
     """Returns a digest of this package's sources and of the given files, in 16 hexadecimal digits."""
     package = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
-    for path in [*sorted(package.rglob("*.py")), *sorted(package.rglob("*.c")), *entry_points]:
+    for path in [*sorted(package.rglob("*.py")), *sorted(package.rglob("*.[ch]")), *entry_points]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -15,7 +15,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE = Path("hvd_dqn")
 LIBRARY = Path("build/_hvd_dqn_kernels.so")
 FLAGS = (
-    *("-shared", "-fPIC", "-std=c11", "-O3", "-Wall", "-Wextra", "-mprefer-vector-width=512"),
+    *("-shared", "-fPIC", "-std=c11", "-O3", "-Wall", "-Wextra", "-Wno-psabi", "-mprefer-vector-width=512"),
     # The same bits on every processor: no multiplication is fused with an addition. What the next two leave out is of
     # no use here (errno, floating-point exceptions) and bars vector instructions.
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
@@ -50,11 +50,12 @@ def compile_kernels(package: Path, library: Path, *flags: str) -> None:
     Raises:
       RuntimeError: with the compiler's words, if it fails.
     """
-    sources = sorted(package.rglob("*.c"))
+    sources = sorted(package.rglob("*.[ch]"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     compiler = shlex.split(os.environ.get("CC", "cc"))
     names = [f'-DSOURCE_DIGEST="{digest}"', f"-DWIDEST={WIDEST}"]
-    words = [*compiler, *FLAGS, *names, *flags, "-o", str(library), *map(str, sources), "-lm"]
+    units = [str(path) for path in sources if path.suffix == ".c"]
+    words = [*compiler, *FLAGS, *names, *flags, "-o", str(library), *units, "-lm"]
     library.parent.mkdir(exist_ok=True)
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:

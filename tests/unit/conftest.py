@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.unit)
+
+
+@pytest.fixture(scope="session")
+def compile_kernels() -> Callable[..., None]:
+    """Returns the build's own function."""
+    path = Path(__file__).parents[2] / "packaging" / "compile_kernels.py"
+    spec = importlib.util.spec_from_file_location("compiling", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    compiling: Callable[..., None] = module.compile_kernels
+    return compiling

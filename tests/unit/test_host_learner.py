@@ -20,12 +20,13 @@ from hvd_dqn.agent.graph_network import GraphNetwork
 from hvd_dqn.agent.host_learner import HostLearner
 from hvd_dqn.agent.learner import NUM_STATISTICS, LearnReport, load_state, state_of
 from hvd_dqn.agent.networks import build_network
+from hvd_dqn.agent.numpy_mlp import NumpyMLP
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.parallel.ranks import Produce, Rounds
 from hvd_dqn.transition import Transition
 
-from .agents import FLAGS, PLAIN_RULE, make_learner, make_numpy_learner, numpy_mlp
+from .agents import FLAGS, PASSES, PLAIN_RULE, host_mlp, make_learner, make_numpy_learner
 
 KINDS: dict[str, tuple[tuple[int, ...], Any, int]] = {
     "vector": ((4,), np.float32, 0),
@@ -281,7 +282,7 @@ def test_initial_parameters_are_copied() -> None:
 def test_acting_sees_updates_in_place_only_after_a_load() -> None:
     network = _network("vector", (8,))
     learner = make_numpy_learner(network, 4)
-    values = make_action_values(learner.online, numpy_mlp(network), GraphNetwork(network, **PLAIN_RULE))
+    values = make_action_values(learner.online, host_mlp(network), GraphNetwork(network, **PLAIN_RULE))
     s = _observations("vector", np.random.default_rng(0), 5)
     before = values(s)
     learner.learn(_batches("vector", 2, 4), FLAGS)
@@ -299,10 +300,11 @@ def test_the_clock_hears_every_updates_phases_in_order() -> None:
 
 @pytest.mark.parametrize("hidden", DEPTHS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_backward_is_the_gradient_of_forward(kind: str, hidden: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("passes", PASSES)
+def test_backward_is_the_gradient_of_forward(passes: type[NumpyMLP], kind: str, hidden: tuple[int, ...]) -> None:
     """Against a gradient tape of the Keras network; the vector's tail, which is no gradient, stays as it is."""
     network = _network(kind, hidden)
-    layout, mlp = ParameterLayout(network), numpy_mlp(network)
+    layout, mlp = ParameterLayout(network), host_mlp(network, passes)
     rng = np.random.default_rng(0)
     vector = layout.flatten_variables(network) + rng.normal(scale=0.1, size=layout.total).astype(np.float32)
     for variable, values in zip(network.trainable_variables, layout.views(vector).values(), strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,19 +206,6 @@ def test_relu_and_its_gradient_are_tensorflows() -> None:
     assert np.isnan(bad[0])
 
 
-@pytest.fixture(scope="module")
-def compile_kernels() -> Callable[..., None]:
-    """Returns the build's own function."""
-    path = Path(__file__).parents[2] / "packaging" / "compile_kernels.py"
-    spec = importlib.util.spec_from_file_location("compiling", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    compiling: Callable[..., None] = module.compile_kernels
-    return compiling
-
-
 @pytest.fixture(params=["-mno-avx", "-mavx2", "-O0"])
 def other_kernels(request: pytest.FixtureRequest, compile_kernels: Callable[..., None], tmp_path: Path) -> ctypes.CDLL:
     """Returns the kernels compiled for one narrower instruction set, and without any optimisation."""
@@ -251,7 +237,7 @@ def test_every_instruction_set_gives_the_same_bits(other_kernels: ctypes.CDLL) -
 def test_a_library_of_another_source_is_refused(
     compile_kernels: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for source in PACKAGE.rglob("*.c"):
+    for source in PACKAGE.rglob("*.[ch]"):
         (tmp_path / source.name).write_text(source.read_text() + "/* changed */\n")
     compile_kernels(tmp_path, tmp_path / "changed.so")
     with pytest.raises(UserError, match=r"changed\.so was compiled from other sources than .*make setup"):

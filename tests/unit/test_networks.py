@@ -15,7 +15,7 @@ from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
 
-from .agents import KERNELS, PLAIN_RULE, make_learner
+from .agents import KERNELS, PASSES, PLAIN_RULE, make_learner
 
 FLOAT, BYTE, INT = np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int32)
 
@@ -117,14 +117,17 @@ _OBSERVATIONS: dict[str, tuple[tuple[int, ...], np.dtype, int, np.ndarray]] = {
 
 @pytest.mark.parametrize("hidden", [(), (6,), (16, 8)])
 @pytest.mark.parametrize("kind", _OBSERVATIONS)
-def test_numpy_forward_equals_keras_forward(kind: str, hidden: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("passes", PASSES)
+def test_forward_in_host_memory_equals_keras_forward(
+    passes: type[NumpyMLP], kind: str, hidden: tuple[int, ...]
+) -> None:
     shape, dtype, categories, s = _OBSERVATIONS[kind]
     network = _mlp(shape, dtype, categories, hidden)
     layout = ParameterLayout(network)
     vector = layout.flatten_variables(network) + np.float32(0.05)  # biases that are not 0
     for variable, values in zip(network.trainable_variables, layout.views(vector).values(), strict=True):
         variable.assign(values)
-    mlp = NumpyMLP(KERNELS, layout, categories, dtype)
+    mlp = passes(KERNELS, layout, categories, dtype)
     q = mlp.forward(mlp.affine(vector), mlp.features(s), mlp.activations(len(s)))
     assert q.dtype == np.float32
     np.testing.assert_allclose(q, network(s), rtol=1e-4, atol=1e-5)
@@ -149,7 +152,7 @@ def test_acting_values_follow_the_parameters_loaded_last(kind: str) -> None:
     shape, dtype = ((4,), FLOAT) if kind == "mlp" else ((1, 40, 40), BYTE)
     network = build_network(kind, shape, dtype, 0, 3, (8,), 0)
     learner = make_learner(network, 2)
-    mlp = NumpyMLP(KERNELS, learner.layout, 0, dtype) if kind == "mlp" else None
+    mlp = PASSES[-1](KERNELS, learner.layout, 0, dtype) if kind == "mlp" else None
     values = make_action_values(learner.online, mlp, GraphNetwork(network, **PLAIN_RULE))
     s = np.full((2, *shape), 3, dtype)
     before = values(s)
