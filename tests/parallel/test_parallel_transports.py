@@ -66,17 +66,19 @@ def test_all_transports_give_the_same_bits(tmp_path: Path, ranks: int) -> None:
 
 
 def test_a_run_ends_with_the_same_weights_over_any_transport(tmp_path: Path) -> None:
-    """With either learner; and the start report names what was asked for."""
+    """With either learner; and the start report names what was asked for.
+
+    The first layer is so wide that TensorFlow cuts its sums into parts: narrower ones it adds up as compiled passes do.
+    """
     seen = {}
     for backend in (backends := ("numpy", "mixed", "tensorflow")):
         for transport, carrier in (("mpi", "MPI"), ("horovod", "Horovod"), ("auto", "shared memory")):
-            arguments = ("--backend", backend, "--transport", transport)
+            arguments = ("--backend", backend, "--transport", transport, "--hidden-sizes", "400", "84")
             says = (f"gradients by {carrier}", f"updated by {backend}")
             seen[backend, transport] = _weights(tmp_path, "mpirun", 2, *arguments, says=says)
     for backend in backends:
         assert seen[backend, "mpi"] == seen[backend, "horovod"] == seen[backend, "auto"]
-    # The other two share an optimizer, and their gradients of so small a network may round alike.
-    assert seen["tensorflow", "mpi"] not in (seen["numpy", "mpi"], seen["mixed", "mpi"]), "was one used twice?"
+    assert len({seen[backend, "mpi"] for backend in backends}) == 3, "they round differently: was one used twice?"
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be shared out")

@@ -114,7 +114,7 @@ def test_passes_are_exact_to_rounding(widths: tuple[int, ...], narrow: ctypes.CD
             _assert_exact(Network(library, widths, seed=rows), rows)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(widths_and_rows)
 def test_passes_of_any_shape_are_exact_to_rounding(shape: tuple[tuple[int, ...], int]) -> None:
     widths, rows = shape
