@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 
-from hvd_dqn.agent.numpy_mlp import Activations, Affine, NumpyMLP
+from hvd_dqn.agent.numpy_mlp import Activations, Affine, NumpyMLP, Rows
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.kernels import address, aligned_zeros
 
@@ -43,30 +43,28 @@ class CompiledMLP(NumpyMLP):
         widths = [columns for _, columns in self._shapes]
         return CompiledActivations(rows, widths, max(rows, self._deepest), self.kernels.mlp_panel_width())
 
-    def forward(self, affine: Affine, x: np.ndarray, activations: Activations) -> np.ndarray:
+    def forward(self, affine: Affine, x: Rows, activations: Activations) -> np.ndarray:
         """Computes Q-values; see `NumpyMLP`."""
         assert isinstance(activations, CompiledActivations)
         values_at, _, panel_at = activations.addresses
         rows = len(x)
-        self.kernels.mlp_forward(
-            address(affine[0]), self._widths_at, self._num_layers, address(x), rows, values_at, panel_at
-        )
+        self.kernels.mlp_forward(affine.at, self._widths_at, self._num_layers, x.at, rows, values_at, panel_at)
         return activations.q[:rows]
 
-    def backward(self, affine: Affine, x: np.ndarray, activations: Activations, dq: np.ndarray, out: Affine) -> None:
+    def backward(self, affine: Affine, x: Rows, activations: Activations, dq: Rows, out: Affine) -> None:
         """Writes the gradient of a loss of the Q-values into `out`; see `NumpyMLP`."""
         assert isinstance(activations, CompiledActivations)
         values_at, gradients_at, panel_at = activations.addresses
-        activations.all_gradients_at[-1] = address(dq)
+        activations.all_gradients_at[-1] = dq.at
         self.kernels.mlp_backward(
-            address(affine[0]),
+            affine.at,
             self._widths_at,
             self._num_layers,
-            address(x),
+            x.at,
             len(x),
             values_at,
             gradients_at,
-            address(out[0]),
+            out.at,
             panel_at,
         )
 

@@ -17,7 +17,7 @@ import numpy as np
 from hvd_dqn.agent.learner import NUM_STATISTICS, Clock, LearnReport, Vector, make_report, no_clock
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.kernel_optimizers import clipping_factor, make_update
-from hvd_dqn.maths.kernels import address, aligned_zeros
+from hvd_dqn.maths.kernels import LastAddress, address, aligned_zeros
 from hvd_dqn.maths.optimizers import OPTIMIZERS
 from hvd_dqn.transition import Transition
 
@@ -87,6 +87,7 @@ class HostLearner:
         self._max_grad_norm = max_grad_norm
         self._length = layout.total + NUM_STATISTICS + num_flags
         self._clock = clock
+        self._total = LastAddress()
         self._run_rounds = make_rounds(self._length, self._produce, self._gradients.calls_tensorflow)
 
     def load(self, online: Vector, target: Vector, slots: Sequence[Vector]) -> None:
@@ -123,7 +124,7 @@ class HostLearner:
 
     def _apply(self, total: np.ndarray) -> None:
         """Applies a global gradient unless it, or one before it, is not finite: the same verdict on all ranks."""
-        at = address(total)
+        at = self._total.of(total)
         norm = self._norm(at)
         finite = not math.isnan(norm)
         first = self._healthy and not finite  # it alone is judged: the updates after it may be tried again

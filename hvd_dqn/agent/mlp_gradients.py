@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hvd_dqn.agent.learner import NUM_STATISTICS
-from hvd_dqn.agent.numpy_mlp import NumpyMLP
+from hvd_dqn.agent.numpy_mlp import NumpyMLP, Rows
 from hvd_dqn.maths.kernels import address
 from hvd_dqn.maths.losses import LOSSES
 from hvd_dqn.transition import Transition
@@ -56,27 +56,26 @@ class MLPGradients:
         self._online_layers, self._target_layers = mlp.affine(online), mlp.affine(target)
         self._pass, self._next_pass = mlp.activations(batch_size_per_rank), mlp.activations(batch_size_per_rank)
         self._many = mlp.activations(max(_ROWS_AT_ONCE, batch_size_per_rank))
-        self._dq = np.zeros((batch_size_per_rank, mlp.num_actions), np.float32)  # [B, A]
+        self._dq = Rows(np.zeros((batch_size_per_rank, mlp.num_actions), np.float32))  # [B, A]
         self._vector = np.zeros(mlp.total + NUM_STATISTICS + num_flags, np.float32)
         self._statistics, self._flags = np.split(self._vector[mlp.total :], [NUM_STATISTICS])
         self._gradient_layers = mlp.affine(self._vector)
         self._q_at, self._next_q_at = address(self._pass.q), address(self._next_pass.q)
-        self._dq_at, self._statistics_at = address(self._dq), address(self._statistics)
+        self._statistics_at = address(self._statistics)
 
     def prepare(self, batches: Transition, flags: np.ndarray) -> None:
         """Takes the batches and computes the target network's values of all."""
         updates, batch = batches.a_tm1.shape
-        shape = (updates, batch, -1)
-        x_tm1, x_t = (
+        self._batch = batch
+        self._x_tm1, self._x_t = (
             self._mlp.features(s.reshape(updates * batch, *s.shape[2:])) for s in (batches.s_tm1, batches.s_t)
-        )
-        self._x_tm1, self._x_t = x_tm1.reshape(shape), x_t.reshape(shape)  # [K, B, in + 1]
+        )  # [K * B, in + 1]
         self._actions = np.ascontiguousarray(batches.a_tm1, np.int32)  # [K, B]
         self._r_t = np.ascontiguousarray(batches.r_t, np.float32)  # [K, B]
         self._discount_t = np.ascontiguousarray(self._gamma * ~batches.terminated)  # [K, B]
         self._targets = np.empty((updates, batch), np.float32)
         self._rows_at = [address(part) for part in (self._actions, self._r_t, self._discount_t, self._targets)]
-        self._q_t = self._target_values(x_t)  # [K * B, A]
+        self._q_t = self._target_values(self._x_t)  # [K * B, A]
         self._q_t_at = address(self._q_t)
         self._flags[:] = flags
         if not self._double_dqn:
@@ -88,10 +87,10 @@ class MLPGradients:
         Sums over the local batch are divided by the GLOBAL batch size, so that the sum over ranks is exactly the
         mean over the global batch, however unevenly the batch is shared.
         """
-        x_tm1 = self._x_tm1[k]  # [B, in + 1]
-        batch, first = len(x_tm1), k * len(x_tm1)
+        batch, first = self._batch, k * self._batch
+        x_tm1 = self._x_tm1.part(first, batch)  # [B, in + 1]
         if self._double_dqn:
-            self._mlp.forward(self._online_layers, self._x_t[k], self._next_pass)
+            self._mlp.forward(self._online_layers, self._x_t.part(first, batch), self._next_pass)
             self._write_targets(first, batch, chooser=self._next_q_at)
         self._mlp.forward(self._online_layers, x_tm1, self._pass)
         self._kernels.q_learning_gradient(
@@ -102,17 +101,17 @@ class MLPGradients:
             self._mlp.num_actions,
             self._scale,
             self._huber,
-            self._dq_at,
+            self._dq.at,
             self._statistics_at,
         )
         self._mlp.backward(self._online_layers, x_tm1, self._pass, self._dq, self._gradient_layers)
         return self._vector
 
-    def _target_values(self, x_t: np.ndarray) -> np.ndarray:
+    def _target_values(self, x_t: Rows) -> np.ndarray:
         """Computes the target network's values of all K batches [K * B, A]: it stays the same for all of them."""
         q_t = np.empty((len(x_t), self._mlp.num_actions), np.float32)
         for start in range(0, len(x_t), len(self._many.q)):
-            part = x_t[start : start + len(self._many.q)]
+            part = x_t.part(start, len(self._many.q))
             q_t[start : start + len(part)] = self._mlp.forward(self._target_layers, part, self._many)
         return q_t
 

@@ -15,9 +15,6 @@ import numpy as np
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.kernels import address
 
-Affine = list[np.ndarray]
-"""The layers of a flat vector [P]: views [in + 1, out] whose last row is the bias."""
-
 _SMALL_PRODUCT = 1_000_000
 """Multiplications up to which OpenBLAS reads the operands where they lie; for more it first copies them."""
 _FEWEST_ROWS = 16
@@ -37,6 +34,36 @@ def multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     for block in range(blocks):
         part = slice(block * rows // blocks, (block + 1) * rows // blocks)
         np.matmul(a[part], b, out=out[part])
+
+
+class Rows:
+    """Contiguous rows float32 [N, width] and where they lie: asking NumPy takes as long as a small product."""
+
+    __slots__ = ("array", "at")
+
+    def __init__(self, array: np.ndarray, at: int | None = None) -> None:
+        """Takes rows whose address may be known."""
+        self.array = array
+        self.at = address(array) if at is None else at
+
+    def __len__(self) -> int:
+        """Returns N."""
+        return len(self.array)
+
+    def part(self, first: int, count: int) -> Rows:
+        """Returns `count` rows from `first` on, or as many as there are; a view."""
+        return Rows(self.array[first : first + count], self.at + first * self.array.strides[0])
+
+
+class Affine:
+    """The layers of a contiguous flat vector [P], as views [in + 1, out] whose last row is the bias."""
+
+    def __init__(self, vector: np.ndarray, shapes: list[tuple[int, int]]) -> None:
+        """Cuts the vector."""
+        ends = np.cumsum([rows * columns for rows, columns in shapes])
+        parts = np.split(vector[: ends[-1]], ends[:-1])
+        self.matrices = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        self.at = address(vector)
 
 
 class Activations:
@@ -67,34 +94,32 @@ class NumpyMLP:
         """
         self.kernels = kernels
         self._shapes = [(fan_in + 1, fan_out) for fan_in, fan_out in layout.shapes[0::2]]
-        self._ends = np.cumsum([rows * columns for rows, columns in self._shapes])
         self._num_categories = num_categories
         self._scale = np.float32(1.0 / 255.0 if np.issubdtype(observation_dtype, np.integer) else 1.0)
         self.total = layout.total
         self.num_actions = self._shapes[-1][1]
 
     def affine(self, vector: np.ndarray) -> Affine:
-        """Returns the layers of a contiguous flat vector [P], as views."""
-        parts = np.split(vector[: self.total], self._ends[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        """Returns the layers of a contiguous flat vector [P], or of the beginning of a longer one."""
+        return Affine(vector, self._shapes)
 
     def activations(self, rows: int) -> Activations:
         """Takes memory for forward passes of this many rows."""
         return Activations(rows, [columns for _, columns in self._shapes])
 
-    def features(self, s: np.ndarray) -> np.ndarray:
+    def features(self, s: np.ndarray) -> Rows:
         """Returns the first layer's input, float32 [N, in + 1], of observations [N, *observation_shape]."""
         rows, width = len(s), self._shapes[0][0] - 1
         if self._num_categories:
-            x = np.zeros((rows, width + 1), np.float32)
-            x[np.arange(rows), s] = x[:, -1] = 1.0
-            return x
-        x = np.empty((rows, width + 1), np.float32)
+            one_hot = np.zeros((rows, width + 1), np.float32)
+            one_hot[np.arange(rows), s] = one_hot[:, -1] = 1.0
+            return Rows(one_hot)
+        x = Rows(np.empty((rows, width + 1), np.float32))
         flat = np.ascontiguousarray(s, np.float32)
-        self.kernels.rows_with_ones(address(flat), rows, width, self._scale, address(x))
+        self.kernels.rows_with_ones(address(flat), rows, width, self._scale, x.at)
         return x
 
-    def forward(self, affine: Affine, x: np.ndarray, activations: Activations) -> np.ndarray:
+    def forward(self, affine: Affine, x: Rows, activations: Activations) -> np.ndarray:
         """Computes Q-values.
 
         Args:
@@ -105,17 +130,17 @@ class NumpyMLP:
         Returns:
           float32 [N, A], overwritten by the next pass with the same memory.
         """
-        rows = len(x)
-        for layer, memory, at in zip(affine[:-1], activations.hidden, activations.hidden_at, strict=True):
+        rows, layer_input = len(x), x.array
+        for layer, memory, at in zip(affine.matrices[:-1], activations.hidden, activations.hidden_at, strict=True):
             hidden = memory[:rows]
-            multiply(x, layer, out=hidden[:, :-1])  # [N, H]; the column of ones stays
+            multiply(layer_input, layer, out=hidden[:, :-1])  # [N, H]; the column of ones stays
             self.kernels.relu(at, hidden.size)
-            x = hidden  # [N, H + 1]
+            layer_input = hidden  # [N, H + 1]
         q = activations.q[:rows]
-        multiply(x, affine[-1], out=q)  # [N, A]
+        multiply(layer_input, affine.matrices[-1], out=q)  # [N, A]
         return q
 
-    def backward(self, affine: Affine, x: np.ndarray, activations: Activations, dq: np.ndarray, out: Affine) -> None:
+    def backward(self, affine: Affine, x: Rows, activations: Activations, dq: Rows, out: Affine) -> None:
         """Writes the gradient of a loss of the Q-values into `out`.
 
         Args:
@@ -125,11 +150,12 @@ class NumpyMLP:
           dq: float32 [N, A], gradient of the loss with respect to the Q-values.
           out: the layers of the flat gradient.
         """
-        delta = dq  # [N, out]
-        for depth in range(len(affine) - 1, 0, -1):
+        delta = dq.array  # [N, out]
+        for depth in range(len(affine.matrices) - 1, 0, -1):
             hidden, wide = activations.hidden[depth - 1], activations.gradients[depth - 1]  # [N, in + 1]
-            multiply(hidden.T, delta, out=out[depth])  # [in + 1, out]
-            np.matmul(delta, affine[depth].T, out=wide)  # one column too many: the kernel takes contiguous memory
+            multiply(hidden.T, delta, out=out.matrices[depth])  # [in + 1, out]
+            # One column too many: the kernel takes contiguous memory.
+            np.matmul(delta, affine.matrices[depth].T, out=wide)
             self.kernels.relu_gradient(activations.gradients_at[depth - 1], activations.hidden_at[depth - 1], wide.size)
             delta = wide[:, :-1]  # [N, in]
-        multiply(x.T, delta, out=out[0])
+        multiply(x.array.T, delta, out=out.matrices[0])

@@ -107,6 +107,7 @@ INLINE void NAME(columns)(const int vectors, const enum epilogue epilogue, struc
         NAME(block)(count, vectors, epilogue, (struct matrix){a.at + i * a.row, a.row, a.column}, panel, depth,         \
                     columns, out + i * pitch, pitch, epilogue == GATED ? gate + i * pitch : NULL);
     ROWS_AT_ONCE(MOST_ROWS)
+    ROWS_AT_ONCE(4)
     ROWS_AT_ONCE(2)
     ROWS_AT_ONCE(1)
 #undef ROWS_AT_ONCE
@@ -135,15 +136,36 @@ INLINE void NAME(product)(const enum epilogue epilogue, struct matrix a, struct 
     }
 }
 
+__attribute__((target(INSTRUCTIONS), noinline)) static void NAME(plain)(struct matrix a, struct matrix b, size_t rows,
+                                                                        size_t columns, size_t depth, float *out,
+                                                                        size_t pitch, float *panel) {
+    NAME(product)(AS_IS, a, b, rows, columns, depth, out, pitch, NULL, panel);
+}
+
+/* Computes a product of fewer columns than a vector has as its transpose, so that vectors run along the rows. */
+__attribute__((target(INSTRUCTIONS), noinline)) static void NAME(narrow)(struct matrix a, struct matrix b, size_t rows,
+                                                                         size_t columns, size_t depth, float *out,
+                                                                         size_t pitch, float *panel) {
+    float part[LANES * PANEL_WIDTH]; /* [columns, PANEL_WIDTH] */
+    const struct matrix b_transposed = {b.at, b.column, b.row};
+    for (size_t first = 0; first < rows; first += PANEL_WIDTH) {
+        const size_t count = rows - first < PANEL_WIDTH ? rows - first : PANEL_WIDTH;
+        const struct matrix a_transposed = {a.at + first * a.row, a.column, a.row};
+        NAME(plain)(b_transposed, a_transposed, columns, count, depth, part, PANEL_WIDTH, panel);
+        for (size_t i = 0; i < count; i++)
+            for (size_t j = 0; j < columns; j++) out[(first + i) * pitch + j] = part[j * PANEL_WIDTH + i];
+    }
+}
+
 __attribute__((target(INSTRUCTIONS))) static void NAME(multiply)(enum epilogue epilogue, struct matrix a, struct matrix b,
                                                                  size_t rows, size_t columns, size_t depth, float *out,
                                                                  size_t pitch, const float *gate, float *panel) {
-    if (epilogue == AS_IS)
-        NAME(product)(AS_IS, a, b, rows, columns, depth, out, pitch, gate, panel);
-    else if (epilogue == RECTIFIED)
+    if (epilogue == RECTIFIED)
         NAME(product)(RECTIFIED, a, b, rows, columns, depth, out, pitch, gate, panel);
-    else
+    else if (epilogue == GATED)
         NAME(product)(GATED, a, b, rows, columns, depth, out, pitch, gate, panel);
+    else
+        (columns < LANES ? NAME(narrow) : NAME(plain))(a, b, rows, columns, depth, out, pitch, panel);
 }
 
 #undef JOINED

@@ -92,4 +92,22 @@ def address(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
+class LastAddress:
+    """The address of an array that mostly is the one asked for before: NumPy takes a microsecond to tell it."""
+
+    def __init__(self) -> None:
+        """Knows none."""
+        self._array: np.ndarray | None = None
+
+    def of(self, array: np.ndarray) -> int:
+        """Returns where the array's memory begins; it is kept until another one is asked for.
+
+        Raises:
+          ValueError: as `address`.
+        """
+        if array is not self._array:
+            self._array, self._at = array, address(array)
+        return self._at
+
+
 _REMEDY = "run `make setup`, or `pip install --no-deps -e .` in an environment of your own"

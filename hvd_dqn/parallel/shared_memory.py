@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.maths.kernels import address, aligned_zeros, load_kernels
+from hvd_dqn.maths.kernels import LastAddress, aligned_zeros, load_kernels
 from hvd_dqn.parallel.agreement import on_root, together
 from hvd_dqn.parallel.ranks import Produce, Ranks, Rounds, Values, plain_rounds
 
@@ -57,10 +57,11 @@ class SharedVector:
         self._first, self._result = slot(0), slot(ranks.size)
         self._result.flags.writeable = False
         self._meetings = 0
+        self._own = LastAddress()
 
     def sum(self, vector: np.ndarray) -> np.ndarray:
         """Returns the sum over the ranks of float32 [N], read-only, in memory that the next call changes."""
-        self._kernels.shared_sum(self._at, *self._place, self._length, self._meetings + 1, address(vector))
+        self._kernels.shared_sum(self._at, *self._place, self._length, self._meetings + 1, self._own.of(vector))
         self._meetings += 2
         return self._result
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hvd_dqn.agent.compiled_mlp import CompiledMLP, make_mlp
 from hvd_dqn.agent.networks import build_network
-from hvd_dqn.agent.numpy_mlp import NumpyMLP
+from hvd_dqn.agent.numpy_mlp import NumpyMLP, Rows
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.kernels import PACKAGE, load_kernels
 
@@ -58,7 +58,7 @@ class Network:
         memory, x = self.mlp.activations(memory_rows or len(s)), self.mlp.features(s)
         q = self.mlp.forward(self.layers, x, memory).copy()
         gradient = np.full(self.mlp.total + 64, np.nan, np.float32)
-        self.mlp.backward(self.layers, x, memory, dq, self.mlp.affine(gradient))
+        self.mlp.backward(self.layers, x, memory, Rows(dq), self.mlp.affine(gradient))
         assert np.isnan(gradient[self.mlp.total :]).all()
         for hidden in memory.hidden:
             np.testing.assert_array_equal(hidden[:, -1], 1.0)
@@ -74,7 +74,7 @@ def _in_double(network: Network, s: np.ndarray, dq: np.ndarray) -> tuple[np.ndar
     """Returns Q-values and gradient in double precision, and for each number the size of the terms in its sum."""
     ones = np.ones((len(s), 1))
     inputs, sizes = [np.hstack([s, ones])], [np.hstack([np.abs(s), ones])]
-    weights = [layer.astype(np.float64) for layer in network.layers]
+    weights = [layer.astype(np.float64) for layer in network.layers.matrices]
     for layer in weights:
         out, size = inputs[-1] @ layer, sizes[-1] @ np.abs(layer)
         inputs.append(np.hstack([np.maximum(out, 0), ones]))

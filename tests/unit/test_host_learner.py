@@ -20,7 +20,7 @@ from hvd_dqn.agent.graph_network import GraphNetwork
 from hvd_dqn.agent.host_learner import HostLearner
 from hvd_dqn.agent.learner import NUM_STATISTICS, LearnReport, load_state, state_of
 from hvd_dqn.agent.networks import build_network
-from hvd_dqn.agent.numpy_mlp import NumpyMLP
+from hvd_dqn.agent.numpy_mlp import NumpyMLP, Rows
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.parallel.ranks import Produce, Rounds
@@ -317,6 +317,6 @@ def test_backward_is_the_gradient_of_forward(passes: type[NumpyMLP], kind: str, 
     layers, x, memory = mlp.affine(vector), mlp.features(s), mlp.activations(7)
     np.testing.assert_allclose(mlp.forward(layers, x, memory), q, rtol=1e-4, atol=1e-5)
     gradient = np.full(layout.total + NUM_STATISTICS, np.nan, np.float32)
-    mlp.backward(layers, x, memory, dq, mlp.affine(gradient))
+    mlp.backward(layers, x, memory, Rows(dq), mlp.affine(gradient))
     np.testing.assert_allclose(gradient[: layout.total], expected, rtol=1e-4, atol=1e-5)
     assert np.isnan(gradient[layout.total :]).all()

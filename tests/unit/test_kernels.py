@@ -13,7 +13,7 @@ import tensorflow as tf
 from hvd_dqn.errors import UserError
 from hvd_dqn.maths import kernels as kernels_module
 from hvd_dqn.maths.kernel_optimizers import clipping_factor, make_update
-from hvd_dqn.maths.kernels import PACKAGE, address, load_kernels
+from hvd_dqn.maths.kernels import PACKAGE, LastAddress, address, load_kernels
 from hvd_dqn.maths.losses import LOSSES
 from hvd_dqn.maths.optimizers import OPTIMIZERS, clip_by_global_norm
 from hvd_dqn.maths.targets import double_q_targets, td_targets
@@ -251,3 +251,16 @@ def test_a_kernel_takes_no_array_that_it_would_misread() -> None:
     for array in (np.zeros(3), np.zeros((4, 4), np.float32)[:, 1:], np.zeros((2, 3), np.float32).T):
         with pytest.raises(ValueError, match="contiguous float32"):
             address(array)
+
+
+def test_the_last_address_is_that_of_the_array_at_hand() -> None:
+    """A part of an array begins elsewhere, and a new array may lie where a dropped one lay."""
+    last, vector = LastAddress(), np.arange(4, dtype=np.float32)
+    for array in (vector, vector, vector[2:], vector):
+        assert last.of(array) == address(array)
+    for _ in range(10):
+        fresh = np.zeros(4, np.float32)
+        assert last.of(fresh) == address(fresh)
+        del fresh
+    with pytest.raises(ValueError, match="contiguous"):
+        last.of(vector[::2])
