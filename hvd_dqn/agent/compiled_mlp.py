@@ -36,7 +36,7 @@ class CompiledMLP(NumpyMLP):
         super().__init__(kernels, layout, num_categories, observation_dtype)
         widths = [self._shapes[0][0] - 1, *(columns for _, columns in self._shapes)]
         self._widths = np.array(widths, np.uintp)
-        self._widths_at, self._num_layers, self._deepest = self._widths.ctypes.data, len(self._shapes), max(widths) + 1
+        self.shape, self._deepest = (self._widths.ctypes.data, len(self._shapes)), max(widths) + 1
 
     def activations(self, rows: int) -> CompiledActivations:
         """Takes memory for passes of this many rows."""
@@ -48,7 +48,7 @@ class CompiledMLP(NumpyMLP):
         assert isinstance(activations, CompiledActivations)
         values_at, _, panel_at = activations.addresses
         rows = len(x)
-        self.kernels.mlp_forward(affine.at, self._widths_at, self._num_layers, x.at, rows, values_at, panel_at)
+        self.kernels.mlp_forward(affine.at, *self.shape, x.at, rows, values_at, panel_at)
         return activations.q[:rows]
 
     def backward(self, affine: Affine, x: Rows, activations: Activations, dq: Rows, out: Affine) -> None:
@@ -56,17 +56,7 @@ class CompiledMLP(NumpyMLP):
         assert isinstance(activations, CompiledActivations)
         values_at, gradients_at, panel_at = activations.addresses
         activations.all_gradients_at[-1] = dq.at
-        self.kernels.mlp_backward(
-            affine.at,
-            self._widths_at,
-            self._num_layers,
-            x.at,
-            len(x),
-            values_at,
-            gradients_at,
-            out.at,
-            panel_at,
-        )
+        self.kernels.mlp_backward(affine.at, *self.shape, x.at, len(x), values_at, gradients_at, out.at, panel_at)
 
 
 def make_mlp(

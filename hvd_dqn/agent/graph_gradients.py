@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.agent.graph_network import LEARNED_COLUMNS, GraphNetwork
+from hvd_dqn.agent.host_learner import CompiledGradients
 from hvd_dqn.transition import Transition
 
 
@@ -17,6 +18,7 @@ class GraphGradients:
     """A `Gradients`."""
 
     calls_tensorflow = True
+    compiled: CompiledGradients | None = None
 
     def __init__(
         self, network: GraphNetwork, online: np.ndarray, target: np.ndarray, *, batch_size_per_rank: int, num_flags: int

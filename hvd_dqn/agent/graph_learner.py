@@ -92,9 +92,7 @@ class GraphLearner:
     def _tell_clock(self, start: float, end: float, seconds: np.ndarray) -> None:
         """Reports the phases' sums over the K updates, and what is left of the call as transfer."""
         left = max(0.0, end - start - float(seconds.sum()))
-        for phase, length in zip(("transfer", *TIMED), (left, *map(float, seconds)), strict=True):
-            self._clock(phase, start, start + length)
-            start += length
+        self._clock(("transfer", *TIMED), np.cumsum([start, left, *seconds]).tolist())
 
     def load(self, online: Vector, target: Vector, slots: Sequence[Vector]) -> None:
         """Takes these vectors."""

@@ -7,31 +7,45 @@ in or out of a graph. Where gradients come from is handed in.
 from __future__ import annotations
 
 import ctypes
-import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from hvd_dqn.agent.learner import NUM_STATISTICS, Clock, LearnReport, Vector, make_report, no_clock
 from hvd_dqn.agent.parameters import ParameterLayout
-from hvd_dqn.maths.kernel_optimizers import clipping_factor, make_update
+from hvd_dqn.maths.kernel_optimizers import make_optimizer
 from hvd_dqn.maths.kernels import LastAddress, address, aligned_zeros
 from hvd_dqn.maths.optimizers import OPTIMIZERS
 from hvd_dqn.transition import Transition
+
+_PHASES = ("gradient", "allreduce", "apply")
+"""Of an update, in this order."""
 
 Produce = Callable[[int, np.ndarray], np.ndarray]
 """produce(k, total): applies the sum over ranks of round k - 1, if any, and returns this rank's vector of round k."""
 MakeRounds = Callable[[int, Produce, bool], Callable[[int], np.ndarray]]
 """make_rounds(length, produce, calls_tensorflow): a function that runs K rounds of produce and sum over ranks, and
 returns the last sum; the flag says whether produce calls TensorFlow."""
+CompiledExchange = Callable[[int], "tuple[int, int] | None"]
+"""compiled_exchange(length): address and context of an `exchange_function` of host_learner.c, zeros where this rank is
+alone, None where the sum is not compiled."""
+
+
+class CompiledGradients(NamedTuple):
+    """Gradients that compiled code can compute: `compute_function` of host_learner.c."""
+
+    function: int
+    context: int
 
 
 class Gradients(Protocol):
     """Computes this rank's part of the global vector from parameters that it only reads."""
 
     calls_tensorflow: bool
+    compiled: CompiledGradients | None
+    """The same as `compute`, where it is compiled."""
 
     def prepare(self, batches: Transition, flags: np.ndarray) -> None:
         """Takes K batches, columns [K, B, ...], and flags [F]; computes what stays the same for all of them."""
@@ -42,6 +56,25 @@ class Gradients(Protocol):
 
 MakeGradients = Callable[[np.ndarray, np.ndarray], Gradients]
 """make_gradients(online, target): of the parameters float32 [P] that lie in these arrays at the time."""
+
+
+def no_compiled_exchange(length: int) -> None:
+    """Returns none."""
+
+
+class _State(ctypes.Structure):
+    """What updates read and change; twin of the struct in host_learner.c."""
+
+    _fields_ = (
+        ("optimizer", ctypes.c_void_p),
+        ("length", ctypes.c_size_t),
+        ("max_grad_norm", ctypes.c_double),
+        ("step", ctypes.c_uint64),
+        ("healthy", ctypes.c_int64),
+        ("applied", ctypes.c_uint64),
+        ("locally_finite", ctypes.c_uint64),
+        ("sums", ctypes.c_double * NUM_STATISTICS),
+    )
 
 
 class HostLearner:
@@ -59,6 +92,7 @@ class HostLearner:
         max_grad_norm: float,
         num_flags: int,
         make_rounds: MakeRounds,
+        compiled_exchange: CompiledExchange = no_compiled_exchange,
         clock: Clock = no_clock,
     ) -> None:
         """Takes all memory.
@@ -73,22 +107,41 @@ class HostLearner:
           max_grad_norm: L2 norm to which the global gradient is clipped; 0 for no clipping.
           num_flags: F, length of the flags that ride along.
           make_rounds: the exchange.
+          compiled_exchange: the same exchange for compiled rounds, which need compiled gradients, too.
           clock: is told where the time goes.
         """
         self.layout = layout
         self.slot_names = OPTIMIZERS[optimizer].slot_names
-        self.step = 0
         self.online, self.target = aligned_zeros(layout.total), aligned_zeros(layout.total)  # [P]
         self.online[:] = self.target[:] = initial
         self.slots = tuple(np.zeros_like(self.online) for _ in self.slot_names)
         self._gradients = make_gradients(self.online, self.target)
-        self._finite_norm = kernels.finite_norm
-        self._update = make_update(kernels, optimizer, self.online, self.slots, learning_rate)
-        self._max_grad_norm = max_grad_norm
+        self._kernels = kernels
+        self._optimizer = make_optimizer(optimizer, self.online, self.slots, learning_rate)
         self._length = layout.total + NUM_STATISTICS + num_flags
+        self._state = _State(ctypes.addressof(self._optimizer), self._length, max_grad_norm)
+        self._state_at = ctypes.addressof(self._state)
         self._clock = clock
-        self._total = LastAddress()
-        self._run_rounds = make_rounds(self._length, self._produce, self._gradients.calls_tensorflow)
+        self._total, self._own = LastAddress(), LastAddress()
+        self._marks = np.zeros(1)  # [1 + 3 K], seconds
+        self._flags = np.zeros(num_flags, np.float32)
+        compiled = self._gradients.compiled
+        exchange = compiled_exchange(self._length) if compiled is not None else None
+        self.in_one_call = exchange is not None
+        """Whether all of a call's updates are made without Python, whose lock is free meanwhile."""
+        if compiled is not None and exchange is not None:
+            self._update = self._compiled_updates(compiled, exchange)
+        else:
+            self._update = self._updates_by(make_rounds(self._length, self._produce, self._gradients.calls_tensorflow))
+
+    @property
+    def step(self) -> int:
+        """Updates so far, which Adam's bias correction counts."""
+        return int(self._state.step)
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._state.step = int(step)
 
     def load(self, online: Vector, target: Vector, slots: Sequence[Vector]) -> None:
         """Takes copies of these vectors."""
@@ -101,49 +154,56 @@ class HostLearner:
 
     def learn(self, batches: Transition, flags: np.ndarray) -> LearnReport:
         """Runs K updates; see `Learner`."""
-        self._since = time.perf_counter()
-        updates = len(batches.a_tm1)
-        self._healthy, self._applied, self._local_finite = True, 0, 0
-        self._sums = np.zeros(NUM_STATISTICS)
-        with np.errstate(invalid="ignore", over="ignore"):  # a number that is not finite is looked for below
+        updates, state = len(batches.a_tm1), self._state
+        if len(self._marks) != 1 + len(_PHASES) * updates:
+            self._marks = np.zeros(1 + len(_PHASES) * updates)
+        self._marks[0] = time.perf_counter()
+        state.healthy, state.applied, state.locally_finite = True, 0, 0
+        ctypes.memset(state.sums, 0, ctypes.sizeof(state.sums))
+        with np.errstate(invalid="ignore", over="ignore"):  # a number that is not finite is looked for in the sums
             self._gradients.prepare(batches, flags)
-            total = self._run_rounds(updates)  # COLLECTIVE: K allreduces
-            self._tick("allreduce")
+            self._update(updates)  # COLLECTIVE: K allreduces
+        self._clock(_PHASES, self._marks.tolist())
+        return make_report(updates, state.locally_finite, state.applied, list(state.sums), self._flags.tolist())
+
+    def _compiled_updates(self, gradients: CompiledGradients, exchange: tuple[int, int]) -> Callable[[int], None]:
+        """Returns K updates in one call."""
+        flags_at = address(self._flags)
+
+        def run(updates: int) -> None:
+            marks_at = self._marks.ctypes.data + self._marks.itemsize
+            self._kernels.learner_updates(self._state_at, updates, *gradients, *exchange, marks_at, flags_at)
+
+        return run
+
+    def _updates_by(self, run_rounds: Callable[[int], np.ndarray]) -> Callable[[int], None]:
+        """Returns K updates one by one: the same steps, around any gradients and any exchange."""
+
+        def run(updates: int) -> None:
+            self._marked = 1
+            total = run_rounds(updates)
+            self._mark()
             self._apply(total)
-        flag_sums = total[self.layout.total + NUM_STATISTICS :].tolist()
-        return make_report(updates, self._local_finite, self._applied, self._sums.tolist(), flag_sums)
+            self._flags[:] = total[self.layout.total + NUM_STATISTICS :]
+
+        return run
 
     def _produce(self, k: int, total: np.ndarray) -> np.ndarray:
         """Applies the sum of the round before, then computes this rank's part of round k's vector."""
         if k > 0:
-            self._tick("allreduce")
+            self._mark()
             self._apply(total)
-        self._own = self._gradients.compute(k)
-        self._tick("gradient")
-        return self._own
+        own = self._gradients.compute(k)
+        self._own_at = self._own.of(own)
+        self._mark()
+        return own
 
     def _apply(self, total: np.ndarray) -> None:
-        """Applies a global gradient unless it, or one before it, is not finite: the same verdict on all ranks."""
-        at = self._total.of(total)
-        norm = self._norm(at)
-        finite = not math.isnan(norm)
-        first = self._healthy and not finite  # it alone is judged: the updates after it may be tried again
-        self._local_finite += not first or not math.isnan(self._norm(address(self._own)))
-        self._healthy = self._healthy and finite
-        if not self._healthy:
-            return
-        self.step += 1
-        self._applied += 1
-        self._sums += total[self.layout.total : self.layout.total + NUM_STATISTICS]
-        self._update(at, clipping_factor(norm, self._max_grad_norm), self.step)
-        self._tick("apply")
+        """Applies a global gradient if it is finite."""
+        self._kernels.learner_apply(self._state_at, self._total.of(total), self._own_at)
+        self._mark()
 
-    def _norm(self, vector: int) -> float:
-        """Returns the norm of the gradient in an exchanged vector; NaN if anything in it is not finite."""
-        return self._finite_norm(vector, self.layout.total, self._length)
-
-    def _tick(self, phase: str) -> None:
-        """Tells the clock that a phase has run since the last tick."""
-        now = time.perf_counter()
-        self._clock(phase, self._since, now)
-        self._since = now
+    def _mark(self) -> None:
+        """Notes that a phase has ended."""
+        self._marks[self._marked] = time.perf_counter()
+        self._marked += 1

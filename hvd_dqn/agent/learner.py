@@ -19,8 +19,9 @@ from hvd_dqn.transition import Transition
 NUM_STATISTICS = 3
 """Slots of the exchanged vector behind the gradient: loss, |td|, Q of the chosen action, each a global mean."""
 
-Clock = Callable[[str, float, float], None]
-"""clock(phase, start, end): is told when a phase of an update ran, in seconds of `time.perf_counter`."""
+Clock = Callable[[Sequence[str], Sequence[float]], None]
+"""clock(phases, marks): is told that phases of updates followed one another, from the last one to the first one again;
+phase n ran from mark n to mark n + 1, in seconds of `time.perf_counter`."""
 
 Vector: TypeAlias = "np.ndarray | tf.Tensor"
 """A flat float32 vector [P], in the kind of array that the learner computes with."""
@@ -66,7 +67,7 @@ class Learner(Protocol):
         """Takes a copy of the target parameters."""
 
 
-def no_clock(phase: str, start: float, end: float) -> None:
+def no_clock(phases: Sequence[str], marks: Sequence[float]) -> None:
     """Takes no notice of the time."""
 
 

@@ -5,7 +5,7 @@
  * Arrays are contiguous float32 and the caller's. A matrix of inputs [rows, in + 1] ends in a column of ones; with it the
  * kernel [in, out] and the bias [out], neighbours in the flat parameter vector, are one matrix [in + 1, out].
  */
-#include <stddef.h>
+#include "mlp.h"
 
 /* Floats of memory for a pass' right operands, per row of the deepest: the widest block of any instruction set. */
 #define PANEL_WIDTH 48
@@ -92,7 +92,14 @@ void mlp_backward(const float *parameters, const size_t *widths, size_t layers, 
 #else
 
 int mlp_supported(void) { return 0; }
-void mlp_forward(void) {}
-void mlp_backward(void) {}
+void mlp_forward(const float *parameters, const size_t *widths, size_t layers, const float *x, size_t rows,
+                 float *const *values, float *panel) {
+    (void)parameters, (void)widths, (void)layers, (void)x, (void)rows, (void)values, (void)panel;
+}
+void mlp_backward(const float *parameters, const size_t *widths, size_t layers, const float *x, size_t rows,
+                  float *const *values, float *const *gradients, float *gradient, float *panel) {
+    (void)parameters, (void)widths, (void)layers, (void)x, (void)rows, (void)values, (void)gradients, (void)gradient,
+        (void)panel;
+}
 
 #endif

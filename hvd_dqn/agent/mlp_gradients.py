@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hvd_dqn.agent.host_learner import CompiledGradients
 from hvd_dqn.agent.learner import NUM_STATISTICS
 from hvd_dqn.agent.numpy_mlp import NumpyMLP, Rows
 from hvd_dqn.maths.kernels import address
@@ -21,6 +22,7 @@ class MLPGradients:
     """A `Gradients`, in memory that is taken once."""
 
     calls_tensorflow = False
+    compiled: CompiledGradients | None = None
 
     def __init__(
         self,

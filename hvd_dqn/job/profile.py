@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
+
+import numpy as np
 
 PHASES = ("collect", "sample", "transfer", "gradient", "allreduce", "apply", "bookkeeping")
 """Parts of an iteration. transfer: handing arrays to TensorFlow and back; allreduce: waiting for others included;
@@ -41,6 +44,21 @@ class IterationProfile:
         self._seconds[name] += end - start
         if self._traced and len(self._events) < _TRACED_EVENTS:
             self._events.append((name, start, end, threading.get_ident()))
+
+    def add_in_turn(self, phases: Sequence[str], marks: Sequence[float]) -> None:
+        """Adds phases that followed one another, over and over.
+
+        Args:
+          phases: their names.
+          marks: [N * len(phases) + 1], seconds of `time.perf_counter`: the first phase's start, then every one's end.
+        """
+        lengths = np.diff(marks).reshape(-1, len(phases)).sum(axis=0)
+        for name, seconds in zip(phases, lengths.tolist(), strict=True):
+            self._seconds[name] += seconds
+        if self._traced and len(self._events) < _TRACED_EVENTS:
+            thread = threading.get_ident()
+            stretches = zip(itertools.cycle(phases), itertools.pairwise(marks))
+            self._events += [(name, start, end, thread) for name, (start, end) in stretches]
 
     @contextlib.contextmanager
     def iteration(self) -> Iterator[None]:

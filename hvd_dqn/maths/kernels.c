@@ -1,65 +1,16 @@
 /* What stands around the matrix products of a small MLP's update, each as one pass over memory.
  *
  * NumPy needs a dozen passes, and a dozen calls, for what one loop does here. Every loop gives the same bits whatever
- * vector instructions the processor has, so that ranks on unlike hosts stay equal: sums go over a fixed number of
- * strips, and the compiler is told to fuse no multiplication with an addition. packaging/compile_kernels.py tells it,
- * and what WIDEST is.
+ * vector instructions the processor has, so that ranks on unlike hosts stay equal: the compiler is told to fuse no
+ * multiplication with an addition. packaging/compile_kernels.py tells it, and what WIDEST is.
  * All arrays are contiguous, float32 where not said otherwise, and the caller's.
  */
-#include <math.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "kernels.h"
 
-#define STRIPS 64
+#include <math.h>
 
 /* Which C files this library was made from. */
 const char *source_digest(void) { return SOURCE_DIGEST; }
-
-/* Returns the L2 norm of gradient [parameters]; NaN where one of its squares, or of those of what follows it up to
- * `length`, is not finite. */
-WIDEST double finite_norm(const float *vector, size_t parameters, size_t length) {
-    float strips[STRIPS] = {0};
-    size_t i = 0;
-    for (; i + STRIPS <= parameters; i += STRIPS)
-        for (size_t strip = 0; strip < STRIPS; strip++) strips[strip] += vector[i + strip] * vector[i + strip];
-    for (size_t strip = 0; i < parameters; i++, strip++) strips[strip] += vector[i] * vector[i];
-    double sum = 0.0;
-    for (size_t strip = 0; strip < STRIPS; strip++) sum += strips[strip];
-    float rest = 0.0f;
-    for (i = parameters; i < length; i++) rest += vector[i] * vector[i];
-    return isfinite(sum) && isfinite(rest) ? sqrt(sum) : NAN;
-}
-
-/* Adam (Kingma & Ba 2015), section 2's efficient form. The gradient is taken times to_momentum = scale (1 - beta_1)
- * for the mean, and times to_velocity = scale sqrt(1 - beta_2) before it is squared. */
-WIDEST void adam(float *restrict parameters, float *restrict momentum, float *restrict velocity,
-                 const float *restrict gradient, size_t size, float to_momentum, float to_velocity, float beta_1,
-                 float beta_2, float epsilon, float rate) {
-    for (size_t i = 0; i < size; i++) {
-        const float root = gradient[i] * to_velocity;
-        velocity[i] = velocity[i] * beta_2 + root * root;
-        momentum[i] = momentum[i] * beta_1 + gradient[i] * to_momentum;
-        parameters[i] -= momentum[i] / (sqrtf(velocity[i]) + epsilon) * rate;
-    }
-}
-
-/* Centred RMSProp (Mnih et al. 2015). The gradient is taken times to_mean = scale (1 - rho), and times
- * to_square = scale sqrt(1 - rho) before it is squared; rate = scale * learning rate. */
-WIDEST void rmsprop(float *restrict parameters, float *restrict mean, float *restrict mean_square,
-                    const float *restrict gradient, size_t size, float to_mean, float to_square, float rho,
-                    float epsilon, float rate) {
-    for (size_t i = 0; i < size; i++) {
-        const float root = gradient[i] * to_square;
-        mean[i] = mean[i] * rho + gradient[i] * to_mean;
-        mean_square[i] = mean_square[i] * rho + root * root;
-        parameters[i] -= gradient[i] / sqrtf(mean_square[i] - mean[i] * mean[i] + epsilon) * rate;
-    }
-}
-
-/* Stochastic gradient descent; rate = scale * learning rate. */
-WIDEST void sgd(float *restrict parameters, const float *restrict gradient, size_t size, float rate) {
-    for (size_t i = 0; i < size; i++) parameters[i] -= gradient[i] * rate;
-}
 
 /* Copies rows [rows, width] times `scale` into rows [rows, width + 1] that end in a one. */
 WIDEST void rows_with_ones(const float *restrict rows_in, size_t rows, size_t width, float scale, float *restrict out) {

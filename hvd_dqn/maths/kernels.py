@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 from ctypes import c_float, c_int, c_size_t, c_uint64, c_void_p
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,11 @@ _ALIGNMENT = 64
 
 _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "finite_norm": (ctypes.c_double, (c_void_p, c_size_t, c_size_t)),
-    "adam": (None, (c_void_p,) * 4 + (c_size_t,) + (c_float,) * 6),
-    "rmsprop": (None, (c_void_p,) * 4 + (c_size_t,) + (c_float,) * 5),
-    "sgd": (None, (c_void_p,) * 2 + (c_size_t, c_float)),
+    "clipping_factor": (ctypes.c_double, (ctypes.c_double, ctypes.c_double)),
+    "optimizer_step": (None, (c_void_p, c_void_p, ctypes.c_double, c_uint64)),
+    "learner_apply": (None, (c_void_p,) * 3),
+    "learner_updates": (None, (c_void_p, c_size_t) + (c_void_p,) * 6),
+    "mlp_gradient": (c_void_p, (c_void_p, c_size_t)),
     "rows_with_ones": (None, (c_void_p, c_size_t, c_size_t, c_float, c_void_p)),
     "mlp_supported": (c_int, ()),
     "mlp_panel_width": (c_size_t, ()),
@@ -36,7 +39,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "shared_bytes": (c_size_t, (c_size_t, c_size_t)),
     "shared_slot": (c_void_p, (c_void_p,) + (c_size_t,) * 3),
     "shared_meet": (None, (c_void_p, c_size_t, c_size_t, c_uint64)),
-    "shared_sum": (None, (c_void_p,) + (c_size_t,) * 3 + (c_uint64, c_void_p)),
+    "shared_exchange": (c_void_p, (c_void_p, c_void_p)),
     "q_learning_targets": (None, (c_void_p,) * 4 + (c_size_t, c_size_t, c_void_p)),
     "q_learning_gradient": (
         None,
@@ -90,6 +93,11 @@ def address(array: np.ndarray) -> int:
     if not array.flags.c_contiguous or array.dtype not in (np.float32, np.int32):
         raise ValueError(f"a kernel takes contiguous float32 or int32 arrays, not {array.dtype} {array.strides}")
     return array.ctypes.data
+
+
+def function_address(function: Any) -> int:
+    """Returns where a function of the library begins, for another one to call."""
+    return ctypes.cast(function, c_void_p).value or 0
 
 
 class LastAddress:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.parallel.ranks import Produce, Rounds, Values, plain_rounds
+from hvd_dqn.parallel.ranks import ALONE, CompiledExchange, Produce, Rounds, Values, plain_rounds
 
 
 class HorovodRanks:
@@ -58,6 +58,10 @@ class HorovodRanks:
 
         loop = run.get_concrete_function()
         return lambda rounds: loop(tf.constant(rounds)).numpy()  # COLLECTIVE
+
+    def compiled_exchange(self, length: int) -> CompiledExchange | None:
+        """Returns none: Horovod is called through TensorFlow, and mpi4py through Python."""
+        return ALONE if self.size == 1 else None
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""

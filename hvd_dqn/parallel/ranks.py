@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,16 @@ Produce = Callable[[int, np.ndarray], np.ndarray]
 """produce(k, total): takes the sum over ranks of round k - 1 (zeros at 0), returns this rank's vector of round k."""
 Rounds = Callable[[int], np.ndarray]
 """Runs K rounds of produce and sum, a collective; returns the last sum."""
+
+
+class CompiledExchange(NamedTuple):
+    """A sum over the ranks that compiled code can call: `exchange_function` in host_learner.c; zeros if alone."""
+
+    function: int
+    context: int
+
+
+ALONE = CompiledExchange(0, 0)
 
 
 def plain_rounds(length: int, produce: Produce, exchange: Callable[[np.ndarray], np.ndarray]) -> Rounds:
@@ -52,6 +62,9 @@ class Ranks(Protocol):
           calls_tensorflow: whether `produce` does; then it is never called from inside a graph, whose threads it
             would wait for in vain.
         """
+
+    def compiled_exchange(self, length: int) -> CompiledExchange | None:
+        """Returns a sum of float32 vectors [length] for compiled rounds, None where there is none."""
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""
@@ -94,6 +107,10 @@ class SingleRank:
     def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
         """Returns a plain loop over `produce`."""
         return plain_rounds(length, produce, self.sum)
+
+    def compiled_exchange(self, length: int) -> CompiledExchange | None:
+        """Returns that there is nothing to sum."""
+        return ALONE
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Returns the values."""

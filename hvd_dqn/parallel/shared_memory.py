@@ -17,11 +17,23 @@ import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.maths.kernels import LastAddress, aligned_zeros, load_kernels
+from hvd_dqn.maths.kernels import LastAddress, aligned_zeros, function_address, load_kernels
 from hvd_dqn.parallel.agreement import on_root, together
-from hvd_dqn.parallel.ranks import Produce, Ranks, Rounds, Values, plain_rounds
+from hvd_dqn.parallel.ranks import CompiledExchange, Produce, Ranks, Rounds, Values, plain_rounds
 
 _FOLDER = "/dev/shm"
+
+
+class _Exchange(ctypes.Structure):
+    """A vector's place in the memory and the meeting points come to; twin of the struct in shared_sum.c."""
+
+    _fields_ = (
+        ("memory", ctypes.c_void_p),
+        ("rank", ctypes.c_size_t),
+        ("ranks", ctypes.c_size_t),
+        ("length", ctypes.c_size_t),
+        ("meetings", ctypes.c_uint64),
+    )
 
 
 class SharedVector:
@@ -51,23 +63,22 @@ class SharedVector:
             offset = kernels.shared_slot(at, ranks.size, length, number) - at
             return np.frombuffer(memory, np.float32, length, offset)
 
-        self._kernels, self._memory, self._at = kernels, memory, at
-        self._place = (ranks.rank, ranks.size)
-        self._length = length
+        self._kernels, self._memory = kernels, memory
+        self._exchange = _Exchange(at, ranks.rank, ranks.size, length, 0)
         self._first, self._result = slot(0), slot(ranks.size)
         self._result.flags.writeable = False
-        self._meetings = 0
         self._own = LastAddress()
+        self.compiled = CompiledExchange(function_address(kernels.shared_exchange), ctypes.addressof(self._exchange))
+        """The same sum for compiled code."""
 
     def sum(self, vector: np.ndarray) -> np.ndarray:
         """Returns the sum over the ranks of float32 [N], read-only, in memory that the next call changes."""
-        self._kernels.shared_sum(self._at, *self._place, self._length, self._meetings + 1, self._own.of(vector))
-        self._meetings += 2
+        self._kernels.shared_exchange(self.compiled.context, self._own.of(vector))
         return self._result
 
     def broadcast(self, vector: np.ndarray) -> np.ndarray:
         """Returns a copy of rank 0's vector."""
-        if self._place[0] == 0:
+        if self._exchange.rank == 0:
             self._first[:] = vector
         self._meet()
         received = self._first.copy()
@@ -76,8 +87,9 @@ class SharedVector:
 
     def _meet(self) -> None:
         """Waits for all ranks."""
-        self._meetings += 1
-        self._kernels.shared_meet(self._at, *self._place, self._meetings)
+        own = self._exchange
+        own.meetings += 1
+        self._kernels.shared_meet(own.memory, own.rank, own.ranks, own.meetings)
 
 
 class SharedMemoryRanks:
@@ -116,6 +128,11 @@ class SharedMemoryRanks:
         if shared is None:
             return self._carrier.make_rounds(length, produce, calls_tensorflow)
         return plain_rounds(length, produce, shared.sum)
+
+    def compiled_exchange(self, length: int) -> CompiledExchange | None:
+        """Returns the sum that `sum` makes."""
+        shared = self._vector(length)
+        return self._carrier.compiled_exchange(length) if shared is None else shared.compiled
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""

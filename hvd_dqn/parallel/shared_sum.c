@@ -58,18 +58,28 @@ WIDEST static void add(float *restrict sum, const float *restrict values, size_t
     for (size_t i = 0; i < size; i++) sum[i] += values[i];
 }
 
+/* A vector's place in the memory and the meeting points come to; shared_memory.py has the struct's twin. */
+struct shared_exchange {
+    char *memory;
+    size_t rank, ranks, length;
+    uint64_t meetings;
+};
+
 /* Sums a vector over two ranks or more, in the order of ranks, into the shared result: the same bits for all. It stays
- * until this rank's next meeting point. Takes the meeting points `meeting` and `meeting` + 1. */
-void shared_sum(char *memory, size_t rank, size_t ranks, size_t length, uint64_t meeting, const float *own) {
+ * until this rank's next meeting point. Takes two meeting points. */
+const float *shared_exchange(struct shared_exchange *exchange, const float *own) {
+    const size_t rank = exchange->rank, ranks = exchange->ranks, length = exchange->length;
     const size_t stride = stride_of(length), part = stride_of((length + ranks - 1) / ranks);
-    float *first = shared_slot(memory, ranks, length, 0), *result = shared_slot(memory, ranks, length, ranks);
+    float *first = shared_slot(exchange->memory, ranks, length, 0);
+    float *result = shared_slot(exchange->memory, ranks, length, ranks);
     memcpy(first + rank * stride, own, length * sizeof(float));
-    shared_meet(memory, rank, ranks, meeting);
+    shared_meet(exchange->memory, rank, ranks, ++exchange->meetings);
     const size_t end = (rank + 1) * part < length ? (rank + 1) * part : length;
     for (size_t i = rank * part; i < end; i += BLOCK) {
         const size_t size = end - i < BLOCK ? end - i : BLOCK;
         set_to_sum(result + i, first + i, first + stride + i, size);
         for (size_t other = 2; other < ranks; other++) add(result + i, first + other * stride + i, size);
     }
-    shared_meet(memory, rank, ranks, meeting + 1);
+    shared_meet(exchange->memory, rank, ranks, ++exchange->meetings);
+    return result;
 }

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hvd_dqn.agent.action_values import ActionValues, make_action_values
+from hvd_dqn.agent.compiled_gradients import make_mlp_gradients
 from hvd_dqn.agent.compiled_mlp import make_mlp
 from hvd_dqn.agent.graph_gradients import GraphGradients
 from hvd_dqn.agent.graph_learner import GraphLearner
 from hvd_dqn.agent.graph_network import GraphNetwork
 from hvd_dqn.agent.host_learner import HostLearner, MakeGradients
 from hvd_dqn.agent.learner import Learner
-from hvd_dqn.agent.mlp_gradients import MLPGradients
 from hvd_dqn.agent.networks import build_network, choose_backend, choose_kind
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
 from hvd_dqn.agent.policy import Exploration
@@ -128,7 +128,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         segments=SegmentWriter(store.replay_folder, ranks.rank, ranks.size),
         learner=learner,
         batch_size_per_rank=own.batch_size_per_rank,
-        worker=_make_worker(config, runtime, agent.backend),
+        worker=_make_worker(config, runtime, agent),
         profile=profile,
         evaluation=GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype),
         evaluated_values=evaluated_values,
@@ -237,7 +237,7 @@ def _build_agent(
         "learning_rate": config.learner.learning_rate,
         "max_grad_norm": config.learner.max_grad_norm,
         "num_flags": len(Flags()),
-        "clock": profile.add,
+        "clock": profile.add_in_turn,
     }
     shapes: dict[str, Any] = {"batch_size_per_rank": batch_size_per_rank, "num_flags": len(Flags())}
     kernels = together(runtime.ranks, load_kernels)  # COLLECTIVE
@@ -260,19 +260,29 @@ def _build_agent(
         return _Agent(learner, backend, mlp, network)
     if backend == "numpy":
         assert mlp is not None
-        make_gradients = partial(MLPGradients, mlp, **rule, **shapes)
+        make_gradients = partial(make_mlp_gradients, mlp, **rule, **shapes)
     else:
         make_gradients = partial(GraphGradients, network, **shapes)
-    learner = HostLearner(kernels, layout, initial, make_gradients, make_rounds=runtime.ranks.make_rounds, **step)
+    learner = HostLearner(
+        kernels,
+        layout,
+        initial,
+        make_gradients,
+        make_rounds=runtime.ranks.make_rounds,
+        compiled_exchange=runtime.ranks.compiled_exchange,
+        **step,
+    )
     return _Agent(learner, backend, mlp, network)
 
 
-def _make_worker(config: Config, runtime: Runtime, backend: str) -> Worker:
+def _make_worker(config: Config, runtime: Runtime, agent: _Agent) -> Worker:
     """Gives learning a thread where it may run beside collecting, a core is free, and Python's lock does not bar it.
 
-    TensorFlow computes without that lock; NumPy's many short calls take it in turn with environments in this process.
+    TensorFlow and compiled updates compute without that lock; NumPy's many short calls take it in turn with
+    environments in this process.
     """
-    apart = backend != "numpy" or config.environment.vectorization == "async"
+    locked = agent.backend == "numpy" and isinstance(agent.learner, HostLearner) and not agent.learner.in_one_call
+    apart = not locked or config.environment.vectorization == "async"
     return ThreadWorker() if config.learner.policy_lag and runtime.threads > 1 and apart else InlineWorker()
 
 

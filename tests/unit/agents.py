@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.agent.compiled_gradients import make_mlp_gradients
 from hvd_dqn.agent.compiled_mlp import CompiledMLP
 from hvd_dqn.agent.graph_gradients import GraphGradients
 from hvd_dqn.agent.graph_learner import GraphLearner
@@ -86,11 +88,15 @@ def make_numpy_learner(
     exchange: Exchange | None = None,
     *,
     passes: type[NumpyMLP] = PASSES[-1],
+    compiled: bool = True,
     **changes: Any,
 ) -> HostLearner:
-    """Returns the host's learner on an MLP's gradients computed there; see `MakeLearner`."""
+    """Returns the host's learner on an MLP's gradients computed there, in one call each or not; see `MakeLearner`."""
     rule, step, shapes = _settings(batch_size, changes)
-    return _host_learner(network, partial(MLPGradients, host_mlp(network, passes), **rule, **shapes), exchange, **step)
+    make_gradients = partial(
+        make_mlp_gradients if compiled else MLPGradients, host_mlp(network, passes), **rule, **shapes
+    )
+    return _host_learner(network, make_gradients, exchange, **step)
 
 
 def make_mixed_learner(
@@ -109,9 +115,12 @@ def _host_learner(
     **step: Any,
 ) -> HostLearner:
     layout = ParameterLayout(network)
-    make_rounds = SingleRank().make_rounds if exchange is None else exchange.make_rounds
+    ranks = SingleRank() if exchange is None else exchange
     initial = layout.flatten_variables(network) if initial is None else initial
-    return HostLearner(KERNELS, layout, initial, make_gradients, make_rounds=make_rounds, **step)
+    rounds: dict[str, Any] = {"make_rounds": ranks.make_rounds}
+    if isinstance(ranks, SingleRank):
+        rounds["compiled_exchange"] = ranks.compiled_exchange
+    return HostLearner(KERNELS, layout, initial, make_gradients, **rounds, **step)
 
 
 def host_mlp(network: keras.Model, passes: type[NumpyMLP] = PASSES[-1]) -> NumpyMLP:
@@ -188,6 +197,19 @@ class Exchange:
     def _answer(self, vector: np.ndarray) -> np.ndarray:
         self.sent.append(vector.copy())
         return self._reply(vector).astype(np.float32)
+
+
+class Stretches:
+    """A clock that keeps what it is told: phase, start and end, one after the other."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, float, float]] = []
+
+    def __call__(self, phases: Sequence[str], marks: Sequence[float]) -> None:
+        """Listens; see `Clock`."""
+        assert (len(marks) - 1) % len(phases) == 0
+        for name, (start, end) in zip(itertools.cycle(phases), itertools.pairwise(marks)):
+            self.heard.append((name, start, end))
 
 
 PLAIN_RULE: dict[str, Any] = {"loss": "mse", "gamma": 0.9, "double_dqn": False, "global_batch_size": 4}

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from hvd_dqn.agent import mlp_gradients
 from hvd_dqn.agent.action_values import make_action_values
+from hvd_dqn.agent.compiled_mlp import CompiledMLP
 from hvd_dqn.agent.graph_learner import GraphLearner
 from hvd_dqn.agent.graph_network import GraphNetwork
 from hvd_dqn.agent.host_learner import HostLearner
@@ -26,7 +27,7 @@ from hvd_dqn.maths.shares import first_index, share
 from hvd_dqn.parallel.ranks import Produce, Rounds
 from hvd_dqn.transition import Transition
 
-from .agents import FLAGS, PASSES, PLAIN_RULE, host_mlp, make_learner, make_numpy_learner
+from .agents import FLAGS, PASSES, PLAIN_RULE, Exchange, Stretches, host_mlp, make_learner, make_numpy_learner
 
 KINDS: dict[str, tuple[tuple[int, ...], Any, int]] = {
     "vector": ((4,), np.float32, 0),
@@ -139,6 +140,38 @@ def test_a_batch_of_more_rows_than_fit_the_cache_is_valued_whole() -> None:
     batches = _batches("vector", 2, 2100)
     _assert_same_report(fast.learn(batches, FLAGS), simple.learn(batches, FLAGS))
     _assert_same(fast, simple, before)
+
+
+@pytest.mark.skipif(CompiledMLP not in PASSES, reason="the compiled passes take AVX2 and FMA")
+@pytest.mark.parametrize(("optimizer", "loss", "double_dqn", "clip", "kind", "hidden"), CASES[1::3])
+def test_updates_in_one_call_are_those_made_one_by_one(
+    optimizer: str, loss: str, double_dqn: bool, clip: float, kind: str, hidden: tuple[int, ...]
+) -> None:
+    """The same bits, whether C or Python stands between the kernels; an update that is not finite included."""
+    settings: dict[str, Any] = {
+        "optimizer": optimizer,
+        "loss": loss,
+        "double_dqn": double_dqn,
+        "max_grad_norm": clip,
+        "learning_rate": 1e-2,
+        "global_batch_size": 20,
+        "passes": CompiledMLP,
+    }
+    in_one_call = make_numpy_learner(_network(kind, hidden), 8, **settings)
+    one_by_one = make_numpy_learner(_network(kind, hidden), 8, Exchange(), compiled=False, **settings)
+    for call, updates in enumerate((4, 1, 16)):
+        batches, flags = _batches(kind, updates, 8, seed=call), np.array([call, 1.5], np.float32)
+        if call == 2:
+            batches.r_t[9, 3] = np.nan
+        reports = [learner.learn(batches, flags) for learner in (in_one_call, one_by_one)]
+        assert reports[0][:6] == reports[1][:6]
+        np.testing.assert_array_equal(reports[0].flags, reports[1].flags)
+        states = [state_of(learner) for learner in (in_one_call, one_by_one)]
+        for name, vector in states[0].items():
+            np.testing.assert_array_equal(vector, states[1][name], err_msg=name)
+        in_one_call.load_target(in_one_call.online)
+        one_by_one.load_target(one_by_one.online)
+    assert in_one_call.step == one_by_one.step == 4 + 1 + 9
 
 
 @functools.cache
@@ -292,10 +325,9 @@ def test_acting_sees_updates_in_place_only_after_a_load() -> None:
 
 
 def test_the_clock_hears_every_updates_phases_in_order() -> None:
-    heard: list[tuple[str, float, float]] = []
-    learner = make_numpy_learner(_network("vector", (8,)), 4, clock=lambda *phase: heard.append(phase))
-    learner.learn(_batches("vector", 2, 4), FLAGS)
-    assert [phase for phase, _, _ in heard] == ["gradient", "allreduce", "apply"] * 2
+    clock = Stretches()
+    make_numpy_learner(_network("vector", (8,)), 4, clock=clock).learn(_batches("vector", 2, 4), FLAGS)
+    assert [phase for phase, _, _ in clock.heard] == ["gradient", "allreduce", "apply"] * 2
 
 
 @pytest.mark.parametrize("hidden", DEPTHS)

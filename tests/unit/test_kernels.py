@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hvd_dqn.errors import UserError
 from hvd_dqn.maths import kernels as kernels_module
-from hvd_dqn.maths.kernel_optimizers import clipping_factor, make_update
+from hvd_dqn.maths.kernel_optimizers import make_optimizer
 from hvd_dqn.maths.kernels import PACKAGE, LastAddress, address, load_kernels
 from hvd_dqn.maths.losses import LOSSES
 from hvd_dqn.maths.optimizers import OPTIMIZERS, clip_by_global_norm
@@ -38,10 +38,10 @@ class Walk:
 
     def __init__(self, name: str, library: ctypes.CDLL = KERNELS) -> None:
         self.parameters, self.slots = START.copy(), [np.zeros(SIZE, np.float32) for _ in OPTIMIZERS[name].slot_names]
-        self._update = make_update(library, name, self.parameters, self.slots, 0.01)
+        self._library, self._optimizer = library, make_optimizer(name, self.parameters, self.slots, 0.01)
 
     def go(self, gradient: np.ndarray, step: int, scale: float = 1.0) -> None:
-        self._update(address(gradient), scale, step)
+        self._library.optimizer_step(ctypes.addressof(self._optimizer), address(gradient), scale, step)
 
 
 @optimizers
@@ -105,14 +105,14 @@ def test_the_clipping_factor_is_tensorflows(max_norm: float) -> None:
         norm = KERNELS.finite_norm(address(gradient), SIZE, SIZE)
         assert norm == pytest.approx(np.linalg.norm(gradient.astype(np.float64)), rel=1e-6)
         expected = clip_by_global_norm(tf.constant(gradient), tf.norm(gradient), max_norm)
-        np.testing.assert_allclose(gradient * np.float32(clipping_factor(norm, max_norm)), expected, rtol=1e-5)
+        np.testing.assert_allclose(gradient * np.float32(KERNELS.clipping_factor(norm, max_norm)), expected, rtol=1e-5)
 
 
 def test_clipping_takes_3_4_to_norm_1_and_leaves_shorter_gradients_alone() -> None:
     norm = KERNELS.finite_norm(address(np.array([3.0, 4.0], np.float32)), 2, 2)
-    assert (norm, clipping_factor(norm, 1.0)) == (5.0, 0.2)
-    assert [clipping_factor(norm, bound) for bound in (5.0, 10.0, 0.0)] == [1.0, 1.0, 1.0]
-    assert clipping_factor(0.0, 10.0) == 1.0
+    assert (norm, KERNELS.clipping_factor(norm, 1.0)) == (5.0, 0.2)
+    assert [KERNELS.clipping_factor(norm, bound) for bound in (5.0, 10.0, 0.0)] == [1.0, 1.0, 1.0]
+    assert KERNELS.clipping_factor(0.0, 10.0) == 1.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
@@ -221,8 +221,8 @@ def test_every_instruction_set_gives_the_same_bits(other_kernels: ctypes.CDLL) -
         for step, gradient in enumerate(GRADIENTS, start=1):
             norms = [library.finite_norm(address(gradient), SIZE, SIZE) for library in (KERNELS, other_kernels)]
             assert norms[0] == norms[1]
-            mine.go(gradient, step, clipping_factor(norms[0], 10.0))
-            theirs.go(gradient, step, clipping_factor(norms[1], 10.0))
+            mine.go(gradient, step, KERNELS.clipping_factor(norms[0], 10.0))
+            theirs.go(gradient, step, KERNELS.clipping_factor(norms[1], 10.0))
         np.testing.assert_array_equal(mine.parameters, theirs.parameters)
         for slot, other in zip(mine.slots, theirs.slots, strict=True):
             np.testing.assert_array_equal(slot, other)
@@ -238,7 +238,9 @@ def test_a_library_of_another_source_is_refused(
     compile_kernels: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for source in PACKAGE.rglob("*.[ch]"):
-        (tmp_path / source.name).write_text(source.read_text() + "/* changed */\n")
+        copy = tmp_path / source.relative_to(PACKAGE)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(source.read_text() + "/* changed */\n")
     compile_kernels(tmp_path, tmp_path / "changed.so")
     with pytest.raises(UserError, match=r"changed\.so was compiled from other sources than .*make setup"):
         load_kernels(tmp_path / "changed.so")

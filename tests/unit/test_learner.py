@@ -25,6 +25,7 @@ from .agents import (
     PLAIN_RULE,
     Exchange,
     MakeLearner,
+    Stretches,
     make_learner,
     make_mixed_learner,
     make_numpy_learner,
@@ -333,11 +334,11 @@ def test_a_state_of_another_optimizer_or_network_is_refused(make: MakeLearner) -
 @all_learners
 def test_a_clock_hears_of_every_phase_once_over(make: MakeLearner) -> None:
     """Phases follow one another without a gap, so that their sum is the whole call."""
-    heard: list[tuple[str, float, float]] = []
-    learner = make(small_mlp(), 4, clock=lambda *phase: heard.append(phase))
+    clock = Stretches()
+    learner = make(small_mlp(), 4, clock=clock)
     start = time.perf_counter()
     learner.learn(random_batches(2, 4), FLAGS)
-    end = time.perf_counter()
+    end, heard = time.perf_counter(), clock.heard
     assert {"gradient", "allreduce", "apply"} <= {phase for phase, _, _ in heard}
     for (_, _, one_ends), (_, next_starts, _) in itertools.pairwise(heard):
         assert next_starts == pytest.approx(one_ends, abs=1e-9)

@@ -21,13 +21,13 @@ from hvd_dqn.parallel.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
+from hvd_dqn.agent.compiled_gradients import make_mlp_gradients  # noqa: E402
 from hvd_dqn.agent.compiled_mlp import make_mlp  # noqa: E402
 from hvd_dqn.agent.graph_gradients import GraphGradients  # noqa: E402
 from hvd_dqn.agent.graph_learner import GraphLearner  # noqa: E402
 from hvd_dqn.agent.graph_network import GraphNetwork  # noqa: E402
 from hvd_dqn.agent.host_learner import HostLearner, MakeGradients  # noqa: E402
 from hvd_dqn.agent.learner import Learner, LearnReport, state_of  # noqa: E402
-from hvd_dqn.agent.mlp_gradients import MLPGradients  # noqa: E402
 from hvd_dqn.agent.networks import build_network  # noqa: E402
 from hvd_dqn.maths.kernels import load_kernels  # noqa: E402
 from hvd_dqn.maths.shares import first_index, share  # noqa: E402
@@ -80,8 +80,9 @@ def make_learner(
     make_gradients: MakeGradients = partial(GraphGradients, network, **shapes)
     if KIND == "numpy":
         mlp = make_mlp(kernels, layout, 0, np.dtype(np.float32), threads=1)
-        make_gradients = partial(MLPGradients, mlp, **rule, **shapes)
-    return HostLearner(kernels, layout, initial, make_gradients, make_rounds=ranks.make_rounds, num_flags=2, **step)
+        make_gradients = partial(make_mlp_gradients, mlp, **rule, **shapes)
+    rounds: dict[str, Any] = {"make_rounds": ranks.make_rounds, "compiled_exchange": ranks.compiled_exchange}
+    return HostLearner(kernels, layout, initial, make_gradients, num_flags=2, **rounds, **step)
 
 
 def own_part(ranks: Ranks, batches: Transition) -> Transition:
