@@ -14,7 +14,7 @@ from hvd_dqn.transition import Transition
 _IS_HUBER = {"mse": False, "huber": True}
 assert _IS_HUBER.keys() == LOSSES.keys()
 
-_ROWS_AT_ONCE = 2048
+_ROWS_AT_ONCE = 512
 """Rows of a forward pass over all K batches: as many as stay in a core's cache."""
 
 

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 PHASES = ("collect", "sample", "transfer", "gradient", "allreduce", "apply", "bookkeeping")
 """Parts of an iteration. transfer: handing arrays to TensorFlow and back; allreduce: waiting for others included;
 bookkeeping: whatever the others leave of the iteration."""
@@ -52,9 +50,9 @@ class IterationProfile:
           phases: their names.
           marks: [N * len(phases) + 1], seconds of `time.perf_counter`: the first phase's start, then every one's end.
         """
-        lengths = np.diff(marks).reshape(-1, len(phases)).sum(axis=0)
-        for name, seconds in zip(phases, lengths.tolist(), strict=True):
-            self._seconds[name] += seconds
+        step = len(phases)
+        for i, name in enumerate(phases):
+            self._seconds[name] += sum(marks[i + 1 :: step]) - sum(marks[i:-1:step])
         if self._traced and len(self._events) < _TRACED_EVENTS:
             thread = threading.get_ident()
             stretches = zip(itertools.cycle(phases), itertools.pairwise(marks))

@@ -25,7 +25,7 @@ _FOLDER = "/dev/shm"
 
 
 class _Exchange(ctypes.Structure):
-    """A vector's place in the memory and the meeting points come to; twin of the struct in shared_sum.c."""
+    """A vector's place in the memory and what was done there; twin of the struct in shared_sum.c."""
 
     _fields_ = (
         ("memory", ctypes.c_void_p),
@@ -33,11 +33,12 @@ class _Exchange(ctypes.Structure):
         ("ranks", ctypes.c_size_t),
         ("length", ctypes.c_size_t),
         ("meetings", ctypes.c_uint64),
+        ("sums", ctypes.c_uint64),
     )
 
 
 class SharedVector:
-    """One slot [N] per rank and their sum. The file has no name once all have opened it: no kill leaves it behind."""
+    """The ranks' vectors [N] and their sum. The file has no name once all have opened it: no kill leaves it behind."""
 
     def __init__(self, ranks: Ranks, length: int) -> None:
         """Takes the memory; a collective.
@@ -59,13 +60,13 @@ class SharedVector:
                 os.unlink(path)
         at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
-        def slot(number: int) -> np.ndarray:
-            offset = kernels.shared_slot(at, ranks.size, length, number) - at
-            return np.frombuffer(memory, np.float32, length, offset)
+        def vector_at(place: int) -> np.ndarray:
+            return np.frombuffer(memory, np.float32, length, place - at)
 
         self._kernels, self._memory = kernels, memory
-        self._exchange = _Exchange(at, ranks.rank, ranks.size, length, 0)
-        self._first, self._result = slot(0), slot(ranks.size)
+        self._exchange = _Exchange(at, ranks.rank, ranks.size, length)
+        self._letter = vector_at(kernels.shared_letter(at, ranks.size, length))
+        self._result = vector_at(kernels.shared_result(at, ranks.rank, ranks.size, length))
         self._result.flags.writeable = False
         self._own = LastAddress()
         self.compiled = CompiledExchange(function_address(kernels.shared_exchange), ctypes.addressof(self._exchange))
@@ -79,9 +80,9 @@ class SharedVector:
     def broadcast(self, vector: np.ndarray) -> np.ndarray:
         """Returns a copy of rank 0's vector."""
         if self._exchange.rank == 0:
-            self._first[:] = vector
+            self._letter[:] = vector
         self._meet()
-        received = self._first.copy()
+        received = self._letter.copy()
         self._meet()
         return received
 

@@ -1,7 +1,12 @@
-/* The ranks of one host sum a vector in memory that they share: one copy in, then each rank adds up its part of all.
+/* The ranks of one host sum a vector in memory that they share.
  *
- * The memory, zero at the start: one flag per rank, one slot [stride] per rank, and the result [stride], where stride
- * is the length, rounded up to whole cache lines. A rank's flag counts the meeting points that it has come to.
+ * A short vector takes one meeting point: each rank copies its own in, and once all have, adds up all of them for itself. The
+ * slots are there twice, so that nobody writes where somebody still reads. A long one takes two: after the first each
+ * rank adds up its part for all, and reads the whole after the second.
+ *
+ * The memory, zero at the start: one flag per rank, then slots [stride], where stride is the length, rounded up to whole
+ * cache lines: of a short vector two and a result for each rank, of a long one one for each and one result. A rank's flag
+ * counts the meeting points that it has come to.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -15,6 +20,8 @@
 #define FLOATS_PER_LINE (LINE / sizeof(float))
 /* A part's sums stay in the innermost cache. */
 #define BLOCK 2048
+/* Floats of the other ranks up to which a vector is short: from there on reading them all takes longer than meeting again. */
+#define SHORT 131072
 /* A rank that waits looks again at once, then gives its core away between two looks, then sleeps. */
 #define LOOKS 20
 #define YIELDS 2000
@@ -26,14 +33,26 @@ struct flag {
 
 static size_t stride_of(size_t length) { return (length + FLOATS_PER_LINE - 1) / FLOATS_PER_LINE * FLOATS_PER_LINE; }
 
+static int is_short(size_t ranks, size_t length) { return (ranks - 1) * length <= SHORT; }
+
 /* Returns the bytes that a vector of this length takes. */
 size_t shared_bytes(size_t ranks, size_t length) {
-    return ranks * sizeof(struct flag) + (ranks + 1) * stride_of(length) * sizeof(float);
+    const size_t slots = is_short(ranks, length) ? 3 * ranks : ranks + 1;
+    return ranks * sizeof(struct flag) + slots * stride_of(length) * sizeof(float);
 }
 
-/* Returns where slot number `slot` lies; the result is the one behind the last rank's. */
-float *shared_slot(char *memory, size_t ranks, size_t length, size_t slot) {
+static float *slot_of(char *memory, size_t ranks, size_t length, size_t slot) {
     return (float *)(memory + ranks * sizeof(struct flag)) + slot * stride_of(length);
+}
+
+/* Returns where a rank finds sums. */
+float *shared_result(char *memory, size_t rank, size_t ranks, size_t length) {
+    return slot_of(memory, ranks, length, is_short(ranks, length) ? 2 * ranks + rank : ranks);
+}
+
+/* Returns where rank 0 may leave a vector for all, between two meeting points: nobody reads there after a sum. */
+float *shared_letter(char *memory, size_t ranks, size_t length) {
+    return slot_of(memory, ranks, length, is_short(ranks, length) ? 2 * ranks : 0);
 }
 
 /* Comes to a meeting point (1, 2, ...) and returns when all ranks have; what each wrote before, all see after. */
@@ -58,28 +77,36 @@ WIDEST static void add(float *restrict sum, const float *restrict values, size_t
     for (size_t i = 0; i < size; i++) sum[i] += values[i];
 }
 
-/* A vector's place in the memory and the meeting points come to; shared_memory.py has the struct's twin. */
-struct shared_exchange {
-    char *memory;
-    size_t rank, ranks, length;
-    uint64_t meetings;
-};
-
-/* Sums a vector over two ranks or more, in the order of ranks, into the shared result: the same bits for all. It stays
- * until this rank's next meeting point. Takes two meeting points. */
-const float *shared_exchange(struct shared_exchange *exchange, const float *own) {
-    const size_t rank = exchange->rank, ranks = exchange->ranks, length = exchange->length;
-    const size_t stride = stride_of(length), part = stride_of((length + ranks - 1) / ranks);
-    float *first = shared_slot(exchange->memory, ranks, length, 0);
-    float *result = shared_slot(exchange->memory, ranks, length, ranks);
-    memcpy(first + rank * stride, own, length * sizeof(float));
-    shared_meet(exchange->memory, rank, ranks, ++exchange->meetings);
-    const size_t end = (rank + 1) * part < length ? (rank + 1) * part : length;
-    for (size_t i = rank * part; i < end; i += BLOCK) {
+/* Adds up one part of all slots, in the order of ranks: the same bits whoever does it. */
+static void add_up(float *result, const float *first, size_t ranks, size_t stride, size_t start, size_t end) {
+    for (size_t i = start; i < end; i += BLOCK) {
         const size_t size = end - i < BLOCK ? end - i : BLOCK;
         set_to_sum(result + i, first + i, first + stride + i, size);
         for (size_t other = 2; other < ranks; other++) add(result + i, first + other * stride + i, size);
     }
+}
+
+/* A vector's place in the memory and what was done there; shared_memory.py has the struct's twin. */
+struct shared_exchange {
+    char *memory;
+    size_t rank, ranks, length;
+    uint64_t meetings, sums;
+};
+
+/* Sums a vector over two ranks or more. The result stays until this rank's next meeting point. */
+const float *shared_exchange(struct shared_exchange *exchange, const float *own) {
+    const size_t rank = exchange->rank, ranks = exchange->ranks, length = exchange->length, stride = stride_of(length);
+    const size_t part = stride_of((length + ranks - 1) / ranks), turn = exchange->sums++ % 2;
+    float *result = shared_result(exchange->memory, rank, ranks, length);
+    const int one_meeting = is_short(ranks, length);
+    float *first = slot_of(exchange->memory, ranks, length, one_meeting ? turn * ranks : 0);
+    memcpy(first + rank * stride, own, length * sizeof(float));
     shared_meet(exchange->memory, rank, ranks, ++exchange->meetings);
+    if (one_meeting) {
+        add_up(result, first, ranks, stride, 0, length);
+    } else {
+        add_up(result, first, ranks, stride, rank * part, (rank + 1) * part < length ? (rank + 1) * part : length);
+        shared_meet(exchange->memory, rank, ranks, ++exchange->meetings);
+    }
     return result;
 }

@@ -125,11 +125,11 @@ def test_both_learners_take_the_same_path(
 
 @pytest.mark.parametrize("updates", [6, 7, 14])
 def test_more_rows_than_fit_the_cache_are_valued_in_parts(updates: int) -> None:
-    """Six batches of 341 just fit; seven have a part of their own for the rest; fourteen fill more than two."""
-    assert mlp_gradients._ROWS_AT_ONCE == 6 * 341 + 2
-    fast, simple = _pair("vector", (6,), 341)
+    """Six batches of 85 just fit; seven have a part of their own for the rest; fourteen fill more than two."""
+    assert mlp_gradients._ROWS_AT_ONCE == 6 * 85 + 2
+    fast, simple = _pair("vector", (6,), 85)
     before = state_of(simple)
-    batches = _batches("vector", updates, 341)
+    batches = _batches("vector", updates, 85)
     _assert_same_report(fast.learn(batches, FLAGS), simple.learn(batches, FLAGS))
     _assert_same(fast, simple, before)
 

@@ -32,7 +32,10 @@ from hvd_dqn.parallel.ranks import Ranks  # noqa: E402
 from hvd_dqn.parallel.shared_memory import SharedMemoryRanks  # noqa: E402
 
 LENGTH = 17_000
+LONG_LENGTH = 200_000
+"""In shared memory a sum of so many takes another way."""
 ROUNDS = 3
+MANY_ROUNDS = 50
 
 
 def results(ranks: Ranks) -> dict[str, np.ndarray]:
@@ -52,10 +55,20 @@ def results(ranks: Ranks) -> dict[str, np.ndarray]:
             parallel_iterations=1,
         )[1]
 
+    def alternating(length: int) -> np.ndarray:
+        """Sums and broadcasts in turn, each time other numbers: a rank that is early must not disturb a late one."""
+        vector = np.resize(own, length)
+        for k in range(MANY_ROUNDS):
+            weights = [k % 7 + rank + 1 for rank in range(ranks.size)]
+            total = ranks.sum(vector * np.float32(weights[ranks.rank]))
+            vector = ranks.broadcast(total * np.float32(1 / sum(weights)) + np.float32(ranks.rank))
+        return vector
+
     run = ranks.make_rounds(LENGTH, produce)
     said = [ranks.gather_json({"rank": ranks.rank, "text": "ü" * ranks.rank}), ranks.broadcast_json([ranks.rank, "x"])]
     return {
         "sum": ranks.sum(own),
+        "long_sum": ranks.sum(np.resize(own, LONG_LENGTH)),
         "sum_of_doubles": ranks.sum(own.astype(np.float64)[::2]),
         "rounds": run(ROUNDS).copy(),
         "no_rounds_but_one": run(1).copy(),
@@ -66,6 +79,8 @@ def results(ranks: Ranks) -> dict[str, np.ndarray]:
         "broadcast_nothing": ranks.broadcast(own[:0]),
         "broadcast_tensor": ranks.broadcast(tf.constant(own)).numpy(),
         "own_after_all": own,
+        "alternating": alternating(LENGTH),
+        "long_alternating": alternating(LONG_LENGTH),
         "json": np.frombuffer(json.dumps(said).encode(), np.uint8),
     }
 
