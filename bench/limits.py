@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,10 @@ from parts.jobs import ROOT, print_machine, spread  # noqa: E402
 from hvd_dqn.agent.numpy_mlp import multiply  # noqa: E402
 
 INPUTS_AND_ACTIONS = {"CartPole-v1": (4, 2), "LunarLander-v3": (8, 4), "Flat/Breakout-v1": (400, 6)}
-TORCH_CNN = Path(__file__).parent / "programs" / "torch_cnn.py"
+PROGRAMS = Path(__file__).parent / "programs"
+TORCH_CNN, PEAK = PROGRAMS / "torch_cnn.py", PROGRAMS / "peak.c"
+FLOAT32_ON_MATRIX_UNIT = 6
+"""Products of bfloat16 that make one of float32's accuracy: of three parts each, those above its rounding."""
 
 
 def microseconds(operation: Callable[[], object], repetitions: int, calls: int) -> list[float]:
@@ -44,7 +48,7 @@ def microseconds(operation: Callable[[], object], repetitions: int, calls: int) 
 
 
 def update(case: Case) -> Callable[[], None]:
-    """Returns the matrix products of one update: two forward passes, one backward, and nothing else."""
+    """Returns the matrix products of one update in OpenBLAS: two forward passes, one backward, and nothing else."""
     inputs, actions = INPUTS_AND_ACTIONS[case.env]
     widths, rng = (inputs, *case.hidden_sizes, actions), np.random.default_rng(0)
 
@@ -69,6 +73,24 @@ def update(case: Case) -> Callable[[], None]:
     return run
 
 
+def multiplications(case: Case) -> int:
+    """Returns the multiplications of one update's matrix products, biases left out."""
+    inputs, actions = INPUTS_AND_ACTIONS[case.env]
+    layers = list(itertools.pairwise((inputs, *case.hidden_sizes, actions)))
+    forward = sum(fan_in * fan_out for fan_in, fan_out in layers)
+    first = layers[0][0] * layers[0][1]  # nobody asks for the observation's gradient
+    return case.batch_size * (4 * forward - first)
+
+
+def peaks() -> dict[str, float]:
+    """Returns the multiplications with additions per second of this core's vector unit and, if any, its matrix unit."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "peak"
+        subprocess.run(["cc", "-O2", "-march=native", "-o", str(program), str(PEAK)], check=True)
+        output = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout
+    return {name: 1e9 * float(rate) for name, rate in (line.split() for line in output.splitlines())}
+
+
 def lunar_lander(num_envs: int) -> Callable[[], object]:
     """Returns a step of EnvPool's LunarLander under a random policy."""
     envs = envpool.make("LunarLander-v3", env_type="gymnasium", num_envs=num_envs, num_threads=1, seed=0)
@@ -85,17 +107,21 @@ def main() -> None:
     arguments = parser.parse_args()
     print_machine()
     os.sched_setaffinity(0, {0})
+    peak = peaks()
+    rates = ", ".join(f"{name} unit {rate / 1e9:.0f}" for name, rate in peak.items())
+    print(f"\nbillions of multiplications with additions per second: {rates}")
+    peak["matrix"] = peak.get("matrix", 0.0) / FLOAT32_ON_MATRIX_UNIT
     stepping = [time / 160 for time in microseconds(lunar_lander(160), arguments.repetitions, 200)]
     print(f"\nEnvPool's LunarLander, random policy: {spread(stepping, 1)} microseconds per env step")
     for case in CASES:
         if case.hidden_sizes:
-            times = microseconds(update(case), arguments.repetitions, 300)
-            per_step = statistics.median(times) / case.train_period
+            least = {name: 1e6 * multiplications(case) / rate for name, rate in peak.items() if rate}
+            least["OpenBLAS"] = statistics.median(microseconds(update(case), arguments.repetitions, 300))
             collecting = statistics.median(stepping) if case.env == "LunarLander-v3" else 0.0
-            most, parts = 1e6 / (per_step + collecting), "both" if collecting else "these"
-            print(
-                f"{case.name}: matrix products {spread(times)} microseconds per update; {parts} allow {most:,.0f} per s"
-            )
+            print(f"{case.name}: the matrix products of an update{' and EnvPool' if collecting else ''} allow")
+            for name, time in least.items():
+                most = 1e6 / (time / case.train_period + collecting)
+                print(f"  {name:<9} {time:>7.1f} microseconds per update, at most {most:>9,.0f} env steps per second")
     case = next(case for case in CASES if case.is_atari)
     command = [arguments.peers_python, str(TORCH_CNN), str(case.batch_size)]
     output = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import statistics
 
-from parts.jobs import HEAVY_MLP, NATURE_CNN, print_machine, speed, spread, train
+from parts.jobs import CARTPOLE, HEAVY_MLP, NATURE_CNN, print_machine, speed, spread, train
 
 CASES = {
+    "CartPole, MLP 120-84, batch 128, one update per 10 env steps": (CARTPOLE, 100_000, 10_000),
     "Pong, Nature CNN, batch 32, one update per 4 env steps": (NATURE_CNN, 3_000, 500),
     "Pong, Nature CNN, batch 32, one update per 16 env steps": ((*NATURE_CNN, "--train-period", "16"), 6_000, 1_000),
     "LunarLander, MLP 512-512, batch 512, --backend tensorflow": (

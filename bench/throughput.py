@@ -148,7 +148,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warm-seconds", type=float, default=3.0, help="learning before a measurement begins")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds after which a process has failed")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="core that everything runs on")
-    parser.add_argument("--peers-python", default=str(REPOSITORY / ".bench" / "peers" / "bin" / "python"))
+    # Each process starts in a folder of its own, from which a relative path leads nowhere.
+    default = REPOSITORY / ".bench" / "peers" / "bin" / "python"
+    parser.add_argument("--peers-python", type=os.path.abspath, default=default, help="path of the peers' Python")
     parser.add_argument("--output", type=Path, help="JSON file for everything that was measured")
     return parser.parse_args()
 
