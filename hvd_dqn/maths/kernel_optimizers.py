@@ -11,7 +11,7 @@ from hvd_dqn.maths.kernels import address
 from hvd_dqn.maths.optimizers import OPTIMIZERS
 
 
-class Optimizer(ctypes.Structure):
+class BoundOptimizer(ctypes.Structure):
     """An optimizer and the vectors that it changes; twin of the struct in optimizers.h."""
 
     _fields_ = (
@@ -35,7 +35,9 @@ _CONSTANTS = {
 assert _CONSTANTS.keys() == OPTIMIZERS.keys()
 
 
-def make_optimizer(name: str, parameters: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float) -> Optimizer:
+def make_optimizer(
+    name: str, parameters: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float
+) -> BoundOptimizer:
     """Binds an optimizer to the vectors that `optimizer_step` changes.
 
     Args:
@@ -46,4 +48,4 @@ def make_optimizer(name: str, parameters: np.ndarray, slots: Sequence[np.ndarray
     """
     rule, *constants = _CONSTANTS[name]
     at = (ctypes.c_void_p * 2)(*[address(slot) for slot in slots])
-    return Optimizer(rule, address(parameters), at, parameters.size, learning_rate, *constants)
+    return BoundOptimizer(rule, address(parameters), at, parameters.size, learning_rate, *constants)

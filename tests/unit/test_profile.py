@@ -1,0 +1,49 @@
+"""Laws of the profile: where an iteration's time went, as means and as a trace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hvd_dqn.job.profile import IterationProfile, over_ranks
+
+UPDATE = ("gradient", "allreduce", "apply")
+TWO_UPDATES = [10.0, 11.0, 13.0, 16.0, 16.5, 18.5, 21.0]
+"""1, 2 and 3 seconds, then 0.5, 2 and 2.5."""
+
+
+def test_phases_in_turn_are_summed_each_over_all_turns() -> None:
+    profile = IterationProfile()
+    with profile.iteration():
+        profile.add_in_turn(UPDATE, TWO_UPDATES)
+        profile.add("collect", 5.0, 5.25)
+    means = profile.take()
+    assert [means[name] for name in (*UPDATE, "collect")] == pytest.approx([1.5e6, 4e6, 5.5e6, 0.25e6])
+    assert set(profile.take().values()) == {0.0}
+
+
+def test_a_trace_has_every_single_phase_where_it_lies_in_time(tmp_path: Path) -> None:
+    profile = IterationProfile(traced=True)
+    profile.add("sample", 9.0, 10.0)
+    profile.add_in_turn(UPDATE, TWO_UPDATES)
+    profile.write_trace(tmp_path / "rank.trace.json", rank=3)
+    events = json.loads((tmp_path / "rank.trace.json").read_text())["traceEvents"]
+    seen = [(event["name"], event["ts"] / 1e6, event["dur"] / 1e6) for event in events if event["ph"] == "X"]
+    assert [name for name, _, _ in seen] == ["sample", *UPDATE, *UPDATE]
+    assert [start for _, start, _ in seen] == pytest.approx([9.0, *TWO_UPDATES[:-1]])
+    assert [length for _, _, length in seen] == pytest.approx([1.0, 1.0, 2.0, 3.0, 0.5, 2.0, 2.5])
+    assert {event["pid"] for event in events} == {3}
+
+
+def test_the_ranks_extremes_and_their_middle_are_told() -> None:
+    profiles = []
+    for microseconds in (30.0, 10.0, 20.0):
+        profile = IterationProfile()
+        with profile.iteration():
+            profile.add("apply", 1.0, 1.0 + microseconds / 1e6)
+        profiles.append(profile.take())
+    summary = over_ranks(profiles)
+    found = [summary[f"apply_microseconds_{statistic}"] for statistic in ("min", "median", "max")]
+    assert found == pytest.approx([10.0, 20.0, 30.0], rel=1e-6)
