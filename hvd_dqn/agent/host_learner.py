@@ -28,7 +28,7 @@ Produce = Callable[[int, np.ndarray], np.ndarray]
 MakeRounds = Callable[[int, Produce, bool], Callable[[int], np.ndarray]]
 """make_rounds(length, produce, calls_tensorflow): a function that runs K rounds of produce and sum over ranks, and
 returns the last sum; the flag says whether produce calls TensorFlow."""
-CompiledExchange = Callable[[int], "tuple[int, int] | None"]
+FindCompiledExchange = Callable[[int], "tuple[int, int] | None"]
 """compiled_exchange(length): address and context of an `exchange_function` of host_learner.c, zeros where this rank is
 alone, None where the sum is not compiled."""
 
@@ -92,7 +92,7 @@ class HostLearner:
         max_grad_norm: float,
         num_flags: int,
         make_rounds: MakeRounds,
-        compiled_exchange: CompiledExchange = no_compiled_exchange,
+        compiled_exchange: FindCompiledExchange = no_compiled_exchange,
         clock: Clock = no_clock,
     ) -> None:
         """Takes all memory.
