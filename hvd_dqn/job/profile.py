@@ -39,9 +39,7 @@ class IterationProfile:
 
     def add(self, name: str, start: float, end: float) -> None:
         """Adds a phase's stretch of time, in seconds of `time.perf_counter`."""
-        self._seconds[name] += end - start
-        if self._traced and len(self._events) < _TRACED_EVENTS:
-            self._events.append((name, start, end, threading.get_ident()))
+        self.add_in_turn((name,), (start, end))
 
     def add_in_turn(self, phases: Sequence[str], marks: Sequence[float]) -> None:
         """Adds phases that followed one another, over and over.
