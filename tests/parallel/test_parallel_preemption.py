@@ -21,10 +21,10 @@ LONG = (
     *("--checkpoint-period", "2000", "--train-period", "4", "--name", "long"),
 )
 TO_THE_LAUNCHER = {
-    "mpirun": (signal.SIGUSR1, 75),
-    "horovodrun --gloo": (signal.SIGTERM, 1),
+    "mpirun": (signal.SIGUSR1, {75}),
+    "horovodrun --gloo": (signal.SIGTERM, {0, 1}),
 }
-"""What its launcher passes on in time, and its exit code then; Gloo's makes a 1 of every code."""
+"""What its launcher passes on in time, and its exit codes then; Gloo's makes a 1 of every code, or loses them."""
 
 
 def _checkpoints(run_directory: Path) -> list[Path]:
@@ -60,13 +60,13 @@ def test_a_signal_to_all_ranks_saves_once(number: signal.Signals, tmp_path: Path
 @pytest.mark.parametrize("how", TO_THE_LAUNCHER)
 def test_a_signal_to_the_launcher_saves(how: str, tmp_path: Path, injected: Any) -> None:
     run_directory = tmp_path / "CartPole-v1" / "long"
-    number, code = TO_THE_LAUNCHER[how]
+    number, codes = TO_THE_LAUNCHER[how]
     with launched(how, 2, *LONG, "--runs-dir", tmp_path) as job:
         _begin(job, run_directory)
         injected("request to stop (to the launcher)")
         os.kill(job.process.pid, number)
         outcome = job.finish(60.0)
-    assert outcome.code == code, outcome.output
+    assert outcome.code in codes, outcome.output
     if how == "mpirun":
         _assert_saved(outcome.output, run_directory)
     else:  # it ends before it has passed on the ranks' last words
