@@ -38,9 +38,11 @@ class _State(ctypes.Structure):
 class CompiledMLPGradients(MLPGradients):
     """An `MLPGradients` whose `compute` is one call."""
 
-    def __init__(self, mlp: CompiledMLP, online: np.ndarray, target: np.ndarray, **settings: Any) -> None:
+    def __init__(
+        self, mlp: CompiledMLP, online: np.ndarray, target: np.ndarray, vector: np.ndarray, **settings: Any
+    ) -> None:
         """Takes the memory; see `MLPGradients`."""
-        super().__init__(mlp, online, target, **settings)
+        super().__init__(mlp, online, target, vector, **settings)
         own, following = self._pass, self._next_pass
         assert isinstance(own, CompiledActivations)
         assert isinstance(following, CompiledActivations)
@@ -74,8 +76,10 @@ class CompiledMLPGradients(MLPGradients):
         return self._vector
 
 
-def make_mlp_gradients(mlp: NumpyMLP, online: np.ndarray, target: np.ndarray, **settings: Any) -> MLPGradients:
+def make_mlp_gradients(
+    mlp: NumpyMLP, online: np.ndarray, target: np.ndarray, vector: np.ndarray, **settings: Any
+) -> MLPGradients:
     """Returns the fastest gradients that these passes allow; see `MLPGradients` for the settings."""
     if isinstance(mlp, CompiledMLP):
-        return CompiledMLPGradients(mlp, online, target, **settings)
-    return MLPGradients(mlp, online, target, **settings)
+        return CompiledMLPGradients(mlp, online, target, vector, **settings)
+    return MLPGradients(mlp, online, target, vector, **settings)

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from hvd_dqn.agent.graph_network import LEARNED_COLUMNS, GraphNetwork
 from hvd_dqn.agent.host_learner import CompiledGradients
+from hvd_dqn.agent.learner import NUM_STATISTICS
+from hvd_dqn.agent.parameters import tensor_of
 from hvd_dqn.transition import Transition
 
 
@@ -21,7 +23,13 @@ class GraphGradients:
     compiled: CompiledGradients | None = None
 
     def __init__(
-        self, network: GraphNetwork, online: np.ndarray, target: np.ndarray, *, batch_size_per_rank: int, num_flags: int
+        self,
+        network: GraphNetwork,
+        online: np.ndarray,
+        target: np.ndarray,
+        vector: np.ndarray,
+        *,
+        batch_size_per_rank: int,
     ) -> None:
         """Compiles the graphs.
 
@@ -29,46 +37,36 @@ class GraphGradients:
           network: the network's passes.
           online: float32 [P], 64-byte aligned, the parameters to differentiate by.
           target: the target network's, likewise.
+          vector: float32 [P + statistics + F], where the rank's part of the global vector goes.
           batch_size_per_rank: transitions per update on this rank, B.
-          num_flags: F.
         """
-        self._online, self._target = _tensor_of(online), _tensor_of(target)
-        columns, flags = network.signature(batch_size_per_rank), tf.TensorSpec([num_flags], tf.float32)
-        vector = tf.TensorSpec([network.layout.total], tf.float32)
+        self._online, self._target = tensor_of(online), tensor_of(target)
+        self._vector = vector
+        *self._parts, self._flags = np.split(vector, np.cumsum([*network.layout.sizes, NUM_STATISTICS]))
+        columns, parameters = network.signature(batch_size_per_rank), tf.TensorSpec([network.layout.total], tf.float32)
 
-        def local_vector(
-            k: tf.Tensor, online: tf.Tensor, q_t: tf.Tensor, flags: tf.Tensor, *columns: tf.Tensor
-        ) -> tf.Tensor:
+        def local_parts(k: tf.Tensor, online: tf.Tensor, q_t: tf.Tensor, *columns: tf.Tensor) -> list[tf.Tensor]:
             s_tm1, a_tm1, r_t, terminated, s_t = (column[k] for column in columns)
-            return network.local_vector(online, s_tm1, a_tm1, r_t, terminated, s_t, q_t[k], flags)
+            return network.local_parts(online, s_tm1, a_tm1, r_t, terminated, s_t, q_t[k])
 
-        values_of_all = tf.function(network.values_of_all, autograph=False).get_concrete_function(vector, columns[-1])
-        self._values_of_all = values_of_all
-        q_t = tf.TensorSpec(values_of_all.output_shapes, tf.float32)
-        self._local_vector = tf.function(local_vector, autograph=False).get_concrete_function(
-            tf.TensorSpec([], tf.int32), vector, q_t, flags, *columns
+        values_of_all = tf.function(network.values_of_all, autograph=False)
+        self._values_of_all = values_of_all.get_concrete_function(parameters, columns[-1])
+        q_t = tf.TensorSpec(self._values_of_all.output_shapes, tf.float32)
+        self._local_parts = tf.function(local_parts, autograph=False).get_concrete_function(
+            tf.TensorSpec([], tf.int32), parameters, q_t, *columns
         )
 
     def prepare(self, batches: Transition, flags: np.ndarray) -> None:
         """Takes the batches and computes the target network's values of all."""
         columns = [tf.constant(getattr(batches, column)) for column in LEARNED_COLUMNS]
-        self._rest = (self._values_of_all(self._target, columns[-1]), tf.constant(flags, tf.float32), *columns)
+        self._rest = (self._values_of_all(self._target, columns[-1]), *columns)
+        self._flags[:] = flags
 
     def compute(self, k: int) -> np.ndarray:
         """Computes this rank's part of the global vector."""
-        # Not numpy(), which copies; the array keeps the tensor.
-        return np.asarray(self._local_vector(tf.constant(k), self._online, *self._rest))
-
-
-def _tensor_of(vector: np.ndarray) -> tf.Tensor:
-    """Returns a tensor whose memory is the array's own: it shows what the array holds whenever it is read.
-
-    TensorFlow computes in the memory of a tensor that nobody else holds; whoever keeps this one keeps it from that.
-
-    Raises:
-      ValueError: if TensorFlow took a copy, as it does of memory that is not aligned.
-    """
-    tensor = tf.experimental.dlpack.from_dlpack(vector.__dlpack__())
-    if not np.shares_memory(np.asarray(tensor), vector):
-        raise ValueError("TensorFlow copies this array: it takes over memory aligned to 64 bytes only")
-    return tensor
+        # Joined here: the graph would take fresh memory for the whole.
+        for part, computed in zip(
+            self._parts, self._local_parts(tf.constant(k), self._online, *self._rest), strict=True
+        ):
+            np.copyto(part, np.asarray(computed))  # not numpy(), which would copy, too
+        return self._vector

@@ -82,7 +82,21 @@ class GraphNetwork:
         q_t: tf.Tensor,
         flags: tf.Tensor,
     ) -> tf.Tensor:
-        """Returns this rank's part of the global vector [P + statistics + F].
+        """Returns this rank's part of the global vector [P + statistics + F]; see `local_parts`."""
+        parts = self.local_parts(online, s_tm1, a_tm1, r_t, terminated, s_t, q_t)
+        return tf.concat([*parts, flags], axis=0)
+
+    def local_parts(
+        self,
+        online: tf.Tensor,
+        s_tm1: tf.Tensor,
+        a_tm1: tf.Tensor,
+        r_t: tf.Tensor,
+        terminated: tf.Tensor,
+        s_t: tf.Tensor,
+        q_t: tf.Tensor,
+    ) -> list[tf.Tensor]:
+        """Returns the gradient by each weight, flat, in the order of the layout, and the statistics.
 
         Sums over the local batch are divided by the GLOBAL batch size, so that the sum over ranks is exactly the
         mean over the global batch, however unevenly the batch is shared.
@@ -105,4 +119,4 @@ class GraphNetwork:
         flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
         if self._loss_scale != 1.0:
             flat = [gradient / self._loss_scale for gradient in flat]
-        return tf.concat([*flat, tf.stack(statistics), flags], axis=0)  # [P + statistics + F]
+        return [*flat, tf.stack(statistics)]

@@ -14,9 +14,15 @@
 
 #define STATISTICS 3
 
+/* Returns when all ranks have come here. */
+typedef void meeting_function(void *meeting);
+
 struct learner {
-    const struct optimizer *optimizer;
-    size_t length; /* of an exchanged vector: gradient, statistics, flags */
+    const struct optimizer *optimizer; /* of the parameters from `start` on that this rank updates */
+    size_t start, parameters;
+    size_t length;          /* of an exchanged vector: gradient, statistics, flags */
+    meeting_function *meet; /* none where this rank updates all parameters */
+    void *meeting;
     double max_grad_norm;
     uint64_t step;
     /* Of the present call: */
@@ -31,9 +37,10 @@ typedef const float *compute_function(void *gradients, size_t k);
 typedef const float *exchange_function(void *exchange, const float *own);
 
 /* Applies a global gradient unless it, or one before it, is not finite: the same verdict on all ranks. Of the first that is
- * not, `own` tells whether this rank's part is: the updates after it may be tried again. */
+ * not, `own` tells whether this rank's part is: the updates after it may be tried again. Where the ranks have the
+ * parameters in common, each updates its part: nobody reads them before all have. */
 void learner_apply(struct learner *learner, const float *total, const float *own) {
-    const size_t parameters = learner->optimizer->size;
+    const size_t parameters = learner->parameters;
     const double norm = finite_norm(total, parameters, learner->length);
     const int finite = !isnan(norm), first = learner->healthy && !finite;
     learner->locally_finite += !first || !isnan(finite_norm(own, parameters, learner->length));
@@ -42,7 +49,9 @@ void learner_apply(struct learner *learner, const float *total, const float *own
     learner->step++;
     learner->applied++;
     for (size_t i = 0; i < STATISTICS; i++) learner->sums[i] += total[parameters + i];
-    optimizer_step(learner->optimizer, total, clipping_factor(norm, learner->max_grad_norm), learner->step);
+    const double scale = clipping_factor(norm, learner->max_grad_norm);
+    optimizer_step(learner->optimizer, total + learner->start, scale, learner->step);
+    if (learner->meet) learner->meet(learner->meeting); /* COLLECTIVE */
 }
 
 static double seconds(void) {
@@ -64,6 +73,6 @@ void learner_updates(struct learner *learner, size_t updates, compute_function *
         learner_apply(learner, total, own);
         *marks++ = seconds();
     }
-    const size_t place = learner->optimizer->size + STATISTICS;
+    const size_t place = learner->parameters + STATISTICS;
     memcpy(flags, total + place, (learner->length - place) * sizeof(float));
 }

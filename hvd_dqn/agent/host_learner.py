@@ -17,6 +17,7 @@ from hvd_dqn.agent.learner import NUM_STATISTICS, Clock, LearnReport, Vector, ma
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.kernel_optimizers import make_optimizer
 from hvd_dqn.maths.kernels import LastAddress, address, aligned_zeros
+from hvd_dqn.maths.memory import TakeMemory, own_memory
 from hvd_dqn.maths.optimizers import OPTIMIZERS
 from hvd_dqn.transition import Transition
 
@@ -54,8 +55,9 @@ class Gradients(Protocol):
         """Returns float32 [P + statistics + F] of batch k, contiguous, untouched until the next call."""
 
 
-MakeGradients = Callable[[np.ndarray, np.ndarray], Gradients]
-"""make_gradients(online, target): of the parameters float32 [P] that lie in these arrays at the time."""
+MakeGradients = Callable[[np.ndarray, np.ndarray, np.ndarray], Gradients]
+"""make_gradients(online, target, vector): of the parameters float32 [P] that lie in these arrays at the time; what they
+compute goes into the vector float32 [P + statistics + F]."""
 
 
 def no_compiled_exchange(length: int) -> None:
@@ -67,7 +69,11 @@ class _State(ctypes.Structure):
 
     _fields_ = (
         ("optimizer", ctypes.c_void_p),
+        ("start", ctypes.c_size_t),
+        ("parameters", ctypes.c_size_t),
         ("length", ctypes.c_size_t),
+        ("meet", ctypes.c_void_p),
+        ("meeting", ctypes.c_void_p),
         ("max_grad_norm", ctypes.c_double),
         ("step", ctypes.c_uint64),
         ("healthy", ctypes.c_int64),
@@ -93,9 +99,10 @@ class HostLearner:
         num_flags: int,
         make_rounds: MakeRounds,
         compiled_exchange: FindCompiledExchange = no_compiled_exchange,
+        take_memory: TakeMemory = own_memory,
         clock: Clock = no_clock,
     ) -> None:
-        """Takes all memory.
+        """Takes all memory; a collective.
 
         Args:
           kernels: from `load_kernels`.
@@ -108,18 +115,28 @@ class HostLearner:
           num_flags: F, length of the flags that ride along.
           make_rounds: the exchange.
           compiled_exchange: the same exchange for compiled rounds, which need compiled gradients, too.
+          take_memory: where parameters, slots and what is exchanged lie.
           clock: is told where the time goes.
         """
         self.layout = layout
         self.slot_names = OPTIMIZERS[optimizer].slot_names
-        self.online, self.target = aligned_zeros(layout.total), aligned_zeros(layout.total)  # [P]
-        self.online[:] = self.target[:] = initial
-        self.slots = tuple(np.zeros_like(self.online) for _ in self.slot_names)
-        self._gradients = make_gradients(self.online, self.target)
-        self._kernels = kernels
-        self._optimizer = make_optimizer(optimizer, self.online, self.slots, learning_rate)
         self._length = layout.total + NUM_STATISTICS + num_flags
-        self._state = _State(ctypes.addressof(self._optimizer), self._length, max_grad_norm)
+        memory = take_memory(initial, len(self.slot_names), self._length)  # COLLECTIVE
+        self.online, self.target = memory.state[0], aligned_zeros(layout.total)  # [P]
+        self.target[:] = initial
+        self.slots = memory.state[1:]
+        self._gradients = make_gradients(self.online, self.target, memory.vector)
+        self._kernels = kernels
+        online_part, *slot_parts = (vector[memory.part] for vector in memory.state)
+        self._optimizer = make_optimizer(optimizer, online_part, slot_parts, learning_rate)
+        self._state = _State(
+            ctypes.addressof(self._optimizer),
+            memory.part.start,
+            layout.total,
+            self._length,
+            *memory.meeting,
+            max_grad_norm,
+        )
         self._state_at = ctypes.addressof(self._state)
         self._clock = clock
         self._total, self._own = LastAddress(), LastAddress()

@@ -29,13 +29,13 @@ class MLPGradients:
         mlp: NumpyMLP,
         online: np.ndarray,
         target: np.ndarray,
+        vector: np.ndarray,
         *,
         loss: str,
         gamma: float,
         double_dqn: bool,
         global_batch_size: int,
         batch_size_per_rank: int,
-        num_flags: int,
     ) -> None:
         """Takes the memory.
 
@@ -43,12 +43,12 @@ class MLPGradients:
           mlp: the network's passes.
           online: float32 [P], the parameters to differentiate by.
           target: float32 [P], the target network's.
+          vector: float32 [P + statistics + F], where the rank's part of the global vector goes.
           loss: a name in `LOSSES`.
           gamma: discount per env step.
           double_dqn: whether the online network chooses the target's action.
           global_batch_size: transitions per update over all ranks.
           batch_size_per_rank: transitions per update on this rank, B.
-          num_flags: F.
         """
         self._mlp, self._kernels = mlp, mlp.kernels
         self._huber = _IS_HUBER[loss]
@@ -59,7 +59,7 @@ class MLPGradients:
         self._pass, self._next_pass = mlp.activations(batch_size_per_rank), mlp.activations(batch_size_per_rank)
         self._many = mlp.activations(max(_ROWS_AT_ONCE, batch_size_per_rank))
         self._dq = Rows(np.zeros((batch_size_per_rank, mlp.num_actions), np.float32))  # [B, A]
-        self._vector = np.zeros(mlp.total + NUM_STATISTICS + num_flags, np.float32)
+        self._vector = vector
         self._statistics, self._flags = np.split(self._vector[mlp.total :], [NUM_STATISTICS])
         self._gradient_layers = mlp.affine(self._vector)
         self._q_at, self._next_q_at = address(self._pass.q), address(self._next_pass.q)

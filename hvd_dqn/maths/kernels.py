@@ -39,7 +39,11 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "shared_bytes": (c_size_t, (c_size_t, c_size_t)),
     "shared_result": (c_void_p, (c_void_p,) + (c_size_t,) * 3),
     "shared_letter": (c_void_p, (c_void_p,) + (c_size_t,) * 2),
-    "shared_meet": (None, (c_void_p, c_size_t, c_size_t, c_uint64)),
+    "shared_slot": (c_void_p, (c_void_p,) + (c_size_t,) * 3),
+    "shared_part": (c_size_t, (c_size_t,) * 3),
+    "shared_is_short": (c_int, (c_size_t,) * 2),
+    "shared_state_bytes": (c_size_t, (c_size_t,) * 3),
+    "shared_meeting": (None, (c_void_p,)),
     "shared_exchange": (c_void_p, (c_void_p, c_void_p)),
     "q_learning_targets": (None, (c_void_p,) * 4 + (c_size_t, c_size_t, c_void_p)),
     "q_learning_gradient": (

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.maths.memory import LearnerMemory, own_memory
 from hvd_dqn.parallel.ranks import ALONE, CompiledExchange, Produce, Rounds, Values, plain_rounds
 
 
@@ -62,6 +63,10 @@ class HorovodRanks:
     def compiled_exchange(self, length: int) -> CompiledExchange | None:
         """Returns none: Horovod is called through TensorFlow, and mpi4py through Python."""
         return ALONE if self.size == 1 else None
+
+    def take_memory(self, initial: np.ndarray, slots: int, length: int) -> LearnerMemory:
+        """Takes memory of this rank's own."""
+        return own_memory(initial, slots, length)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""

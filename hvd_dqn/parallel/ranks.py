@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.maths.memory import LearnerMemory, own_memory
+
 Values = TypeVar("Values", np.ndarray, tf.Tensor)
 Produce = Callable[[int, np.ndarray], np.ndarray]
 """produce(k, total): takes the sum over ranks of round k - 1 (zeros at 0), returns this rank's vector of round k."""
@@ -66,6 +68,9 @@ class Ranks(Protocol):
     def compiled_exchange(self, length: int) -> CompiledExchange | None:
         """Returns a sum of float32 vectors [length] for compiled rounds, None where there is none."""
 
+    def take_memory(self, initial: np.ndarray, slots: int, length: int) -> LearnerMemory:
+        """Takes a learner's memory, in common for all ranks where that pays; see `own_memory`."""
+
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""
 
@@ -111,6 +116,10 @@ class SingleRank:
     def compiled_exchange(self, length: int) -> CompiledExchange | None:
         """Returns that there is nothing to sum."""
         return ALONE
+
+    def take_memory(self, initial: np.ndarray, slots: int, length: int) -> LearnerMemory:
+        """Takes memory of this rank's own."""
+        return own_memory(initial, slots, length)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Returns the values."""

@@ -90,6 +90,7 @@ def start(launch: Launch, threads: int, transport: str, device: str, timeline: b
 
         gpus = visible_gpus(device)
     from hvd_dqn.maths.denormals import flush_denormals
+    from hvd_dqn.maths.heap import keep_freed_memory
 
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
@@ -102,6 +103,7 @@ def start(launch: Launch, threads: int, transport: str, device: str, timeline: b
     except UserError as error:
         problem = str(error)
     flush_denormals()
+    keep_freed_memory()
     return Runtime(ranks, members, threads, name, bool(gpus), problem)
 
 

@@ -1,4 +1,4 @@
-/* The ranks of one host sum a vector in memory that they share.
+/* The ranks of one host sum vectors, and keep what they all change, in memory that they share.
  *
  * A short vector takes one meeting point: each rank copies its own in, and once all have, adds up all of them for itself. The
  * slots are there twice, so that nobody writes where somebody still reads. A long one takes two: after the first each
@@ -33,30 +33,41 @@ struct flag {
 
 static size_t stride_of(size_t length) { return (length + FLOATS_PER_LINE - 1) / FLOATS_PER_LINE * FLOATS_PER_LINE; }
 
-static int is_short(size_t ranks, size_t length) { return (ranks - 1) * length <= SHORT; }
-
-/* Returns the bytes that a vector of this length takes. */
-size_t shared_bytes(size_t ranks, size_t length) {
-    const size_t slots = is_short(ranks, length) ? 3 * ranks : ranks + 1;
-    return ranks * sizeof(struct flag) + slots * stride_of(length) * sizeof(float);
+/* Returns where a rank's part of a vector begins, and the last one's ends. */
+size_t shared_part(size_t rank, size_t ranks, size_t length) {
+    const size_t start = rank * stride_of((length + ranks - 1) / ranks);
+    return start < length ? start : length;
 }
 
-static float *slot_of(char *memory, size_t ranks, size_t length, size_t slot) {
+int shared_is_short(size_t ranks, size_t length) { return (ranks - 1) * length <= SHORT; }
+
+/* Returns the bytes that so many vectors take that stay: flags and slots again, one for each. */
+size_t shared_state_bytes(size_t ranks, size_t length, size_t vectors) {
+    return ranks * sizeof(struct flag) + vectors * stride_of(length) * sizeof(float);
+}
+
+/* Returns the bytes that the sums of vectors of this length take. */
+size_t shared_bytes(size_t ranks, size_t length) {
+    return shared_state_bytes(ranks, length, shared_is_short(ranks, length) ? 3 * ranks : ranks + 1);
+}
+
+/* Returns where a slot begins. */
+float *shared_slot(char *memory, size_t ranks, size_t length, size_t slot) {
     return (float *)(memory + ranks * sizeof(struct flag)) + slot * stride_of(length);
 }
 
 /* Returns where a rank finds sums. */
 float *shared_result(char *memory, size_t rank, size_t ranks, size_t length) {
-    return slot_of(memory, ranks, length, is_short(ranks, length) ? 2 * ranks + rank : ranks);
+    return shared_slot(memory, ranks, length, shared_is_short(ranks, length) ? 2 * ranks + rank : ranks);
 }
 
 /* Returns where rank 0 may leave a vector for all, between two meeting points: nobody reads there after a sum. */
 float *shared_letter(char *memory, size_t ranks, size_t length) {
-    return slot_of(memory, ranks, length, is_short(ranks, length) ? 2 * ranks : 0);
+    return shared_slot(memory, ranks, length, shared_is_short(ranks, length) ? 2 * ranks : 0);
 }
 
 /* Comes to a meeting point (1, 2, ...) and returns when all ranks have; what each wrote before, all see after. */
-void shared_meet(char *memory, size_t rank, size_t ranks, uint64_t meeting) {
+static void meet(char *memory, size_t rank, size_t ranks, uint64_t meeting) {
     struct flag *flags = (struct flag *)memory;
     atomic_store_explicit(&flags[rank].meetings, meeting, memory_order_release);
     for (size_t other = 0; other < ranks; other++)
@@ -93,20 +104,26 @@ struct shared_exchange {
     uint64_t meetings, sums;
 };
 
-/* Sums a vector over two ranks or more. The result stays until this rank's next meeting point. */
+/* Comes to the next meeting point. */
+void shared_meeting(struct shared_exchange *exchange) {
+    meet(exchange->memory, exchange->rank, exchange->ranks, ++exchange->meetings);
+}
+
+/* Sums a vector over two ranks or more. The result stays until this rank's next meeting point. A long vector may lie in this
+ * rank's slot already. */
 const float *shared_exchange(struct shared_exchange *exchange, const float *own) {
     const size_t rank = exchange->rank, ranks = exchange->ranks, length = exchange->length, stride = stride_of(length);
-    const size_t part = stride_of((length + ranks - 1) / ranks), turn = exchange->sums++ % 2;
+    const size_t turn = exchange->sums++ % 2;
     float *result = shared_result(exchange->memory, rank, ranks, length);
-    const int one_meeting = is_short(ranks, length);
-    float *first = slot_of(exchange->memory, ranks, length, one_meeting ? turn * ranks : 0);
-    memcpy(first + rank * stride, own, length * sizeof(float));
-    shared_meet(exchange->memory, rank, ranks, ++exchange->meetings);
+    const int one_meeting = shared_is_short(ranks, length);
+    float *first = shared_slot(exchange->memory, ranks, length, one_meeting ? turn * ranks : 0);
+    if (own != first + rank * stride) memcpy(first + rank * stride, own, length * sizeof(float));
+    shared_meeting(exchange);
     if (one_meeting) {
         add_up(result, first, ranks, stride, 0, length);
     } else {
-        add_up(result, first, ranks, stride, rank * part, (rank + 1) * part < length ? (rank + 1) * part : length);
-        shared_meet(exchange->memory, rank, ranks, ++exchange->meetings);
+        add_up(result, first, ranks, stride, shared_part(rank, ranks, length), shared_part(rank + 1, ranks, length));
+        shared_meeting(exchange);
     }
     return result;
 }

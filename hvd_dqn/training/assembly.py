@@ -239,7 +239,7 @@ def _build_agent(
         "num_flags": len(Flags()),
         "clock": profile.add_in_turn,
     }
-    shapes: dict[str, Any] = {"batch_size_per_rank": batch_size_per_rank, "num_flags": len(Flags())}
+    shapes: dict[str, Any] = {"batch_size_per_rank": batch_size_per_rank}
     kernels = together(runtime.ranks, load_kernels)  # COLLECTIVE
     network = GraphNetwork(model, **rule, loss_scale=config.network.loss_scale if precision == "float16" else 1.0)
     layout, initial = network.layout, network.layout.flatten_variables(model)
@@ -270,6 +270,7 @@ def _build_agent(
         make_gradients,
         make_rounds=runtime.ranks.make_rounds,
         compiled_exchange=runtime.ranks.compiled_exchange,
+        take_memory=runtime.ranks.take_memory,
         **step,
     )
     return _Agent(learner, backend, mlp, network)

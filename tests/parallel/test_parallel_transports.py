@@ -60,9 +60,29 @@ def test_all_transports_give_the_same_bits(tmp_path: Path, ranks: int) -> None:
     np.testing.assert_allclose(reference["sum"], total, rtol=1e-4, atol=1.0)
     np.testing.assert_allclose(reference["sum_of_doubles"], total[::2])
     np.testing.assert_array_equal(reference["broadcast_array"], reference["own_after_all"])
+    _assert_memory(tmp_path, ranks)
     gathered, sent = json.loads(reference["json"].tobytes())
     assert [part["text"] for part in gathered] == ["ü" * rank for rank in range(ranks)]
     assert sent == [0, "x"]
+
+
+def _assert_memory(folder: Path, ranks: int) -> None:
+    """Looks at what each rank sees of a learner's memory after each has written its number into its part."""
+    for name, parameters in (("common", 300_001), ("short", 1000), ("MPI", 300_001), ("crowded", 400_001)):
+        for rank in range(ranks):
+            held = dict(np.load(folder / f"memory-{name}-rank{rank}.npz"))
+            assert held["state"].shape == (3, parameters)
+            np.testing.assert_array_equal(held["begun"][0], np.arange(parameters))
+            assert not held["begun"][1:].any()
+            expected, parts = np.full(parameters, rank + 1.0), [[0, parameters]] * ranks
+            if name == "common":
+                parts = held["parts"].tolist()
+                starts, stops = held["parts"].T.tolist()
+                assert [0, *stops] == [*starts, parameters]
+                expected = np.repeat(np.arange(1.0, ranks + 1), np.diff(parts).ravel())
+                assert np.diff(parts).min() > parameters // ranks - 16 * ranks
+            assert held["parts"].tolist() == parts
+            np.testing.assert_array_equal(held["state"], np.tile(expected, (3, 1)), err_msg=name)
 
 
 def test_a_run_ends_with_the_same_weights_over_any_transport(tmp_path: Path) -> None:
@@ -79,6 +99,18 @@ def test_a_run_ends_with_the_same_weights_over_any_transport(tmp_path: Path) -> 
     for backend in backends:
         assert seen[backend, "mpi"] == seen[backend, "horovod"] == seen[backend, "auto"]
     assert len({seen[backend, "mpi"] for backend in backends}) == 3, "they round differently: was one used twice?"
+
+
+@pytest.mark.parametrize("backend", ["numpy", "mixed"])
+def test_ranks_that_update_a_part_each_end_with_the_weights_of_those_that_update_all(
+    backend: str, tmp_path: Path
+) -> None:
+    """Of a network whose sums are long: in shared memory the ranks have parameters and moments in common."""
+    settings = ("--backend", backend, "--hidden-sizes", "400", "400", "--max-grad-norm", "1")
+    before = set(Path("/dev/shm").glob("hvd_dqn-*"))
+    own, common = (_weights(tmp_path, "mpirun", 2, *settings, "--transport", how) for how in ("mpi", "shared-memory"))
+    assert own == common
+    assert set(Path("/dev/shm").glob("hvd_dqn-*")) <= before
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be shared out")

@@ -135,7 +135,7 @@ def _settings(batch_size: int, changes: dict[str, Any]) -> tuple[dict[str, Any],
     settings = PLAIN | {"global_batch_size": batch_size, "batch_size_per_rank": batch_size} | changes
     names = ("loss", "gamma", "double_dqn", "global_batch_size", "loss_scale")
     rule = {name: settings.pop(name) for name in names if name in settings}
-    shapes = {"batch_size_per_rank": settings.pop("batch_size_per_rank"), "num_flags": settings["num_flags"]}
+    shapes = {"batch_size_per_rank": settings.pop("batch_size_per_rank")}
     return rule, settings, shapes
 
 

@@ -69,8 +69,13 @@ def make_learner(
         "double_dqn": loss == "huber",
         "global_batch_size": GLOBAL_BATCH_SIZE,
     }
-    step: dict[str, Any] = {"optimizer": optimizer, "learning_rate": learning_rate, "max_grad_norm": clip}
-    shapes: dict[str, Any] = {"batch_size_per_rank": share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size), "num_flags": 2}
+    step: dict[str, Any] = {
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "max_grad_norm": clip,
+        "num_flags": 2,
+    }
+    shapes: dict[str, Any] = {"batch_size_per_rank": share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size)}
     network, kernels = GraphNetwork(model, **rule), load_kernels()
     layout, initial = network.layout, network.layout.flatten_variables(model)
     if KIND == "graph":
@@ -81,8 +86,12 @@ def make_learner(
     if KIND == "numpy":
         mlp = make_mlp(kernels, layout, 0, np.dtype(np.float32), threads=1)
         make_gradients = partial(make_mlp_gradients, mlp, **rule, **shapes)
-    rounds: dict[str, Any] = {"make_rounds": ranks.make_rounds, "compiled_exchange": ranks.compiled_exchange}
-    return HostLearner(kernels, layout, initial, make_gradients, num_flags=2, **rounds, **step)
+    rounds: dict[str, Any] = {
+        "make_rounds": ranks.make_rounds,
+        "compiled_exchange": ranks.compiled_exchange,
+        "take_memory": ranks.take_memory,
+    }
+    return HostLearner(kernels, layout, initial, make_gradients, **rounds, **step)
 
 
 def own_part(ranks: Ranks, batches: Transition) -> Transition:

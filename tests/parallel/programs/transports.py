@@ -3,7 +3,7 @@
     transports.py OUT_FOLDER
 
 Each rank writes OUT_FOLDER/<transport>-rank<r>.npz for `MPI`, `Horovod` and `shared memory`, and for `fallback`: MPI in
-the place of shared memory that cannot be had.
+the place of shared memory that cannot be had. And OUT_FOLDER/memory-<kind>-rank<r>.npz for a learner's memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ os.environ["HOROVOD_CYCLE_TIME"] = "5"  # the transports in turn: Horovod's thre
 
 import tensorflow as tf  # noqa: E402
 
-from hvd_dqn.parallel import shared_memory  # noqa: E402
+from hvd_dqn.parallel import shared_file  # noqa: E402
 from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
 from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
 from hvd_dqn.parallel.ranks import Ranks  # noqa: E402
@@ -85,19 +85,37 @@ def results(ranks: Ranks) -> dict[str, np.ndarray]:
     }
 
 
+def save_memory(name: str, ranks: Ranks, parameters: int) -> None:
+    """Saves what a learner's memory holds before and after each rank has written its part, and which part that was."""
+    memory = ranks.take_memory(np.arange(parameters, dtype=np.float32), 2, parameters + 8)
+    parts = [slice(*ends) for ends in ranks.gather_json([memory.part.start, memory.part.stop])]
+    begun = np.array(memory.state)
+    ranks.barrier()
+    for vector in memory.state:
+        vector[memory.part] = ranks.rank + 1
+    ranks.barrier()
+    held = {"begun": begun, "state": np.array(memory.state), "parts": np.array([[p.start, p.stop] for p in parts])}
+    np.savez(Path(sys.argv[1]) / f"memory-{name}-rank{ranks.rank}.npz", **held)
+
+
 def main() -> None:
     """Runs on every rank."""
     over_mpi, over_horovod = MPIRanks(), HorovodRanks()
     shared, fallback = (SharedMemoryRanks(over_mpi, required=required) for required in (True, False))
     all_ranks: dict[str, Ranks] = {ranks.transport: ranks for ranks in (over_mpi, over_horovod, shared)}
+    shared.sum(np.zeros(400_009, np.float32))  # later there is room for this sum, but not for its learner's state
     for name, ranks in (all_ranks | {"fallback": fallback}).items():
         if name == "fallback":
-            shared_memory._FOLDER = "/no/such/folder"
+            shared_file._FOLDER = "/no/such/folder"
         ranks.barrier()
         np.savez(Path(sys.argv[1]) / f"{name}-rank{ranks.rank}.npz", **results(ranks))
     assert fallback.transport.startswith("MPI (no shared memory: "), fallback.transport
     with pytest.raises(UserError, match="no shared memory"):
         SharedMemoryRanks(over_mpi, required=True).sum(np.zeros(5, np.float32))
+    save_memory("crowded", shared, 400_001)
+    shared_file._FOLDER = "/dev/shm"
+    for name, ranks, parameters in (("common", shared, 300_001), ("short", shared, 1000), ("MPI", over_mpi, 300_001)):
+        save_memory(name, ranks, parameters)
     over_mpi.barrier()  # a rank that shuts Horovod down ends MPI for all
     over_horovod.shutdown()
 

@@ -1,0 +1,72 @@
+"""Memory that the ranks of one host share: a file that has no name once all have opened it, so no kill leaves it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import tempfile
+
+from hvd_dqn.errors import UserError
+from hvd_dqn.parallel.agreement import on_root, together
+from hvd_dqn.parallel.ranks import Ranks
+
+_FOLDER = "/dev/shm"
+
+
+def open_shared(ranks: Ranks, size: int) -> mmap.mmap:
+    """Takes the memory, zero at the start; a collective.
+
+    Args:
+      ranks: of one host; they carry the agreement.
+      size: bytes.
+
+    Raises:
+      UserError: on all ranks, if the memory is short or is not the same on all.
+    """
+    path, mark = on_root(ranks, lambda: _create(size))  # COLLECTIVE
+    try:
+        return together(ranks, lambda: _open(path, size, mark))  # COLLECTIVE
+    finally:
+        if ranks.rank == 0:
+            os.unlink(path)
+
+
+def _create(size: int) -> tuple[str, str]:
+    """Creates the file on rank 0 and returns its path and the mark at its end, by which the others know it.
+
+    Raises:
+      UserError: if there is not so much shared memory.
+    """
+    mark = secrets.token_hex(16)
+    try:
+        file, path = tempfile.mkstemp(prefix="hvd_dqn-", dir=_FOLDER)
+    except OSError as error:
+        raise UserError(f"no shared memory: {error}") from error
+    try:
+        os.posix_fallocate(file, 0, size + len(mark))  # taken now: a page that is missing later would be a SIGBUS
+        os.pwrite(file, mark.encode(), size)
+    except OSError as error:
+        os.unlink(path)
+        raise UserError(
+            f"{size / 1e6:.0f} MB of shared memory in {_FOLDER}: {error.strerror}; a container's is set by --shm-size"
+        ) from error
+    finally:
+        os.close(file)
+    return path, mark
+
+
+def _open(path: str, size: int, mark: str) -> mmap.mmap:
+    """Maps the file.
+
+    Raises:
+      UserError: if this is not rank 0's file: another host, or another container.
+    """
+    try:
+        with open(path, "r+b") as file:
+            memory = mmap.mmap(file.fileno(), 0)
+    except OSError as error:
+        raise UserError(f"ranks do not share {_FOLDER}: {error.strerror}") from error
+    if memory[size:] != mark.encode():
+        raise UserError(f"ranks do not share {_FOLDER}: another file has the name {path}")
+    return memory

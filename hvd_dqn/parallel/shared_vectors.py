@@ -1,0 +1,103 @@
+"""Sums over the ranks of one host, and vectors that they have in common, in memory that they share (shared_sum.c)."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from hvd_dqn.maths.kernels import LastAddress, function_address, load_kernels
+from hvd_dqn.parallel.agreement import together
+from hvd_dqn.parallel.ranks import CompiledExchange, Ranks
+from hvd_dqn.parallel.shared_file import open_shared
+
+
+class _Exchange(ctypes.Structure):
+    """A vector's place in the memory and what was done there; twin of the struct in shared_sum.c."""
+
+    _fields_ = (
+        ("memory", ctypes.c_void_p),
+        ("rank", ctypes.c_size_t),
+        ("ranks", ctypes.c_size_t),
+        ("length", ctypes.c_size_t),
+        ("meetings", ctypes.c_uint64),
+        ("sums", ctypes.c_uint64),
+    )
+
+
+class SharedVector:
+    """The ranks' vectors [N] and their sum."""
+
+    def __init__(self, ranks: Ranks, length: int) -> None:
+        """Takes the memory; a collective.
+
+        Args:
+          ranks: of one host; they carry the agreement.
+          length: N.
+
+        Raises:
+          UserError: on all ranks, if the memory is short or is not the same on all.
+        """
+        kernels = together(ranks, load_kernels)  # COLLECTIVE
+        memory = open_shared(ranks, kernels.shared_bytes(ranks.size, length))  # COLLECTIVE
+        at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+        def vector_at(place: int) -> np.ndarray:
+            return np.frombuffer(memory, np.float32, length, place - at)
+
+        self._kernels, self._memory = kernels, memory
+        self._exchange = _Exchange(at, ranks.rank, ranks.size, length)
+        self._letter = vector_at(kernels.shared_letter(at, ranks.size, length))
+        self._result = vector_at(kernels.shared_result(at, ranks.rank, ranks.size, length))
+        self._result.flags.writeable = False
+        self.is_short = bool(kernels.shared_is_short(ranks.size, length))
+        """Whether a sum takes one meeting point, not two."""
+        self.own = vector_at(kernels.shared_slot(at, ranks.size, length, ranks.rank))
+        """Float32 [N], from where this rank's vector need not be copied if it is long."""
+        self._own = LastAddress()
+        self.compiled = CompiledExchange(function_address(kernels.shared_exchange), ctypes.addressof(self._exchange))
+        """The same sum for compiled code."""
+
+    def sum(self, vector: np.ndarray) -> np.ndarray:
+        """Returns the sum over the ranks of float32 [N], read-only, in memory that the next call changes."""
+        self._kernels.shared_exchange(self.compiled.context, self._own.of(vector))
+        return self._result
+
+    def broadcast(self, vector: np.ndarray) -> np.ndarray:
+        """Returns a copy of rank 0's vector."""
+        if self._exchange.rank == 0:
+            self._letter[:] = vector
+        self._kernels.shared_meeting(self.compiled.context)
+        received = self._letter.copy()
+        self._kernels.shared_meeting(self.compiled.context)
+        return received
+
+
+class SharedState:
+    """Vectors [P] that all ranks have in common, each changing a part of them."""
+
+    def __init__(self, ranks: Ranks, initial: np.ndarray, slots: int) -> None:
+        """Takes the memory; a collective.
+
+        Args:
+          ranks: of one host; they carry the agreement.
+          initial: float32 [P], what the first vector holds to begin with.
+          slots: how many more there are, of zeros.
+
+        Raises:
+          UserError: on all ranks, if the memory is short or is not the same on all.
+        """
+        length, size = initial.size, ranks.size
+        kernels = together(ranks, load_kernels)  # COLLECTIVE
+        memory = open_shared(ranks, kernels.shared_state_bytes(size, length, 1 + slots))  # COLLECTIVE
+        at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        places = [kernels.shared_slot(at, size, length, i) - at for i in range(1 + slots)]
+        self.vectors = tuple(np.frombuffer(memory, np.float32, length, place) for place in places)
+        self.part = slice(*(kernels.shared_part(rank, size, length) for rank in (ranks.rank, ranks.rank + 1)))
+        """Of the vectors, what this rank changes."""
+        if ranks.rank == 0:
+            self.vectors[0][:] = initial
+        self._memory, self._exchange = memory, _Exchange(at, ranks.rank, size, length)
+        self.meeting = CompiledExchange(function_address(kernels.shared_meeting), ctypes.addressof(self._exchange))
+        """Where all meet, for compiled code."""
+        ranks.barrier()  # COLLECTIVE
