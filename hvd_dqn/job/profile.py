@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 
 PHASES = ("collect", "sample", "transfer", "gradient", "allreduce", "apply", "bookkeeping")
-"""Parts of an iteration. transfer: handing arrays to TensorFlow and back; allreduce, and apply where each rank updates a
-part: waiting for others included; bookkeeping: whatever the others leave of the iteration."""
+"""Parts of an iteration. transfer: handing arrays to TensorFlow and back; allreduce, and apply where each rank updates
+a part: waiting for others included; bookkeeping: whatever the others leave of the iteration."""
 
 _TRACED_EVENTS = 200_000
 """Events that a trace keeps, the first ones: about 20 MB."""
