@@ -23,7 +23,9 @@ ENVIRONMENTS = {
     "CartPole": ("--env", "CartPole-v1", "--num-envs", "6"),
     "LunarLander": ("--env", "LunarLander-v3", "--num-envs", "5"),
     "maze": ("--env", "hvd_dqn/TreasureMaze-v0", "--num-envs", "4"),
+    "in parts": ("--env", "CartPole-v1", "--num-envs", "6", "--hidden-sizes", "400", "400"),
 }
+"""In parts: each rank updates a part of parameters that they have in common, and rank 0 saves all of them."""
 RUN = (
     *("--total-env-steps", "2400", "--learning-starts", "300", "--train-period", "4", "--global-batch-size", "16"),
     *("--hidden-sizes", "16", "--replay-capacity", "1500", "--target-update-period", "50", "--log-period", "250"),

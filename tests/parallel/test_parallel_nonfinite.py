@@ -33,7 +33,9 @@ BACKENDS: dict[str, tuple[str, ...]] = {
     "numpy": (),
     "tensorflow": ("--backend", "tensorflow"),
     "lagging": ("--policy-lag", "1"),
+    "in parts": ("--hidden-sizes", "400", "400"),
 }
+"""In parts: each rank updates a part of parameters that they have in common."""
 
 
 def _counters(run_directory: Path) -> dict[str, Any]:
@@ -88,9 +90,12 @@ def test_tolerated_updates_are_skipped_counted_over_resumes_and_the_next_ends_th
     _assert_clean(run_directory)
 
 
-def test_without_the_option_the_first_one_ends_the_job_on_all_ranks(tmp_path: Path, injected: Any) -> None:
+@pytest.mark.parametrize("backend", ["numpy", "in parts"])
+def test_without_the_option_the_first_one_ends_the_job_on_all_ranks(
+    backend: str, tmp_path: Path, injected: Any
+) -> None:
     injected(KIND)
-    outcome = run("mpirun", 2, "0", "1000", *RUN, "--runs-dir", tmp_path, program=POISONED)
+    outcome = run("mpirun", 2, "0", "1000", *RUN, *BACKENDS[backend], "--runs-dir", tmp_path, program=POISONED)
     assert outcome.code == 2, outcome.output
     assert outcome.output.count("the gradient of learner step 1000 is not finite on rank(s) 0; it was not") == 1
     assert "--skip-nonfinite N" in outcome.output
