@@ -138,7 +138,7 @@ class GraphLearner:
             since: tf.Tensor,
             seconds: tf.Tensor,
         ) -> tuple:
-            local = self._local_vector(online, *(column[k] for column in columns), flags)
+            local = self._local_vector(flags, online, *(column[k] for column in columns))
             computed = _timestamp_after(local)
             vector = self._allreduce_sum(local)  # COLLECTIVE
             exchanged = _timestamp_after(vector)

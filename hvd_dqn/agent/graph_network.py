@@ -71,20 +71,9 @@ class GraphNetwork:
         q_t = self._forward(self.layout.split(target), rows)  # [K * B, A]
         return tf.reshape(q_t, [-1, s_t.shape[1], q_t.shape[1]])
 
-    def local_vector(
-        self,
-        online: tf.Tensor,
-        s_tm1: tf.Tensor,
-        a_tm1: tf.Tensor,
-        r_t: tf.Tensor,
-        terminated: tf.Tensor,
-        s_t: tf.Tensor,
-        q_t: tf.Tensor,
-        flags: tf.Tensor,
-    ) -> tf.Tensor:
-        """Returns this rank's part of the global vector [P + statistics + F]; see `local_parts`."""
-        parts = self.local_parts(online, s_tm1, a_tm1, r_t, terminated, s_t, q_t)
-        return tf.concat([*parts, flags], axis=0)
+    def local_vector(self, flags: tf.Tensor, *inputs: tf.Tensor) -> tf.Tensor:
+        """Returns this rank's part of the global vector [P + statistics + F]; see `local_parts` for the inputs."""
+        return tf.concat([*self.local_parts(*inputs), flags], axis=0)
 
     def local_parts(
         self,

@@ -74,7 +74,7 @@ class SharedMemoryRanks:
         except UserError:  # too little for the state, too
             return own_memory(initial, slots, length)
         self._states.append(state)
-        return LearnerMemory(state.vectors, state.part, state.meeting, shared.own)
+        return LearnerMemory(state.vectors, state.part, state.meeting, shared.slot)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""

@@ -66,11 +66,19 @@ float *shared_letter(char *memory, size_t ranks, size_t length) {
     return shared_slot(memory, ranks, length, shared_is_short(ranks, length) ? 2 * ranks : 0);
 }
 
-/* Comes to a meeting point (1, 2, ...) and returns when all ranks have; what each wrote before, all see after. */
-static void meet(char *memory, size_t rank, size_t ranks, uint64_t meeting) {
-    struct flag *flags = (struct flag *)memory;
-    atomic_store_explicit(&flags[rank].meetings, meeting, memory_order_release);
-    for (size_t other = 0; other < ranks; other++)
+/* The memory of some vectors and what was done there; shared_vectors.py has the struct's twin. */
+struct shared_exchange {
+    char *memory;
+    size_t rank, ranks, length;
+    uint64_t meetings, sums;
+};
+
+/* Comes to the next meeting point and returns when all ranks have; what each wrote before, all see after. */
+void shared_meeting(struct shared_exchange *exchange) {
+    struct flag *flags = (struct flag *)exchange->memory;
+    const uint64_t meeting = ++exchange->meetings;
+    atomic_store_explicit(&flags[exchange->rank].meetings, meeting, memory_order_release);
+    for (size_t other = 0; other < exchange->ranks; other++)
         for (unsigned looks = 0; atomic_load_explicit(&flags[other].meetings, memory_order_acquire) < meeting; looks++) {
             if (looks < LOOKS) continue;
             if (looks < LOOKS + YIELDS)
@@ -95,18 +103,6 @@ static void add_up(float *result, const float *first, size_t ranks, size_t strid
         set_to_sum(result + i, first + i, first + stride + i, size);
         for (size_t other = 2; other < ranks; other++) add(result + i, first + other * stride + i, size);
     }
-}
-
-/* A vector's place in the memory and what was done there; shared_memory.py has the struct's twin. */
-struct shared_exchange {
-    char *memory;
-    size_t rank, ranks, length;
-    uint64_t meetings, sums;
-};
-
-/* Comes to the next meeting point. */
-void shared_meeting(struct shared_exchange *exchange) {
-    meet(exchange->memory, exchange->rank, exchange->ranks, ++exchange->meetings);
 }
 
 /* Sums a vector over two ranks or more. The result stays until this rank's next meeting point. A long vector may lie in this

@@ -13,7 +13,7 @@ from hvd_dqn.parallel.shared_file import open_shared
 
 
 class _Exchange(ctypes.Structure):
-    """A vector's place in the memory and what was done there; twin of the struct in shared_sum.c."""
+    """The memory of some vectors and what was done there; twin of the struct in shared_sum.c."""
 
     _fields_ = (
         ("memory", ctypes.c_void_p),
@@ -52,7 +52,7 @@ class SharedVector:
         self._result.flags.writeable = False
         self.is_short = bool(kernels.shared_is_short(ranks.size, length))
         """Whether a sum takes one meeting point, not two."""
-        self.own = vector_at(kernels.shared_slot(at, ranks.size, length, ranks.rank))
+        self.slot = vector_at(kernels.shared_slot(at, ranks.size, length, ranks.rank))
         """Float32 [N], from where this rank's vector need not be copied if it is long."""
         self._own = LastAddress()
         self.compiled = CompiledExchange(function_address(kernels.shared_exchange), ctypes.addressof(self._exchange))

@@ -239,7 +239,6 @@ def _build_agent(
         "num_flags": len(Flags()),
         "clock": profile.add_in_turn,
     }
-    shapes: dict[str, Any] = {"batch_size_per_rank": batch_size_per_rank}
     kernels = together(runtime.ranks, load_kernels)  # COLLECTIVE
     network = GraphNetwork(model, **rule, loss_scale=config.network.loss_scale if precision == "float16" else 1.0)
     layout, initial = network.layout, network.layout.flatten_variables(model)
@@ -260,9 +259,9 @@ def _build_agent(
         return _Agent(learner, backend, mlp, network)
     if backend == "numpy":
         assert mlp is not None
-        make_gradients = partial(make_mlp_gradients, mlp, **rule, **shapes)
+        make_gradients = partial(make_mlp_gradients, mlp, batch_size_per_rank=batch_size_per_rank, **rule)
     else:
-        make_gradients = partial(GraphGradients, network, **shapes)
+        make_gradients = partial(GraphGradients, network, batch_size_per_rank=batch_size_per_rank)
     learner = HostLearner(
         kernels,
         layout,

@@ -131,7 +131,7 @@ def host_mlp(network: keras.Model, passes: type[NumpyMLP] = PASSES[-1]) -> Numpy
 
 
 def _settings(batch_size: int, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Returns the rule of the gradient, the settings of the step, and the vector's sizes, which both may want."""
+    """Returns the rule of the gradient, the settings of the step, and the batch's size."""
     settings = PLAIN | {"global_batch_size": batch_size, "batch_size_per_rank": batch_size} | changes
     names = ("loss", "gamma", "double_dqn", "global_batch_size", "loss_scale")
     rule = {name: settings.pop(name) for name in names if name in settings}

@@ -42,7 +42,7 @@ def gradient(
     columns = [tf.constant(getattr(batches, column)) for column in LEARNED_COLUMNS]
     q_t = passes.values_of_all(parameters, columns[-1])
     s_tm1, a_tm1, r_t, terminated, s_t = (column[0] for column in columns)
-    vector = passes.local_vector(parameters, s_tm1, a_tm1, r_t, terminated, s_t, q_t[0], tf.zeros(0))
+    vector = passes.local_vector(tf.zeros(0), parameters, s_tm1, a_tm1, r_t, terminated, s_t, q_t[0])
     assert vector.dtype == tf.float32
     return vector[: passes.layout.total].numpy()
 

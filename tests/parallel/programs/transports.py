@@ -88,13 +88,13 @@ def results(ranks: Ranks) -> dict[str, np.ndarray]:
 def save_memory(name: str, ranks: Ranks, parameters: int) -> None:
     """Saves what a learner's memory holds before and after each rank has written its part, and which part that was."""
     memory = ranks.take_memory(np.arange(parameters, dtype=np.float32), 2, parameters + 8)
-    parts = [slice(*ends) for ends in ranks.gather_json([memory.part.start, memory.part.stop])]
+    parts = ranks.gather_json([memory.part.start, memory.part.stop])
     begun = np.array(memory.state)
     ranks.barrier()
     for vector in memory.state:
         vector[memory.part] = ranks.rank + 1
     ranks.barrier()
-    held = {"begun": begun, "state": np.array(memory.state), "parts": np.array([[p.start, p.stop] for p in parts])}
+    held = {"begun": begun, "state": np.array(memory.state), "parts": np.array(parts)}
     np.savez(Path(sys.argv[1]) / f"memory-{name}-rank{ranks.rank}.npz", **held)
 
 
