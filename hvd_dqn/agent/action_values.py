@@ -1,4 +1,4 @@
-"""Q-values for acting: NumPy where the network is a small MLP, TensorFlow in batches elsewhere."""
+"""Q-values for acting: in host memory where the network has passes there, by TensorFlow elsewhere."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ class ActionValues(Protocol):
         """Returns Q-values float32 [B, A] of observations [B, *observation_shape]."""
 
 
-class NumpyActionValues:
-    """An MLP's values, computed by NumPy."""
+class HostActionValues:
+    """The values of a network with passes in host memory."""
 
-    def __init__(self, mlp: NumpyMLP) -> None:
+    def __init__(self, network: NumpyMLP) -> None:
         """Wraps the forward pass."""
-        self._mlp = mlp
-        self._activations = mlp.activations(0)
+        self._network = network
+        self._own = aligned_zeros(network.total)  # [P]
+        self._layers = network.affine(self._own)
+        self._activations = network.activations(0, backward=False)
 
     def load(self, parameters: Vector) -> None:
-        """Takes parameters [P]."""
-        self._layers = self._mlp.affine(np.array(parameters))
+        """Takes parameters [P] by a copy in place, as fresh memory takes five times as long."""
+        np.copyto(self._own, np.asarray(parameters))
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
         """Returns Q-values."""
         if len(self._activations.q) != len(s):
-            self._activations = self._mlp.activations(len(s))
-        return self._mlp.forward(self._layers, self._mlp.features(s), self._activations).copy()
+            self._activations = self._network.activations(len(s), backward=False)
+        return self._network.forward(self._layers, self._network.features(s), self._activations).copy()
 
 
 class TensorFlowActionValues:
@@ -53,7 +55,7 @@ class TensorFlowActionValues:
         self._own_tensor = tensor_of(self._own)
 
     def load(self, parameters: Vector) -> None:
-        """Takes parameters [P]; those in host memory by a copy in place, as fresh memory takes five times as long."""
+        """Takes parameters [P]; those in host memory by a copy in place, see `HostActionValues`."""
         if isinstance(parameters, np.ndarray):
             np.copyto(self._own, parameters)
             self._parameters = self._own_tensor
@@ -65,14 +67,14 @@ class TensorFlowActionValues:
         return self._network.action_values(self._parameters, s)
 
 
-def make_action_values(parameters: Vector, mlp: NumpyMLP | None, network: GraphNetwork) -> ActionValues:
+def make_action_values(parameters: Vector, on_host: NumpyMLP | None, network: GraphNetwork) -> ActionValues:
     """Chooses the faster way to act.
 
     Args:
       parameters: float32 [P], loaded to begin with.
-      mlp: the network's passes in NumPy, None for networks that have none.
+      on_host: the network's passes in host memory, None where it has none.
       network: its passes in TensorFlow.
     """
-    values: ActionValues = NumpyActionValues(mlp) if mlp is not None else TensorFlowActionValues(network)
+    values: ActionValues = HostActionValues(on_host) if on_host is not None else TensorFlowActionValues(network)
     values.load(parameters)
     return values

@@ -6,6 +6,7 @@ import ctypes
 
 import numpy as np
 
+from hvd_dqn.agent.compiled_structs import NetworkStruct, PassStruct
 from hvd_dqn.agent.numpy_mlp import Activations, Affine, NumpyMLP, Rows
 from hvd_dqn.agent.parameters import ParameterLayout
 from hvd_dqn.maths.kernels import address, aligned_zeros
@@ -15,48 +16,58 @@ _SMALL_LAYER = 100_000
 
 
 class CompiledActivations(Activations):
-    """The same memory with its addresses, and some for a pass' own use."""
+    """The same memory as compiled passes are told of it, with some for a pass' own use."""
 
     def __init__(self, rows: int, widths: list[int], deepest: int, panel_width: int) -> None:
         """Takes memory for hidden layers and outputs of these widths, and for products of this inner dimension."""
         super().__init__(rows, widths)
-        self.values_at = np.array([*self.hidden_at, address(self.q)], np.uintp)
-        self.all_gradients_at = np.array([*self.gradients_at, 0], np.uintp)
+        self._values_at = np.array([*self.hidden_at, address(self.q)], np.uintp)
+        self._gradients_at = np.array([*self.gradients_at, 0], np.uintp)
         self._panel = aligned_zeros(deepest * panel_width)
-        self.addresses = tuple(array.ctypes.data for array in (self.values_at, self.all_gradients_at, self._panel))
+        self.struct = PassStruct(self._values_at.ctypes.data, self._gradients_at.ctypes.data, address(self._panel))
+        self.at = ctypes.addressof(self.struct)
+
+    def take_output_gradient(self, dq: Rows) -> None:
+        """Takes where the loss' gradient with respect to the Q-values lies from now on."""
+        self._gradients_at[-1] = dq.at
 
 
 class CompiledMLP(NumpyMLP):
     """A `NumpyMLP` whose passes are compiled: a row has the same bits however many rows are computed together."""
 
     def __init__(
-        self, kernels: ctypes.CDLL, layout: ParameterLayout, num_categories: int, observation_dtype: np.dtype
+        self,
+        kernels: ctypes.CDLL,
+        layout: ParameterLayout,
+        num_categories: int,
+        observation_dtype: np.dtype,
+        first_layer: int = 0,
     ) -> None:
-        """Prepares; see `NumpyMLP`."""
+        """Prepares; see `NumpyMLP`. Layers before the first are no part of the MLP."""
         super().__init__(kernels, layout, num_categories, observation_dtype)
-        widths = [self._shapes[0][0] - 1, *(columns for _, columns in self._shapes)]
-        self._widths = np.array(widths, np.uintp)
-        self.shape, self._deepest = (self._widths.ctypes.data, len(self._shapes)), max(widths) + 1
+        shapes = self._shapes[first_layer:]
+        widths = [shapes[0][0] - 1, *(columns for _, columns in shapes)]
+        self._widths, self._deepest = np.array(widths, np.uintp), max(widths) + 1
+        self._struct = NetworkStruct(self._widths.ctypes.data, len(widths) - 1, 4 * (widths[0] + 1))
+        self.at = ctypes.addressof(self._struct)
 
-    def activations(self, rows: int) -> CompiledActivations:
-        """Takes memory for passes of this many rows."""
-        widths = [columns for _, columns in self._shapes]
-        return CompiledActivations(rows, widths, max(rows, self._deepest), self.kernels.mlp_panel_width())
+    def activations(self, rows: int, *, backward: bool) -> CompiledActivations:
+        """Takes memory for passes of this many rows; see `NumpyMLP`."""
+        deepest = max(rows, self._deepest)
+        return CompiledActivations(rows, self._widths[1:].tolist(), deepest, self.kernels.product_panel_width())
 
     def forward(self, affine: Affine, x: Rows, activations: Activations) -> np.ndarray:
         """Computes Q-values; see `NumpyMLP`."""
         assert isinstance(activations, CompiledActivations)
-        values_at, _, panel_at = activations.addresses
         rows = len(x)
-        self.kernels.mlp_forward(affine.at, *self.shape, x.at, rows, values_at, panel_at)
+        self.kernels.network_forward(self.at, affine.at, x.at, rows, activations.at)
         return activations.q[:rows]
 
     def backward(self, affine: Affine, x: Rows, activations: Activations, dq: Rows, out: Affine) -> None:
         """Writes the gradient of a loss of the Q-values into `out`; see `NumpyMLP`."""
         assert isinstance(activations, CompiledActivations)
-        values_at, gradients_at, panel_at = activations.addresses
-        activations.all_gradients_at[-1] = dq.at
-        self.kernels.mlp_backward(affine.at, *self.shape, x.at, len(x), values_at, gradients_at, out.at, panel_at)
+        activations.take_output_gradient(dq)
+        self.kernels.network_backward(self.at, affine.at, x.at, len(x), activations.at, out.at)
 
 
 def make_mlp(
@@ -72,5 +83,5 @@ def make_mlp(
       threads: of this rank; NumPy's products use them.
     """
     largest = max(rows * columns for rows, columns in layout.shapes[0::2])
-    compiled = kernels.mlp_supported() and (threads == 1 or largest < _SMALL_LAYER)
+    compiled = kernels.products_supported() and (threads == 1 or largest < _SMALL_LAYER)
     return (CompiledMLP if compiled else NumpyMLP)(kernels, layout, num_categories, observation_dtype)

@@ -10,6 +10,9 @@ from keras import layers
 
 from hvd_dqn.errors import UserError
 
+NATURE_CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Filters, size and stride of each, Mnih et al. (2015), Methods, "Model architecture"."""
+NATURE_HIDDEN_SIZES = (512,)
 SMALLEST_CNN_IMAGE = 36
 """Pixels per side below which the Nature CNN's three convolutions leave nothing."""
 
@@ -28,7 +31,7 @@ def choose_kind(kind: str, observation_shape: tuple[int, ...], observation_dtype
             raise UserError(
                 f"--network cnn needs images [height, width(, channels)], not {observation_shape}: use --network mlp"
             )
-        if min(_height_width_channels(observation_shape)[:2]) < SMALLEST_CNN_IMAGE:
+        if min(image_sides(observation_shape)[:2]) < SMALLEST_CNN_IMAGE:
             raise UserError(
                 f"observations of shape {observation_shape} are too small for the CNN (at least "
                 f"{SMALLEST_CNN_IMAGE} x {SMALLEST_CNN_IMAGE} pixels): use --network mlp, or resize them in a wrapper"
@@ -36,19 +39,48 @@ def choose_kind(kind: str, observation_shape: tuple[int, ...], observation_dtype
     return kind
 
 
-def choose_backend(backend: str, kind: str, on_gpu: bool, precision: str = "float32") -> str:
-    """Resolves "auto": on a CPU numpy for an MLP in float32 and mixed for other networks, on a GPU tensorflow.
+def choose_backend(
+    backend: str, kind: str, *, on_gpu: bool, precision: str = "float32", threads: int = 1, compiled: bool = True
+) -> str:
+    """Resolves "auto": tensorflow on a GPU, numpy in float32 for an MLP or, on one thread, a CNN, else mixed.
+
+    Args:
+      backend: what the user asks for.
+      kind: "mlp" or "cnn".
+      on_gpu: whether this rank has one.
+      precision: of the network.
+      threads: of this rank. Compiled passes have one; a CNN's products in TensorFlow use all.
+      compiled: whether there are compiled passes for this processor.
 
     Raises:
-      UserError: if numpy is asked for and the network is no MLP, or not in float32.
+      UserError: if numpy is asked for in another precision, or for a CNN on a processor without compiled passes.
     """
     if backend == "auto":
-        return "tensorflow" if on_gpu else "numpy" if kind == "mlp" and precision == "float32" else "mixed"
+        if on_gpu:
+            return "tensorflow"
+        on_host = precision == "float32" and (kind == "mlp" or (compiled and threads == 1))
+        return "numpy" if on_host else "mixed"
     if backend == "numpy" and precision != "float32":
         raise UserError(f"--backend numpy computes in float32 only, not in {precision}: use --backend auto")
-    if backend == "numpy" and kind != "mlp":
-        raise UserError(f"--backend numpy computes MLPs only, not a {kind}: use --backend auto, mixed or tensorflow")
+    if backend == "numpy" and kind == "cnn" and not compiled:
+        raise UserError(
+            "--backend numpy computes a CNN on processors with AVX2 and FMA only: use --backend auto or mixed"
+        )
     return backend
+
+
+def image_sides(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Returns height, width and channels of an image's shape, which may have its channels first: its smallest side."""
+    if len(shape) == 2:
+        return shape[0], shape[1], 1
+    if shape[0] < min(shape[1:]):
+        return shape[1], shape[2], shape[0]
+    return shape[0], shape[1], shape[2]
+
+
+def has_channels_first(shape: tuple[int, ...]) -> bool:
+    """Returns whether an image's shape has its channels first."""
+    return len(shape) == 3 and shape != image_sides(shape)
 
 
 def build_network(
@@ -83,7 +115,7 @@ def build_network(
         x = layers.Reshape((num_categories,))(x)
     elif kind == "cnn":
         x = _nature_torso(inputs, observation_shape, observation_dtype, seed, policy)  # [B, 3136]
-        hidden_sizes = (512,)
+        hidden_sizes = NATURE_HIDDEN_SIZES
     else:
         x = layers.Flatten()(inputs)
         if np.issubdtype(observation_dtype, np.integer):
@@ -101,14 +133,13 @@ def _nature_torso(
     seed: int,
     policy: str,
 ) -> keras.KerasTensor:
-    """The three convolutions of Mnih et al. (2015), Methods, "Model architecture"."""
-    height, width, channels = _height_width_channels(observation_shape)
+    height, width, channels = image_sides(observation_shape)
     x = inputs
-    if len(observation_shape) == 3 and observation_shape != (height, width, channels):
+    if has_channels_first(observation_shape):
         x = layers.Permute((2, 3, 1))(x)  # [B, H, W, C]
     x = layers.Reshape((height, width, channels))(x)
     scale = 1.0 / 255.0 if np.issubdtype(observation_dtype, np.integer) else 1.0
-    for depth, (filters, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1))):
+    for depth, (filters, size, stride) in enumerate(NATURE_CONVOLUTIONS):
         x = ScaledConv2D(
             scale if depth == 0 else 1.0,
             filters,
@@ -136,15 +167,6 @@ class ScaledConv2D(layers.Conv2D):
             return super().convolution_op(images, kernel * self._scale)
         # In half precision the gradient of a scaled kernel, a sum over large numbers, would overflow.
         return super().convolution_op(images * self._scale, keras.ops.cast(kernel, self.compute_dtype))
-
-
-def _height_width_channels(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Reads an image's shape; a three-dimensional one whose first side is the smallest has its channels first."""
-    if len(shape) == 2:
-        return shape[0], shape[1], 1
-    if shape[0] < min(shape[1:]):
-        return shape[1], shape[2], shape[0]
-    return shape[0], shape[1], shape[2]
 
 
 def _he_uniform(seed: int, layer: int) -> keras.initializers.Initializer:

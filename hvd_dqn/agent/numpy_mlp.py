@@ -9,6 +9,7 @@ A kernel [in, out] and its bias [out] are neighbours in the flat vector, so toge
 from __future__ import annotations
 
 import ctypes
+import math
 
 import numpy as np
 
@@ -81,6 +82,9 @@ class Activations:
 class NumpyMLP:
     """A network that `build_network` made with kind "mlp": ReLU layers, a linear output."""
 
+    rows_at_once = 512
+    """Rows of a forward pass over all K batches: as many as stay in a core's cache."""
+
     def __init__(
         self, kernels: ctypes.CDLL, layout: ParameterLayout, num_categories: int, observation_dtype: np.dtype
     ) -> None:
@@ -93,7 +97,7 @@ class NumpyMLP:
           observation_dtype: integer vectors are scaled from 0..255 to 0..1 as in the Keras model.
         """
         self.kernels = kernels
-        self._shapes = [(fan_in + 1, fan_out) for fan_in, fan_out in layout.shapes[0::2]]
+        self._shapes = [(math.prod(fan_in) + 1, fan_out) for *fan_in, fan_out in layout.shapes[0::2]]
         self._num_categories = num_categories
         self._scale = np.float32(1.0 / 255.0 if np.issubdtype(observation_dtype, np.integer) else 1.0)
         self.total = layout.total
@@ -103,8 +107,8 @@ class NumpyMLP:
         """Returns the layers of a contiguous flat vector [P], or of the beginning of a longer one."""
         return Affine(vector, self._shapes)
 
-    def activations(self, rows: int) -> Activations:
-        """Takes memory for forward passes of this many rows."""
+    def activations(self, rows: int, *, backward: bool) -> Activations:
+        """Takes memory for forward passes of this many rows, each followed by a backward pass or not."""
         return Activations(rows, [columns for _, columns in self._shapes])
 
     def features(self, s: np.ndarray) -> Rows:

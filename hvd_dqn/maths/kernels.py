@@ -28,12 +28,13 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "optimizer_step": (None, (c_void_p, c_void_p, ctypes.c_double, c_uint64)),
     "learner_apply": (None, (c_void_p,) * 3),
     "learner_updates": (None, (c_void_p, c_size_t) + (c_void_p,) * 6),
-    "mlp_gradient": (c_void_p, (c_void_p, c_size_t)),
+    "network_gradient": (c_void_p, (c_void_p, c_size_t)),
     "rows_with_ones": (None, (c_void_p, c_size_t, c_size_t, c_float, c_void_p)),
-    "mlp_supported": (c_int, ()),
-    "mlp_panel_width": (c_size_t, ()),
-    "mlp_forward": (None, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p)),
-    "mlp_backward": (None, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t) + (c_void_p,) * 4),
+    "products_supported": (c_int, ()),
+    "product_panel_width": (c_size_t, ()),
+    "network_forward": (None, (c_void_p,) * 3 + (c_size_t, c_void_p)),
+    "network_backward": (None, (c_void_p,) * 3 + (c_size_t, c_void_p, c_void_p)),
+    "torso_patch_floats": (c_size_t, (c_void_p,)),
     "relu": (None, (c_void_p, c_size_t)),
     "relu_gradient": (None, (c_void_p, c_void_p, c_size_t)),
     "shared_bytes": (c_size_t, (c_size_t, c_size_t)),
@@ -93,10 +94,10 @@ def address(array: np.ndarray) -> int:
     """Returns where an array's memory begins; whoever keeps the address keeps the array.
 
     Raises:
-      ValueError: if the array is not of the kind that kernels take: contiguous, float32 or int32.
+      ValueError: if the array is not of the kind that kernels take: contiguous, float32, int32 or uint8.
     """
-    if not array.flags.c_contiguous or array.dtype not in (np.float32, np.int32):
-        raise ValueError(f"a kernel takes contiguous float32 or int32 arrays, not {array.dtype} {array.strides}")
+    if not array.flags.c_contiguous or array.dtype not in (np.float32, np.int32, np.uint8):
+        raise ValueError(f"a kernel takes contiguous float32, int32 or uint8 arrays, not {array.dtype} {array.strides}")
     return array.ctypes.data
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hvd_dqn.agent.action_values import ActionValues, make_action_values
-from hvd_dqn.agent.compiled_gradients import make_mlp_gradients
+from hvd_dqn.agent.compiled_cnn import CompiledCNN
+from hvd_dqn.agent.compiled_gradients import make_host_gradients
 from hvd_dqn.agent.compiled_mlp import make_mlp
 from hvd_dqn.agent.graph_gradients import GraphGradients
 from hvd_dqn.agent.graph_learner import GraphLearner
@@ -198,12 +199,12 @@ class _Agent:
 
     learner: Learner
     backend: str
-    mlp: NumpyMLP | None
+    on_host: NumpyMLP | None
     network: GraphNetwork
 
     def action_values(self) -> ActionValues:
         """Returns a way to act, with the learner's present parameters."""
-        return make_action_values(self.learner.online, self.mlp, self.network)
+        return make_action_values(self.learner.online, self.on_host, self.network)
 
 
 def _build_agent(
@@ -215,7 +216,15 @@ def _build_agent(
       UserError: on all ranks, if the backend is not for this network or the compiled kernels are missing.
     """
     precision = config.network.precision
-    backend = choose_backend(config.network.backend, kind, runtime.on_gpu, precision)
+    kernels = together(runtime.ranks, load_kernels)  # COLLECTIVE
+    backend = choose_backend(
+        config.network.backend,
+        kind,
+        on_gpu=runtime.on_gpu,
+        precision=precision,
+        threads=runtime.threads,
+        compiled=bool(kernels.products_supported()),
+    )
     model = build_network(
         kind,
         spaces.observation_shape,
@@ -239,12 +248,13 @@ def _build_agent(
         "num_flags": len(Flags()),
         "clock": profile.add_in_turn,
     }
-    kernels = together(runtime.ranks, load_kernels)  # COLLECTIVE
     network = GraphNetwork(model, **rule, loss_scale=config.network.loss_scale if precision == "float16" else 1.0)
     layout, initial = network.layout, network.layout.flatten_variables(model)
-    mlp = None
+    on_host: NumpyMLP | None = None
     if kind == "mlp" and precision == "float32":
-        mlp = make_mlp(kernels, layout, spaces.num_categories, spaces.observation_dtype, runtime.threads)
+        on_host = make_mlp(kernels, layout, spaces.num_categories, spaces.observation_dtype, runtime.threads)
+    elif backend == "numpy":
+        on_host = CompiledCNN(kernels, layout, spaces.observation_shape, spaces.observation_dtype)
     make_gradients: MakeGradients
     if backend == "tensorflow":
         start_compiler()
@@ -256,10 +266,10 @@ def _build_agent(
             jit_compile=kind == "mlp" or runtime.on_gpu,
             **step,
         )
-        return _Agent(learner, backend, mlp, network)
+        return _Agent(learner, backend, on_host, network)
     if backend == "numpy":
-        assert mlp is not None
-        make_gradients = partial(make_mlp_gradients, mlp, batch_size_per_rank=batch_size_per_rank, **rule)
+        assert on_host is not None
+        make_gradients = partial(make_host_gradients, on_host, batch_size_per_rank=batch_size_per_rank, **rule)
     else:
         make_gradients = partial(GraphGradients, network, batch_size_per_rank=batch_size_per_rank)
     learner = HostLearner(
@@ -272,7 +282,7 @@ def _build_agent(
         take_memory=runtime.ranks.take_memory,
         **step,
     )
-    return _Agent(learner, backend, mlp, network)
+    return _Agent(learner, backend, on_host, network)
 
 
 def _make_worker(config: Config, runtime: Runtime, agent: _Agent) -> Worker:

@@ -11,14 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.agent.compiled_gradients import make_mlp_gradients
+from hvd_dqn.agent.compiled_cnn import CompiledCNN
+from hvd_dqn.agent.compiled_gradients import make_host_gradients
 from hvd_dqn.agent.compiled_mlp import CompiledMLP
 from hvd_dqn.agent.graph_gradients import GraphGradients
 from hvd_dqn.agent.graph_learner import GraphLearner
 from hvd_dqn.agent.graph_network import GraphNetwork
+from hvd_dqn.agent.host_gradients import HostGradients
 from hvd_dqn.agent.host_learner import HostLearner, MakeGradients
 from hvd_dqn.agent.learner import NUM_STATISTICS
-from hvd_dqn.agent.mlp_gradients import MLPGradients
 from hvd_dqn.agent.networks import build_network
 from hvd_dqn.agent.numpy_mlp import NumpyMLP
 from hvd_dqn.agent.parameters import ParameterLayout
@@ -27,7 +28,7 @@ from hvd_dqn.parallel.ranks import Produce, Rounds, SingleRank
 from hvd_dqn.transition import Transition
 
 KERNELS = load_kernels()
-PASSES = [NumpyMLP, CompiledMLP] if KERNELS.mlp_supported() else [NumpyMLP]
+PASSES = [NumpyMLP, CompiledMLP] if KERNELS.products_supported() else [NumpyMLP]
 """The ways to compute an MLP in host memory on this processor, the preferred one last."""
 
 PLAIN: dict[str, Any] = {
@@ -94,7 +95,7 @@ def make_numpy_learner(
     """Returns the host's learner on an MLP's gradients computed there, in one call each or not; see `MakeLearner`."""
     rule, step, shapes = _settings(batch_size, changes)
     make_gradients = partial(
-        make_mlp_gradients if compiled else MLPGradients, host_mlp(network, passes), **rule, **shapes
+        make_host_gradients if compiled else HostGradients, host_network(network, passes), **rule, **shapes
     )
     return _host_learner(network, make_gradients, exchange, **step)
 
@@ -123,11 +124,14 @@ def _host_learner(
     return HostLearner(KERNELS, layout, initial, make_gradients, **rounds, **step)
 
 
-def host_mlp(network: keras.Model, passes: type[NumpyMLP] = PASSES[-1]) -> NumpyMLP:
-    """Returns a Keras MLP's passes in host memory."""
+def host_network(network: keras.Model, passes: type[NumpyMLP] = PASSES[-1]) -> NumpyMLP:
+    """Returns a Keras network's passes in host memory; a CNN's whatever the passes of an MLP are to be."""
+    layout, dtype = ParameterLayout(network), np.dtype(network.inputs[0].dtype)
+    if any(isinstance(layer, keras.layers.Conv2D) for layer in network.layers):
+        return CompiledCNN(KERNELS, layout, network.input_shape[1:], dtype)
     encodings = [layer for layer in network.layers if isinstance(layer, keras.layers.CategoryEncoding)]
     num_categories = encodings[0].num_tokens if encodings else 0
-    return passes(KERNELS, ParameterLayout(network), num_categories, np.dtype(network.inputs[0].dtype))
+    return passes(KERNELS, layout, num_categories, dtype)
 
 
 def _settings(batch_size: int, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

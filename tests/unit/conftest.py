@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 from collections.abc import Callable
@@ -45,3 +46,13 @@ def compile_kernels() -> Callable[..., None]:
     spec.loader.exec_module(module)
     compiling: Callable[..., None] = module.compile_kernels
     return compiling
+
+
+@pytest.fixture(scope="session")
+def narrow_kernels(compile_kernels: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """Returns the kernels as a processor without AVX-512 runs them."""
+    from hvd_dqn.maths.kernels import PACKAGE, load_kernels
+
+    library = tmp_path_factory.mktemp("narrow") / "narrow.so"
+    compile_kernels(PACKAGE, library, "-DNO_AVX512")
+    return load_kernels(library)

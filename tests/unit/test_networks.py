@@ -128,7 +128,7 @@ def test_forward_in_host_memory_equals_keras_forward(
     for variable, values in zip(network.trainable_variables, layout.views(vector).values(), strict=True):
         variable.assign(values)
     mlp = passes(KERNELS, layout, categories, dtype)
-    q = mlp.forward(mlp.affine(vector), mlp.features(s), mlp.activations(len(s)))
+    q = mlp.forward(mlp.affine(vector), mlp.features(s), mlp.activations(len(s), backward=False))
     assert q.dtype == np.float32
     np.testing.assert_allclose(q, network(s), rtol=1e-4, atol=1e-5)
 
@@ -200,24 +200,30 @@ def test_the_smallest_cnn_image_works() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind", "on_gpu", "chosen"),
+    ("asked", "kind", "on_gpu", "threads", "compiled", "chosen"),
     [
-        ("auto", "mlp", False, "numpy"),
-        ("auto", "mlp", True, "tensorflow"),
-        ("auto", "cnn", False, "mixed"),
-        ("auto", "cnn", True, "tensorflow"),
-        ("numpy", "mlp", False, "numpy"),
-        ("numpy", "mlp", True, "numpy"),
-        ("tensorflow", "mlp", False, "tensorflow"),
-        ("tensorflow", "cnn", False, "tensorflow"),
-        ("mixed", "mlp", False, "mixed"),
-        ("mixed", "cnn", True, "mixed"),
+        ("auto", "mlp", False, 1, True, "numpy"),
+        ("auto", "mlp", False, 2, False, "numpy"),
+        ("auto", "mlp", True, 1, True, "tensorflow"),
+        ("auto", "cnn", False, 1, True, "numpy"),
+        ("auto", "cnn", False, 2, True, "mixed"),
+        ("auto", "cnn", False, 1, False, "mixed"),
+        ("auto", "cnn", True, 1, True, "tensorflow"),
+        ("numpy", "mlp", False, 1, True, "numpy"),
+        ("numpy", "mlp", True, 1, False, "numpy"),
+        ("numpy", "cnn", True, 2, True, "numpy"),
+        ("tensorflow", "mlp", False, 1, True, "tensorflow"),
+        ("tensorflow", "cnn", False, 1, True, "tensorflow"),
+        ("mixed", "mlp", False, 1, True, "mixed"),
+        ("mixed", "cnn", True, 1, True, "mixed"),
     ],
 )
-def test_numpy_computes_mlps_on_the_cpu_unless_told_otherwise(asked: str, kind: str, on_gpu: bool, chosen: str) -> None:
-    assert choose_backend(asked, kind, on_gpu) == chosen
+def test_updates_stay_off_tensorflow_on_the_cpu_where_that_is_faster(
+    asked: str, kind: str, on_gpu: bool, threads: int, compiled: bool, chosen: str
+) -> None:
+    assert choose_backend(asked, kind, on_gpu=on_gpu, threads=threads, compiled=compiled) == chosen
 
 
-def test_numpy_is_refused_for_a_cnn_with_the_remedy() -> None:
-    with pytest.raises(UserError, match="not a cnn: use --backend auto, mixed or tensorflow"):
-        choose_backend("numpy", "cnn", on_gpu=False)
+def test_numpy_is_refused_for_a_cnn_without_compiled_passes_with_the_remedy() -> None:
+    with pytest.raises(UserError, match="with AVX2 and FMA only: use --backend auto or mixed"):
+        choose_backend("numpy", "cnn", on_gpu=False, compiled=False)

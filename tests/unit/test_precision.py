@@ -119,8 +119,10 @@ def mlp_parameters() -> np.ndarray:
     return np.concatenate([np.asarray(variable).ravel() for variable in mlp("float32").trainable_variables])
 
 
-@pytest.mark.parametrize(("kind", "on_gpu", "chosen"), [("mlp", False, "mixed"), ("mlp", True, "tensorflow")])
+@pytest.mark.parametrize(
+    ("kind", "on_gpu", "chosen"), [("mlp", False, "mixed"), ("cnn", False, "mixed"), ("mlp", True, "tensorflow")]
+)
 def test_numpy_does_not_compute_in_half(kind: str, on_gpu: bool, chosen: str) -> None:
-    assert choose_backend("auto", kind, on_gpu, "bfloat16") == chosen
+    assert choose_backend("auto", kind, on_gpu=on_gpu, precision="bfloat16") == chosen
     with pytest.raises(UserError, match="--backend numpy computes in float32 only, not in bfloat16"):
-        choose_backend("numpy", kind, on_gpu, "bfloat16")
+        choose_backend("numpy", kind, on_gpu=on_gpu, precision="bfloat16")

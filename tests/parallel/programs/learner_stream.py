@@ -21,7 +21,7 @@ from hvd_dqn.parallel.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
-from hvd_dqn.agent.compiled_gradients import make_mlp_gradients  # noqa: E402
+from hvd_dqn.agent.compiled_gradients import make_host_gradients  # noqa: E402
 from hvd_dqn.agent.compiled_mlp import make_mlp  # noqa: E402
 from hvd_dqn.agent.graph_gradients import GraphGradients  # noqa: E402
 from hvd_dqn.agent.graph_learner import GraphLearner  # noqa: E402
@@ -85,7 +85,7 @@ def make_learner(
     make_gradients: MakeGradients = partial(GraphGradients, network, **shapes)
     if KIND == "numpy":
         mlp = make_mlp(kernels, layout, 0, np.dtype(np.float32), threads=1)
-        make_gradients = partial(make_mlp_gradients, mlp, **rule, **shapes)
+        make_gradients = partial(make_host_gradients, mlp, **rule, **shapes)
     rounds: dict[str, Any] = {
         "make_rounds": ranks.make_rounds,
         "compiled_exchange": ranks.compiled_exchange,

@@ -1,4 +1,4 @@
-"""Gradients of small MLPs in NumPy and compiled kernels: a graph's dispatch takes longer than their arithmetic."""
+"""Gradients in NumPy or compiled passes, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from hvd_dqn.transition import Transition
 _IS_HUBER = {"mse": False, "huber": True}
 assert _IS_HUBER.keys() == LOSSES.keys()
 
-_ROWS_AT_ONCE = 512
-"""Rows of a forward pass over all K batches: as many as stay in a core's cache."""
 
-
-class MLPGradients:
+class HostGradients:
     """A `Gradients`, in memory that is taken once."""
 
     calls_tensorflow = False
@@ -26,7 +23,7 @@ class MLPGradients:
 
     def __init__(
         self,
-        mlp: NumpyMLP,
+        network: NumpyMLP,
         online: np.ndarray,
         target: np.ndarray,
         vector: np.ndarray,
@@ -40,7 +37,7 @@ class MLPGradients:
         """Takes the memory.
 
         Args:
-          mlp: the network's passes.
+          network: its passes.
           online: float32 [P], the parameters to differentiate by.
           target: float32 [P], the target network's.
           vector: float32 [P + statistics + F], where the rank's part of the global vector goes.
@@ -50,18 +47,19 @@ class MLPGradients:
           global_batch_size: transitions per update over all ranks.
           batch_size_per_rank: transitions per update on this rank, B.
         """
-        self._mlp, self._kernels = mlp, mlp.kernels
+        self._network, self._kernels = network, network.kernels
         self._huber = _IS_HUBER[loss]
         self._gamma = np.float32(gamma)
         self._double_dqn = double_dqn
         self._scale = 1.0 / global_batch_size
-        self._online_layers, self._target_layers = mlp.affine(online), mlp.affine(target)
-        self._pass, self._next_pass = mlp.activations(batch_size_per_rank), mlp.activations(batch_size_per_rank)
-        self._many = mlp.activations(max(_ROWS_AT_ONCE, batch_size_per_rank))
-        self._dq = Rows(np.zeros((batch_size_per_rank, mlp.num_actions), np.float32))  # [B, A]
+        self._online_layers, self._target_layers = network.affine(online), network.affine(target)
+        self._pass = network.activations(batch_size_per_rank, backward=True)
+        self._next_pass = network.activations(batch_size_per_rank, backward=False)
+        self._many = network.activations(max(network.rows_at_once, batch_size_per_rank), backward=False)
+        self._dq = Rows(np.zeros((batch_size_per_rank, network.num_actions), np.float32))  # [B, A]
         self._vector = vector
-        self._statistics, self._flags = np.split(self._vector[mlp.total :], [NUM_STATISTICS])
-        self._gradient_layers = mlp.affine(self._vector)
+        self._statistics, self._flags = np.split(self._vector[network.total :], [NUM_STATISTICS])
+        self._gradient_layers = network.affine(self._vector)
         self._q_at, self._next_q_at = address(self._pass.q), address(self._next_pass.q)
         self._statistics_at = address(self._statistics)
 
@@ -70,7 +68,7 @@ class MLPGradients:
         updates, batch = batches.a_tm1.shape
         self._batch = batch
         self._x_tm1, self._x_t = (
-            self._mlp.features(s.reshape(updates * batch, *s.shape[2:])) for s in (batches.s_tm1, batches.s_t)
+            self._network.features(s.reshape(updates * batch, *s.shape[2:])) for s in (batches.s_tm1, batches.s_t)
         )  # [K * B, in + 1]
         self._actions = np.ascontiguousarray(batches.a_tm1, np.int32)  # [K, B]
         self._r_t = np.ascontiguousarray(batches.r_t, np.float32)  # [K, B]
@@ -92,29 +90,29 @@ class MLPGradients:
         batch, first = self._batch, k * self._batch
         x_tm1 = self._x_tm1.part(first, batch)  # [B, in + 1]
         if self._double_dqn:
-            self._mlp.forward(self._online_layers, self._x_t.part(first, batch), self._next_pass)
+            self._network.forward(self._online_layers, self._x_t.part(first, batch), self._next_pass)
             self._write_targets(first, batch, chooser=self._next_q_at)
-        self._mlp.forward(self._online_layers, x_tm1, self._pass)
+        self._network.forward(self._online_layers, x_tm1, self._pass)
         self._kernels.q_learning_gradient(
             self._q_at,
             self._rows_at[0] + 4 * first,
             self._rows_at[3] + 4 * first,
             batch,
-            self._mlp.num_actions,
+            self._network.num_actions,
             self._scale,
             self._huber,
             self._dq.at,
             self._statistics_at,
         )
-        self._mlp.backward(self._online_layers, x_tm1, self._pass, self._dq, self._gradient_layers)
+        self._network.backward(self._online_layers, x_tm1, self._pass, self._dq, self._gradient_layers)
         return self._vector
 
     def _target_values(self, x_t: Rows) -> np.ndarray:
         """Computes the target network's values of all K batches [K * B, A]: it stays the same for all of them."""
-        q_t = np.empty((len(x_t), self._mlp.num_actions), np.float32)
+        q_t = np.empty((len(x_t), self._network.num_actions), np.float32)
         for start in range(0, len(x_t), len(self._many.q)):
             part = x_t.part(start, len(self._many.q))
-            q_t[start : start + len(part)] = self._mlp.forward(self._target_layers, part, self._many)
+            q_t[start : start + len(part)] = self._network.forward(self._target_layers, part, self._many)
         return q_t
 
     def _write_targets(self, first: int, rows: int, chooser: int) -> None:
@@ -125,7 +123,7 @@ class MLPGradients:
           rows: how many.
           chooser: where the values [rows, A] lie whose best action is chosen.
         """
-        num_actions = self._mlp.num_actions
+        num_actions = self._network.num_actions
         r_t, discount_t, targets = (at + 4 * first for at in self._rows_at[1:])
         q_t = self._q_t_at + 4 * first * num_actions
         self._kernels.q_learning_targets(chooser, q_t, r_t, discount_t, rows, num_actions, targets)
