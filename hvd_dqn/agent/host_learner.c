@@ -23,6 +23,7 @@ struct learner {
     size_t length;          /* of an exchanged vector: gradient, statistics, flags */
     meeting_function *meet; /* none where this rank updates all parameters */
     void *meeting;
+    const double *squares; /* of the blocks of the last sum's gradient, see finite_norm; none where this rank takes them */
     double max_grad_norm;
     uint64_t step;
     /* Of the present call: */
@@ -41,9 +42,9 @@ typedef const float *exchange_function(void *exchange, const float *own);
  * parameters in common, each updates its part: nobody reads them before all have. */
 void learner_apply(struct learner *learner, const float *total, const float *own) {
     const size_t parameters = learner->parameters;
-    const double norm = finite_norm(total, parameters, learner->length);
+    const double norm = finite_norm(total, parameters, learner->length, learner->squares);
     const int finite = !isnan(norm), first = learner->healthy && !finite;
-    learner->locally_finite += !first || !isnan(finite_norm(own, parameters, learner->length));
+    learner->locally_finite += !first || !isnan(finite_norm(own, parameters, learner->length, NULL));
     learner->healthy = learner->healthy && finite;
     if (!learner->healthy) return;
     learner->step++;

@@ -74,6 +74,7 @@ class _State(ctypes.Structure):
         ("length", ctypes.c_size_t),
         ("meet", ctypes.c_void_p),
         ("meeting", ctypes.c_void_p),
+        ("squares", ctypes.c_void_p),
         ("max_grad_norm", ctypes.c_double),
         ("step", ctypes.c_uint64),
         ("healthy", ctypes.c_int64),
@@ -135,6 +136,7 @@ class HostLearner:
             layout.total,
             self._length,
             *memory.meeting,
+            memory.squares,
             max_grad_norm,
         )
         self._state_at = ctypes.addressof(self._state)

@@ -23,7 +23,8 @@ _ALIGNMENT = 64
 """Bytes."""
 
 _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
-    "finite_norm": (ctypes.c_double, (c_void_p, c_size_t, c_size_t)),
+    "finite_norm": (ctypes.c_double, (c_void_p, c_size_t, c_size_t, c_void_p)),
+    "norm_block": (c_size_t, (c_size_t,)),
     "clipping_factor": (ctypes.c_double, (ctypes.c_double, ctypes.c_double)),
     "optimizer_step": (None, (c_void_p, c_void_p, ctypes.c_double, c_uint64)),
     "learner_apply": (None, (c_void_p,) * 3),

@@ -18,6 +18,8 @@ class LearnerMemory(NamedTuple):
     meeting: tuple[int, int]
     """Address and argument of the `meeting_function` of host_learner.c that ends an update, or zeros."""
     vector: np.ndarray  # float32 [N]
+    squares: int = 0
+    """Address of the sums of the squares of the last sum's blocks (`finite_norm` of optimizers.h), or zero."""
 
 
 TakeMemory = Callable[[np.ndarray, int, int], LearnerMemory]

@@ -9,18 +9,27 @@
 
 #define STRIPS 64
 
-/* Returns the L2 norm of gradient [parameters]; NaN where one of its squares, or of those of what follows it up to
- * `length`, is not finite. */
-WIDEST double finite_norm(const float *vector, size_t parameters, size_t length) {
+/* Returns the sum of the squares of some numbers. */
+WIDEST double sum_of_squares(const float *values, size_t size) {
     float strips[STRIPS] = {0};
     size_t i = 0;
-    for (; i + STRIPS <= parameters; i += STRIPS)
-        for (size_t strip = 0; strip < STRIPS; strip++) strips[strip] += vector[i + strip] * vector[i + strip];
-    for (size_t strip = 0; i < parameters; i++, strip++) strips[strip] += vector[i] * vector[i];
+    for (; i + STRIPS <= size; i += STRIPS)
+        for (size_t strip = 0; strip < STRIPS; strip++) strips[strip] += values[i + strip] * values[i + strip];
+    for (size_t strip = 0; i < size; i++, strip++) strips[strip] += values[i] * values[i];
     double sum = 0.0;
     for (size_t strip = 0; strip < STRIPS; strip++) sum += strips[strip];
+    return sum;
+}
+
+size_t norm_block(size_t parameters) { return parameters > SMALL_GRADIENT ? NORM_BLOCK : parameters; }
+
+double finite_norm(const float *vector, size_t parameters, size_t length, const double *squares) {
+    const size_t block = norm_block(parameters);
+    double sum = 0.0;
+    for (size_t i = 0; i < parameters; i += block)
+        sum += squares ? squares[i / block] : sum_of_squares(vector + i, parameters - i < block ? parameters - i : block);
     float rest = 0.0f;
-    for (i = parameters; i < length; i++) rest += vector[i] * vector[i];
+    for (size_t i = parameters; i < length; i++) rest += vector[i] * vector[i];
     return isfinite(sum) && isfinite(rest) ? sqrt(sum) : NAN;
 }
 

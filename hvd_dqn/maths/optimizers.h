@@ -14,7 +14,16 @@ struct optimizer {
     double learning_rate, first_decay, second_decay, epsilon;
 };
 
-double finite_norm(const float *vector, size_t parameters, size_t length);
+/* Numbers of a gradient up to which its norm is taken as a whole; of a longer one in blocks, whoever takes them. */
+#define SMALL_GRADIENT 131072
+#define NORM_BLOCK 16384
+
+double sum_of_squares(const float *values, size_t size);
+/* Returns how many numbers of a gradient a block has. */
+size_t norm_block(size_t parameters);
+/* Returns the L2 norm of gradient [parameters]; NaN where one of its squares, or of those of what follows it up to
+ * `length`, is not finite. `squares` are the sums of the blocks' squares, where they are known. */
+double finite_norm(const float *vector, size_t parameters, size_t length, const double *squares);
 double clipping_factor(double norm, double most);
 
 /* Applies `scale` times a gradient; step is 1 at the first update. */

@@ -74,7 +74,8 @@ class SharedMemoryRanks:
         except UserError:  # too little for the state, too
             return own_memory(initial, slots, length)
         self._states.append(state)
-        return LearnerMemory(state.vectors, state.part, state.meeting, shared.slot)
+        shared.take_squares(state)
+        return LearnerMemory(state.vectors, state.part, state.meeting, shared.slot, state.squares_at)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""

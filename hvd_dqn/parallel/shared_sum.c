@@ -16,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../maths/optimizers.h"
+
 #define LINE 64
 #define FLOATS_PER_LINE (LINE / sizeof(float))
 /* A part's sums stay in the innermost cache. */
@@ -33,9 +35,10 @@ struct flag {
 
 static size_t stride_of(size_t length) { return (length + FLOATS_PER_LINE - 1) / FLOATS_PER_LINE * FLOATS_PER_LINE; }
 
-/* Returns where a rank's part of a vector begins, and the last one's ends. */
+/* Returns where a rank's part of a vector begins, and the last one's ends: of a large one whole blocks of its norm. */
 size_t shared_part(size_t rank, size_t ranks, size_t length) {
-    const size_t start = rank * stride_of((length + ranks - 1) / ranks);
+    const size_t grain = length > SMALL_GRADIENT ? NORM_BLOCK : FLOATS_PER_LINE;
+    const size_t start = rank * (((length + ranks - 1) / ranks + grain - 1) / grain * grain);
     return start < length ? start : length;
 }
 
@@ -71,6 +74,8 @@ struct shared_exchange {
     char *memory;
     size_t rank, ranks, length;
     uint64_t meetings, sums;
+    double *squares; /* of the blocks of a long sum's first `parameters` numbers, where all ranks see them; or none */
+    size_t parameters;
 };
 
 /* Comes to the next meeting point and returns when all ranks have; what each wrote before, all see after. */
@@ -105,6 +110,18 @@ static void add_up(float *result, const float *first, size_t ranks, size_t strid
     }
 }
 
+/* Adds up this rank's part of a long vector, and takes the squares of its blocks while they are at hand. */
+static void add_up_part(const struct shared_exchange *exchange, float *result, const float *first, size_t stride) {
+    const size_t ranks = exchange->ranks, parameters = exchange->squares ? exchange->parameters : 0;
+    const size_t end = shared_part(exchange->rank + 1, ranks, exchange->length);
+    for (size_t i = shared_part(exchange->rank, ranks, exchange->length); i < end; i += NORM_BLOCK) {
+        add_up(result, first, ranks, stride, i, end - i < NORM_BLOCK ? end : i + NORM_BLOCK);
+        if (i < parameters)
+            exchange->squares[i / NORM_BLOCK] =
+                sum_of_squares(result + i, parameters - i < NORM_BLOCK ? parameters - i : NORM_BLOCK);
+    }
+}
+
 /* Sums a vector over two ranks or more. The result stays until this rank's next meeting point. A long vector may lie in this
  * rank's slot already. */
 const float *shared_exchange(struct shared_exchange *exchange, const float *own) {
@@ -118,7 +135,7 @@ const float *shared_exchange(struct shared_exchange *exchange, const float *own)
     if (one_meeting) {
         add_up(result, first, ranks, stride, 0, length);
     } else {
-        add_up(result, first, ranks, stride, shared_part(rank, ranks, length), shared_part(rank + 1, ranks, length));
+        add_up_part(exchange, result, first, stride);
         shared_meeting(exchange);
     }
     return result;

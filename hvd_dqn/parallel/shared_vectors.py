@@ -22,6 +22,8 @@ class _Exchange(ctypes.Structure):
         ("length", ctypes.c_size_t),
         ("meetings", ctypes.c_uint64),
         ("sums", ctypes.c_uint64),
+        ("squares", ctypes.c_void_p),
+        ("parameters", ctypes.c_size_t),
     )
 
 
@@ -63,6 +65,10 @@ class SharedVector:
         self._kernels.shared_exchange(self.compiled.context, self._own.of(vector))
         return self._result
 
+    def take_squares(self, state: SharedState) -> None:
+        """Leaves the squares of a sum's blocks, its first P numbers, with a state's, from now on."""
+        self._exchange.squares, self._exchange.parameters = state.squares_at, state.vectors[0].size
+
     def broadcast(self, vector: np.ndarray) -> np.ndarray:
         """Returns a copy of rank 0's vector."""
         if self._exchange.rank == 0:
@@ -89,12 +95,16 @@ class SharedState:
         """
         length, size = initial.size, ranks.size
         kernels = together(ranks, load_kernels)  # COLLECTIVE
-        memory = open_shared(ranks, kernels.shared_state_bytes(size, length, 1 + slots))  # COLLECTIVE
+        blocks = -(-length // kernels.norm_block(length))
+        vectors_bytes = kernels.shared_state_bytes(size, length, 1 + slots)
+        memory = open_shared(ranks, vectors_bytes + blocks * ctypes.sizeof(ctypes.c_double))  # COLLECTIVE
         at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         places = [kernels.shared_slot(at, size, length, i) - at for i in range(1 + slots)]
         self.vectors = tuple(np.frombuffer(memory, np.float32, length, place) for place in places)
         self.part = slice(*(kernels.shared_part(rank, size, length) for rank in (ranks.rank, ranks.rank + 1)))
         """Of the vectors, what this rank changes."""
+        self.squares_at = at + vectors_bytes if blocks > 1 else 0
+        """Where the squares of a gradient's blocks lie for all; zero for one that has one block, which all take."""
         if ranks.rank == 0:
             self.vectors[0][:] = initial
         self._memory, self._exchange = memory, _Exchange(at, ranks.rank, size, length)

@@ -80,7 +80,7 @@ def _assert_memory(folder: Path, ranks: int) -> None:
                 starts, stops = held["parts"].T.tolist()
                 assert [0, *stops] == [*starts, parameters]
                 expected = np.repeat(np.arange(1.0, ranks + 1), np.diff(parts).ravel())
-                assert np.diff(parts).min() > parameters // ranks - 16 * ranks
+                assert np.diff(parts).min() > parameters // ranks - 16_384 * ranks
             assert held["parts"].tolist() == parts
             np.testing.assert_array_equal(held["state"], np.tile(expected, (3, 1)), err_msg=name)
 

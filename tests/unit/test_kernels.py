@@ -102,14 +102,14 @@ def test_a_zero_gradient_from_the_start_moves_nothing(name: str) -> None:
 @pytest.mark.parametrize("max_norm", [0.1, 10.0, 1e6])
 def test_the_clipping_factor_is_tensorflows(max_norm: float) -> None:
     for gradient in GRADIENTS[:5]:
-        norm = KERNELS.finite_norm(address(gradient), SIZE, SIZE)
+        norm = KERNELS.finite_norm(address(gradient), SIZE, SIZE, None)
         assert norm == pytest.approx(np.linalg.norm(gradient.astype(np.float64)), rel=1e-6)
         expected = clip_by_global_norm(tf.constant(gradient), tf.norm(gradient), max_norm)
         np.testing.assert_allclose(gradient * np.float32(KERNELS.clipping_factor(norm, max_norm)), expected, rtol=1e-5)
 
 
 def test_clipping_takes_3_4_to_norm_1_and_leaves_shorter_gradients_alone() -> None:
-    norm = KERNELS.finite_norm(address(np.array([3.0, 4.0], np.float32)), 2, 2)
+    norm = KERNELS.finite_norm(address(np.array([3.0, 4.0], np.float32)), 2, 2, None)
     assert (norm, KERNELS.clipping_factor(norm, 1.0)) == (5.0, 0.2)
     assert [KERNELS.clipping_factor(norm, bound) for bound in (5.0, 10.0, 0.0)] == [1.0, 1.0, 1.0]
     assert KERNELS.clipping_factor(0.0, 10.0) == 1.0
@@ -119,9 +119,29 @@ def test_clipping_takes_3_4_to_norm_1_and_leaves_shorter_gradients_alone() -> No
 @pytest.mark.parametrize("place", [0, 63, 64, 127, 129, 130, 133])
 def test_a_number_that_is_not_finite_or_too_large_to_square_is_found_anywhere(bad: float, place: int) -> None:
     vector = np.ones(134, np.float32)
-    assert KERNELS.finite_norm(address(vector), 130, 134) == np.sqrt(130)
+    assert KERNELS.finite_norm(address(vector), 130, 134, None) == np.sqrt(130)
     vector[place] = bad
-    assert np.isnan(KERNELS.finite_norm(address(vector), 130, 134))
+    assert np.isnan(KERNELS.finite_norm(address(vector), 130, 134, None))
+
+
+def test_a_large_gradients_norm_is_that_of_its_blocks() -> None:
+    """Which ranks may share out; each tells the others the sum of its squares."""
+    parameters, length = 300_001, 300_004
+    block = KERNELS.norm_block(parameters)
+    vector = np.random.default_rng(0).normal(size=length).astype(np.float32)
+    squares = [
+        np.square(vector[i : min(i + block, parameters)], dtype=np.float64).sum() for i in range(0, parameters, block)
+    ]
+    norm = KERNELS.finite_norm(address(vector), parameters, length, None)
+    assert norm == pytest.approx(np.sqrt(np.sum(squares)), rel=1e-6)
+    told = np.array(squares)
+    assert KERNELS.finite_norm(address(vector), parameters, length, told.ctypes.data) == pytest.approx(norm, rel=1e-6)
+    for place in (0, block - 1, block, parameters - 1, parameters, length - 1):
+        bad = vector.copy()
+        bad[place] = np.inf
+        assert np.isnan(KERNELS.finite_norm(address(bad), parameters, length, None))
+    told[3] = np.nan
+    assert np.isnan(KERNELS.finite_norm(address(vector), parameters, length, told.ctypes.data))
 
 
 def _q_gradient(
@@ -219,7 +239,7 @@ def test_every_instruction_set_gives_the_same_bits(other_kernels: ctypes.CDLL) -
     for name in OPTIMIZERS:
         mine, theirs = Walk(name), Walk(name, other_kernels)
         for step, gradient in enumerate(GRADIENTS, start=1):
-            norms = [library.finite_norm(address(gradient), SIZE, SIZE) for library in (KERNELS, other_kernels)]
+            norms = [library.finite_norm(address(gradient), SIZE, SIZE, None) for library in (KERNELS, other_kernels)]
             assert norms[0] == norms[1]
             mine.go(gradient, step, KERNELS.clipping_factor(norms[0], 10.0))
             theirs.go(gradient, step, KERNELS.clipping_factor(norms[1], 10.0))
