@@ -50,7 +50,8 @@ SETTINGS = list(itertools.product(("adam", "rmsprop", "sgd"), ("mse", "huber"), 
 CASES = [(*settings, kind, DEPTHS[(i + j) % 3]) for i, settings in enumerate(SETTINGS) for j, kind in enumerate(KINDS)]
 """Each of the settings with each kind and each depth, each kind with each depth: a third of all combinations."""
 if KERNELS.products_supported():
-    CASES += [(*settings, "images", ()) for settings in SETTINGS[::5]]
+    # Where a gradient is next to nothing, as many of a CNN's are, other optimizers make large steps of its rounding.
+    CASES += [(*settings, "images", ()) for settings in SETTINGS if settings[0] == "sgd"]
 
 
 def _network(kind: str, hidden: tuple[int, ...]) -> keras.Model:
@@ -93,17 +94,15 @@ def _pair(kind: str, hidden: tuple[int, ...], batch: int, **changes: Any) -> tup
     return fast, simple
 
 
-def _assert_same(
-    fast: HostLearner, simple: GraphLearner, before: dict[str, np.ndarray], looseness: float = 1.0
-) -> None:
+def _assert_same(fast: HostLearner, simple: GraphLearner, before: dict[str, np.ndarray]) -> None:
     """Compares the states, and the ways that the vectors have gone since `before`."""
     mine, theirs = state_of(fast), state_of(simple)
     assert mine.keys() == theirs.keys()
     for name, vector in mine.items():
-        np.testing.assert_allclose(vector, theirs[name], rtol=1e-4, atol=2e-6 * looseness, err_msg=name)
+        np.testing.assert_allclose(vector, theirs[name], rtol=1e-4, atol=2e-6, err_msg=name)
         gone = theirs[name] - before[name]
         error = np.abs(vector - before[name] - gone).max()
-        assert error <= 2e-3 * looseness * np.abs(gone).max(), name
+        assert error <= 2e-3 * np.abs(gone).max(), name
     assert fast.step == simple.step
 
 
@@ -132,8 +131,7 @@ def test_both_learners_take_the_same_path(
     for call, updates in enumerate((4, 1, 16)):
         batches, flags = _batches(kind, updates, 8, seed=call), np.array([call, 1.5], np.float32)
         _assert_same_report(fast.learn(batches, flags), simple.learn(batches, flags))
-        # Adam makes steps of rounding where a gradient is next to nothing, as many of a CNN's are.
-        _assert_same(fast, simple, before, looseness=20.0 if kind in IMAGES else 1.0)
+        _assert_same(fast, simple, before)
         for learner in (fast, simple):
             learner.load_target(learner.online)
     assert fast.step == 21
