@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Measures the bare operations of bench/throughput.py's cases on one core: no job on it can be faster than these allow.
+"""Measures the bare operations of bench/throughput.py's MLP cases on one core, which no job on it can be faster than.
 
-What they allow is printed in env steps per second.
+What they allow is printed in env steps per second; bench/cnn.py has the CNN's.
 
 .venv/bin/python bench/limits.py
 """
@@ -13,7 +13,6 @@ import itertools
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,13 +24,13 @@ for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import envpool  # noqa: E402
 import numpy as np  # noqa: E402
 from comparison.cases import CASES, Case  # noqa: E402
-from parts.jobs import ROOT, print_machine, spread  # noqa: E402
+from parts.jobs import print_machine, spread  # noqa: E402
 
 from hvd_dqn.agent.numpy_mlp import multiply  # noqa: E402
 
 INPUTS_AND_ACTIONS = {"CartPole-v1": (4, 2), "LunarLander-v3": (8, 4), "Flat/Breakout-v1": (400, 6)}
 PROGRAMS = Path(__file__).parent / "programs"
-TORCH_CNN, PEAK = PROGRAMS / "torch_cnn.py", PROGRAMS / "peak.c"
+PEAK = PROGRAMS / "peak.c"
 FLOAT32_ON_MATRIX_UNIT = 6
 """Products of bfloat16 that make one of float32's accuracy: of three parts each, those above its rounding."""
 
@@ -103,7 +102,6 @@ def main() -> None:
     """Measures all on core 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--peers-python", default=str(ROOT / ".bench" / "peers" / "bin" / "python"))
     arguments = parser.parse_args()
     print_machine()
     os.sched_setaffinity(0, {0})
@@ -122,15 +120,6 @@ def main() -> None:
             for name, time in least.items():
                 most = 1e6 / (time / case.train_period + collecting)
                 print(f"  {name:<9} {time:>7.1f} microseconds per update, at most {most:>9,.0f} env steps per second")
-    case = next(case for case in CASES if case.is_atari)
-    command = [arguments.peers_python, str(TORCH_CNN), str(case.batch_size)]
-    output = subprocess.run(command, capture_output=True, text=True, check=False)
-    if output.returncode:
-        print(f"PyTorch does not run, make its environment with bench/peers/install.sh:\n{output.stderr[-500:]}")
-        sys.exit(1)
-    times = [float(line) for line in output.stdout.split()]
-    steps = 1e3 * case.train_period / statistics.median(times)
-    print(f"{case.name}: the CNN's gradient in PyTorch {spread(times, 1)} ms per update; it allows {steps:,.0f} per s")
 
 
 if __name__ == "__main__":

@@ -96,8 +96,8 @@ class NetworkConfig:
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of the MLP's hidden layers (ReLU); none makes it linear. The CNN's sizes are fixed."""
     backend: Literal["auto", "numpy", "mixed", "tensorflow"] = "auto"
-    """What computes the updates: numpy (an MLP on the CPU), mixed (gradients by TensorFlow, the optimizer in host
-    memory) or tensorflow (all in one graph, on any device); auto takes the fastest."""
+    """What computes the updates: numpy (compiled code or NumPy on the CPU, in float32), mixed (gradients by TensorFlow,
+    the optimizer in host memory) or tensorflow (all in one graph, on any device); auto takes the fastest."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What layers compute in; weights, last layer, loss, optimizer and the sum over ranks are float32 always. The
     halves are for GPUs with tensor cores, where a large network is then faster."""
