@@ -23,6 +23,7 @@ ENVIRONMENTS = {
     "CartPole": ("--env", "CartPole-v1", "--num-envs", "6"),
     "LunarLander": ("--env", "LunarLander-v3", "--num-envs", "5"),
     "maze": ("--env", "hvd_dqn/TreasureMaze-v0", "--num-envs", "4"),
+    "images": ("--env", "image_envs:Dot-v0", "--num-envs", "4", "--backend", "numpy"),
     "in parts": ("--env", "CartPole-v1", "--num-envs", "6", "--hidden-sizes", "400", "400"),
 }
 """In parts: each rank updates a part of parameters that they have in common, and rank 0 saves all of them."""

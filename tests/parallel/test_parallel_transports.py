@@ -25,8 +25,7 @@ def _weights(folder: Path, launcher: str, ranks: int, *arguments: str, says: tup
     outcome = run_well(launcher, ranks, *SHORT_RUN, *arguments, "--runs-dir", folder, "--name", name)
     for text in says:
         assert text in outcome.output
-    path = folder / "CartPole-v1" / name / "checkpoints"
-    newest = max(path.glob("*/learner.safetensors"), key=lambda file: int(file.parent.name))
+    newest = max(folder.glob(f"*/{name}/checkpoints/*/learner.safetensors"), key=lambda file: int(file.parent.name))
     return hashlib.sha256(newest.read_bytes()).hexdigest()
 
 
@@ -101,12 +100,20 @@ def test_a_run_ends_with_the_same_weights_over_any_transport(tmp_path: Path) -> 
     assert len({seen[backend, "mpi"] for backend in backends}) == 3, "they round differently: was one used twice?"
 
 
-@pytest.mark.parametrize("backend", ["numpy", "mixed"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        ("--backend", "numpy", "--hidden-sizes", "400", "400"),
+        ("--backend", "mixed", "--hidden-sizes", "400", "400"),
+        ("--backend", "numpy", "--env", "image_envs:Dot-v0"),
+    ],
+    ids=["mlp", "mlp mixed", "cnn"],
+)
 def test_ranks_that_update_a_part_each_end_with_the_weights_of_those_that_update_all(
-    backend: str, tmp_path: Path
+    network: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Of a network whose sums are long: in shared memory the ranks have parameters and moments in common."""
-    settings = ("--backend", backend, "--hidden-sizes", "400", "400", "--max-grad-norm", "1")
+    settings = (*network, "--max-grad-norm", "1")
     before = set(Path("/dev/shm").glob("hvd_dqn-*"))
     own, common = (_weights(tmp_path, "mpirun", 2, *settings, "--transport", how) for how in ("mpi", "shared-memory"))
     assert own == common
