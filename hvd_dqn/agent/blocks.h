@@ -22,30 +22,36 @@ INLINE vector NAME(finished)(vector sum, enum epilogue epilogue, const float *ga
 
 /* Computes rows x (vectors * LANES) numbers of a product; `panel` is the right operand's columns for it [depth, vectors *
  * LANES]. Writes the first `columns` of each row. */
-INLINE void NAME(block)(const int rows, const int vectors, const enum start start, const enum epilogue epilogue,
-                        struct matrix a, const float *panel, size_t depth, size_t columns, float *out, size_t pitch,
-                        const float *gate) {
+INLINE void NAME(block)(const int rows, const int vectors, const int gathered, const enum start start,
+                        const enum epilogue epilogue, struct left a, const float *panel, size_t depth, size_t columns,
+                        float *out, size_t pitch, const float *beside) {
     vector sum[MOST_ROWS][MOST_VECTORS];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++)
-            sum[i][v] = start == ONTO ? *(const vector *)(out + i * pitch + v * LANES) : (vector){0};
-    for (size_t k = 0; k < depth; k++, a.at += a.column, panel += vectors * LANES) {
+            sum[i][v] = start == ONTO       ? *(const vector *)(out + i * pitch + v * LANES)
+                        : start == FROM_ROW ? *(const vector *)(beside + v * LANES)
+                                            : (vector){0};
+    const float *row[MOST_ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) row[i] = a.at + (gathered ? a.rows[i] : i * a.row);
+    for (size_t k = 0, step = 0; k < depth; k++, step += a.column, panel += vectors * LANES) {
+        const size_t place = gathered ? a.columns[k] : step;
         vector right[MOST_VECTORS];
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++) right[v] = *(const vector *)(panel + v * LANES);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 3
-            for (int v = 0; v < vectors; v++) sum[i][v] += a.at[i * a.row] * right[v];
+            for (int v = 0; v < vectors; v++) sum[i][v] += row[i][place] * right[v];
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++) {
             float *to = out + i * pitch + v * LANES;
-            const float *from_gate = epilogue == GATED ? gate + i * pitch + v * LANES : NULL;
+            const float *from_gate = epilogue == GATED ? beside + i * pitch + v * LANES : NULL;
             if (columns >= LANES) {
                 *(vector *)to = NAME(finished)(sum[i][v], epilogue, from_gate);
             } else { /* fewer columns than a vector has, so this is the only one */
@@ -97,18 +103,21 @@ INLINE void NAME(pack)(struct matrix b, size_t depth, size_t columns, size_t wid
 }
 
 /* Computes as many columns of a product as lie in `vectors` vectors. */
-INLINE void NAME(columns)(const int vectors, const enum start start, const enum epilogue epilogue, struct matrix a,
-                          struct matrix b, size_t rows, size_t columns, size_t depth, float *out, size_t pitch,
-                          const float *gate, float *panel) {
+INLINE void NAME(columns)(const int vectors, const int gathered, const enum start start, const enum epilogue epilogue,
+                          struct left a, struct matrix b, size_t rows, size_t columns, size_t depth, float *out,
+                          size_t pitch, const float *beside, float *panel) {
     if (b.column == 1) /* said once more, so that the compiler knows */
         NAME(pack)((struct matrix){b.at, b.row, 1}, depth, columns, vectors * LANES, panel);
     else
         NAME(pack)((struct matrix){b.at, 1, b.column}, depth, columns, vectors * LANES, panel);
     size_t i = 0;
 #define ROWS_AT_ONCE(count)                                                                                             \
-    for (; i + (count) <= rows; i += (count))                                                                           \
-        NAME(block)(count, vectors, start, epilogue, (struct matrix){a.at + i * a.row, a.row, a.column}, panel, depth,  \
-                    columns, out + i * pitch, pitch, epilogue == GATED ? gate + i * pitch : NULL);
+    for (; i + (count) <= rows; i += (count)) {                                                                         \
+        const struct left part = {gathered ? a.at : a.at + i * a.row, a.row, a.column, gathered ? a.rows + i : NULL,    \
+                                  a.columns};                                                                           \
+        NAME(block)(count, vectors, gathered, start, epilogue, part, panel, depth, columns, out + i * pitch, pitch,     \
+                    epilogue == GATED ? beside + i * pitch : beside);                                                   \
+    }
     ROWS_AT_ONCE(MOST_ROWS)
     ROWS_AT_ONCE(4)
     ROWS_AT_ONCE(2)
@@ -117,9 +126,9 @@ INLINE void NAME(columns)(const int vectors, const enum start start, const enum 
 }
 
 /* The last columns are computed together with some before them a second time, so that whole vectors are written. */
-INLINE void NAME(product)(const enum start start, const enum epilogue epilogue, struct matrix a, struct matrix b,
-                          size_t rows, size_t columns, size_t depth, float *out, size_t pitch, const float *gate,
-                          float *panel) {
+INLINE void NAME(product)(const int gathered, const enum start start, const enum epilogue epilogue, struct left a,
+                          struct matrix b, size_t rows, size_t columns, size_t depth, float *out, size_t pitch,
+                          const float *beside, float *panel) {
     const size_t fit = columns / LANES;
     for (size_t done = 0; done < columns;) {
         const size_t left = (columns - done + LANES - 1) / LANES;
@@ -128,10 +137,11 @@ INLINE void NAME(product)(const enum start start, const enum epilogue epilogue, 
         const size_t width = vectors * LANES, count = columns < LANES ? columns : width;
         const size_t first = done + count > columns ? columns - count : done;
         const struct matrix part = {b.at + first * b.column, b.row, b.column};
-        const float *gates = epilogue == GATED ? gate + first : NULL;
+        const float *part_beside = beside ? beside + first : NULL;
 #define VECTORS_AT_ONCE(number)                                                                                         \
     if (number <= MOST_VECTORS && vectors == number)                                                                    \
-        NAME(columns)(number, start, epilogue, a, part, rows, count, depth, out + first, pitch, gates, panel);
+        NAME(columns)(number, gathered, start, epilogue, a, part, rows, count, depth, out + first, pitch, part_beside,  \
+                      panel);
         VECTORS_AT_ONCE(1)
         VECTORS_AT_ONCE(2)
         VECTORS_AT_ONCE(3)
@@ -140,25 +150,28 @@ INLINE void NAME(product)(const enum start start, const enum epilogue epilogue, 
     }
 }
 
-#define PRODUCT(name, start, epilogue)                                                                                  \
+#define PRODUCT(name, gathered, start, epilogue)                                                                        \
     __attribute__((target(INSTRUCTIONS), noinline)) static void NAME(name)(                                             \
-        struct matrix a, struct matrix b, size_t rows, size_t columns, size_t depth, float *out, size_t pitch,          \
-        const float *gate, float *panel) {                                                                              \
-        NAME(product)(start, epilogue, a, b, rows, columns, depth, out, pitch, gate, panel);                            \
+        struct left a, struct matrix b, size_t rows, size_t columns, size_t depth, float *out, size_t pitch,            \
+        const float *beside, float *panel) {                                                                            \
+        NAME(product)(gathered, start, epilogue, a, b, rows, columns, depth, out, pitch, beside, panel);                \
     }
-PRODUCT(plain, FROM_ZERO, AS_IS)
-PRODUCT(rectified, FROM_ZERO, RECTIFIED)
-PRODUCT(gated, FROM_ZERO, GATED)
-PRODUCT(added, ONTO, AS_IS)
-PRODUCT(added_rectified, ONTO, RECTIFIED)
+PRODUCT(plain, 0, FROM_ZERO, AS_IS)
+PRODUCT(rectified, 0, FROM_ZERO, RECTIFIED)
+PRODUCT(gated, 0, FROM_ZERO, GATED)
+PRODUCT(added, 0, ONTO, AS_IS)
+PRODUCT(added_rectified, 0, ONTO, RECTIFIED)
+PRODUCT(gathered, 1, FROM_ZERO, AS_IS)
+PRODUCT(gathered_added, 1, ONTO, AS_IS)
+PRODUCT(gathered_rectified, 1, FROM_ROW, RECTIFIED)
 #undef PRODUCT
 
 /* Computes a product of fewer columns than a vector has as its transpose, so that vectors run along the rows. */
-__attribute__((target(INSTRUCTIONS), noinline)) static void NAME(narrow)(struct matrix a, struct matrix b, size_t rows,
+__attribute__((target(INSTRUCTIONS), noinline)) static void NAME(narrow)(struct left a, struct matrix b, size_t rows,
                                                                          size_t columns, size_t depth, float *out,
                                                                          size_t pitch, float *panel) {
     float part[LANES * PANEL_WIDTH]; /* [columns, PANEL_WIDTH] */
-    const struct matrix b_transposed = {b.at, b.column, b.row};
+    const struct left b_transposed = {b.at, b.column, b.row, NULL, NULL};
     for (size_t first = 0; first < rows; first += PANEL_WIDTH) {
         const size_t count = rows - first < PANEL_WIDTH ? rows - first : PANEL_WIDTH;
         const struct matrix a_transposed = {a.at + first * a.row, a.column, a.row};
@@ -168,16 +181,20 @@ __attribute__((target(INSTRUCTIONS), noinline)) static void NAME(narrow)(struct 
     }
 }
 
-static void NAME(multiply)(enum start start, enum epilogue epilogue, struct matrix a, struct matrix b, size_t rows,
-                           size_t columns, size_t depth, float *out, size_t pitch, const float *gate, float *panel) {
-    if (start == ONTO)
-        (epilogue == RECTIFIED ? NAME(added_rectified) : NAME(added))(a, b, rows, columns, depth, out, pitch, gate, panel);
+static void NAME(multiply)(enum start start, enum epilogue epilogue, struct left a, struct matrix b, size_t rows,
+                           size_t columns, size_t depth, float *out, size_t pitch, const float *beside, float *panel) {
+    if (a.rows)
+        (start == FROM_ROW ? NAME(gathered_rectified)
+         : start == ONTO   ? NAME(gathered_added)
+                           : NAME(gathered))(a, b, rows, columns, depth, out, pitch, beside, panel);
+    else if (start == ONTO)
+        (epilogue == RECTIFIED ? NAME(added_rectified) : NAME(added))(a, b, rows, columns, depth, out, pitch, beside, panel);
     else if (epilogue != AS_IS)
-        (epilogue == RECTIFIED ? NAME(rectified) : NAME(gated))(a, b, rows, columns, depth, out, pitch, gate, panel);
+        (epilogue == RECTIFIED ? NAME(rectified) : NAME(gated))(a, b, rows, columns, depth, out, pitch, beside, panel);
     else if (columns < LANES)
         NAME(narrow)(a, b, rows, columns, depth, out, pitch, panel);
     else
-        NAME(plain)(a, b, rows, columns, depth, out, pitch, gate, panel);
+        NAME(plain)(a, b, rows, columns, depth, out, pitch, beside, panel);
 }
 
 #undef JOINED

@@ -9,7 +9,10 @@ from ctypes import c_float, c_size_t, c_void_p
 class ConvolutionStruct(ctypes.Structure):
     """`struct convolution`."""
 
-    _fields_ = tuple((name, c_size_t) for name in ("height", "width", "channels", "size", "stride", "filters"))
+    _fields_ = (
+        *((name, c_size_t) for name in ("height", "width", "channels", "size", "stride", "filters", "at_once")),
+        *((name, c_void_p) for name in ("positions", "numbers")),
+    )
 
 
 class TorsoStruct(ctypes.Structure):
@@ -35,7 +38,7 @@ class TorsoPassStruct(ctypes.Structure):
 
     _fields_ = (
         ("rows", c_size_t),
-        *((name, c_void_p) for name in ("images", "patches", "patch_gradients", "values", "gradients")),
+        *((name, c_void_p) for name in ("images", "patch_gradients", "values", "gradients")),
     )
 
 

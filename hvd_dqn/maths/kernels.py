@@ -35,7 +35,6 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "product_panel_width": (c_size_t, ()),
     "network_forward": (None, (c_void_p,) * 3 + (c_size_t, c_void_p)),
     "network_backward": (None, (c_void_p,) * 3 + (c_size_t, c_void_p, c_void_p)),
-    "torso_patch_floats": (c_size_t, (c_void_p,)),
     "relu": (None, (c_void_p, c_size_t)),
     "relu_gradient": (None, (c_void_p, c_void_p, c_size_t)),
     "shared_bytes": (c_size_t, (c_size_t, c_size_t)),
