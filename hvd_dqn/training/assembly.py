@@ -217,7 +217,8 @@ def _build_agent(
     """
     precision = config.network.precision
     kernels = together(runtime.ranks, load_kernels)  # COLLECTIVE
-    backend = choose_backend(
+    choose = partial(
+        choose_backend,
         config.network.backend,
         kind,
         on_gpu=runtime.on_gpu,
@@ -225,6 +226,7 @@ def _build_agent(
         threads=runtime.threads,
         compiled=bool(kernels.products_supported()),
     )
+    backend = together(runtime.ranks, choose)  # COLLECTIVE, as hosts may have unlike processors
     model = build_network(
         kind,
         spaces.observation_shape,
