@@ -73,14 +73,14 @@ def image_sides(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Returns height, width and channels of an image's shape, which may have its channels first: its smallest side."""
     if len(shape) == 2:
         return shape[0], shape[1], 1
-    if shape[0] < min(shape[1:]):
+    if has_channels_first(shape):
         return shape[1], shape[2], shape[0]
     return shape[0], shape[1], shape[2]
 
 
 def has_channels_first(shape: tuple[int, ...]) -> bool:
     """Returns whether an image's shape has its channels first."""
-    return len(shape) == 3 and shape != image_sides(shape)
+    return len(shape) == 3 and shape[0] < min(shape[1:])
 
 
 def build_network(

@@ -10,7 +10,7 @@
 #define STRIPS 64
 
 /* Returns the sum of the squares of some numbers. */
-WIDEST double sum_of_squares(const float *values, size_t size) {
+WIDEST static double sum_of_squares(const float *values, size_t size) {
     float strips[STRIPS] = {0};
     size_t i = 0;
     for (; i + STRIPS <= size; i += STRIPS)
@@ -23,11 +23,16 @@ WIDEST double sum_of_squares(const float *values, size_t size) {
 
 size_t norm_block(size_t parameters) { return parameters > SMALL_GRADIENT ? NORM_BLOCK : parameters; }
 
+double squares_of_block(const float *gradient, size_t parameters, size_t start) {
+    const size_t block = norm_block(parameters), left = parameters - start;
+    return sum_of_squares(gradient + start, left < block ? left : block);
+}
+
 double finite_norm(const float *vector, size_t parameters, size_t length, const double *squares) {
     const size_t block = norm_block(parameters);
     double sum = 0.0;
     for (size_t i = 0; i < parameters; i += block)
-        sum += squares ? squares[i / block] : sum_of_squares(vector + i, parameters - i < block ? parameters - i : block);
+        sum += squares ? squares[i / block] : squares_of_block(vector, parameters, i);
     float rest = 0.0f;
     for (size_t i = parameters; i < length; i++) rest += vector[i] * vector[i];
     return isfinite(sum) && isfinite(rest) ? sqrt(sum) : NAN;

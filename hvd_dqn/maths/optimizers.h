@@ -18,9 +18,10 @@ struct optimizer {
 #define SMALL_GRADIENT 131072
 #define NORM_BLOCK 16384
 
-double sum_of_squares(const float *values, size_t size);
 /* Returns how many numbers of a gradient a block has. */
 size_t norm_block(size_t parameters);
+/* Returns the sum of the squares of the block of gradient [parameters] that begins at `start`. */
+double squares_of_block(const float *gradient, size_t parameters, size_t start);
 /* Returns the L2 norm of gradient [parameters]; NaN where one of its squares, or of those of what follows it up to
  * `length`, is not finite. `squares` are the sums of the blocks' squares, where they are known. */
 double finite_norm(const float *vector, size_t parameters, size_t length, const double *squares);

@@ -33,12 +33,14 @@ struct flag {
     _Alignas(LINE) _Atomic uint64_t meetings;
 };
 
-static size_t stride_of(size_t length) { return (length + FLOATS_PER_LINE - 1) / FLOATS_PER_LINE * FLOATS_PER_LINE; }
+static size_t rounded_up(size_t length, size_t grain) { return (length + grain - 1) / grain * grain; }
+
+static size_t stride_of(size_t length) { return rounded_up(length, FLOATS_PER_LINE); }
 
 /* Returns where a rank's part of a vector begins, and the last one's ends: of a large one whole blocks of its norm. */
 size_t shared_part(size_t rank, size_t ranks, size_t length) {
     const size_t grain = length > SMALL_GRADIENT ? NORM_BLOCK : FLOATS_PER_LINE;
-    const size_t start = rank * (((length + ranks - 1) / ranks + grain - 1) / grain * grain);
+    const size_t start = rank * rounded_up((length + ranks - 1) / ranks, grain);
     return start < length ? start : length;
 }
 
@@ -116,9 +118,7 @@ static void add_up_part(const struct shared_exchange *exchange, float *result, c
     const size_t end = shared_part(exchange->rank + 1, ranks, exchange->length);
     for (size_t i = shared_part(exchange->rank, ranks, exchange->length); i < end; i += NORM_BLOCK) {
         add_up(result, first, ranks, stride, i, end - i < NORM_BLOCK ? end : i + NORM_BLOCK);
-        if (i < parameters)
-            exchange->squares[i / NORM_BLOCK] =
-                sum_of_squares(result + i, parameters - i < NORM_BLOCK ? parameters - i : NORM_BLOCK);
+        if (i < parameters) exchange->squares[i / NORM_BLOCK] = squares_of_block(result, parameters, i);
     }
 }
 
