@@ -21,10 +21,11 @@ class MPIRanks(HorovodRanks):
     transport = "MPI"
 
     def __init__(self) -> None:
-        """Initialises Horovod, and through it MPI; a collective."""
-        super().__init__()
+        """Initialises MPI and Horovod; a collective."""
+        # First: who initialises MPI ends it, and Horovod would as soon as one rank has left, under the others' feet.
         from mpi4py import MPI
 
+        super().__init__()  # COLLECTIVE
         self._comm = MPI.COMM_WORLD.Dup()  # COLLECTIVE
 
     def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:

@@ -150,3 +150,7 @@ def test_runs_of_different_seeds_differ(runs: Runs, tmp_path: Path) -> None:
     other, first = tmp_path / "CartPole-v1" / "short", runs("python", 1)[0]
     assert timeless(first) != timeless(other)
     assert not set(digests(first).values()) & set(digests(other).values())
+
+
+def test_a_rank_that_leaves_first_does_not_end_mpi_for_the_others() -> None:
+    run_well("mpirun", 2, program=PROGRAMS / "leaving.py")
