@@ -14,53 +14,51 @@
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-INLINE vector NAME(finished)(vector sum, enum epilogue epilogue, const float *gate) {
-    if (epilogue == RECTIFIED) return (vector)((bits)sum & ~(sum < 0.0f));
-    if (epilogue == GATED) return (vector)((bits)sum & (*(const vector *)gate > 0.0f));
-    return sum;
-}
-
 /* Computes rows x (vectors * LANES) numbers of a product; `panel` is the right operand's columns for it [depth, vectors *
- * LANES]. Writes the first `columns` of each row. */
-INLINE void NAME(block)(const int rows, const int vectors, const int gathered, const enum start start,
-                        const enum epilogue epilogue, struct left a, const float *panel, size_t depth, size_t columns,
+ * LANES]. Writes the first `columns` of each row. What is the same for a whole block is asked at run time: a copy of this
+ * function for each case took eight times as long to compile and was no faster. */
+INLINE void NAME(block)(const int rows, const int vectors, const int gathered, enum start start,
+                        enum epilogue epilogue, struct left a, const float *panel, size_t depth, size_t columns,
                         float *out, size_t pitch, const float *beside) {
+#define EACH_ROW _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++)
+#define EACH_VECTOR _Pragma("GCC unroll 3") for (int v = 0; v < vectors; v++)
     vector sum[MOST_ROWS][MOST_VECTORS];
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++)
-            sum[i][v] = start == ONTO       ? *(const vector *)(out + i * pitch + v * LANES)
-                        : start == FROM_ROW ? *(const vector *)(beside + v * LANES)
-                                            : (vector){0};
+    if (start == FROM_ZERO) {
+        EACH_ROW EACH_VECTOR sum[i][v] = (vector){0};
+    } else if (start == FROM_ROW) {
+        EACH_ROW EACH_VECTOR sum[i][v] = *(const vector *)(beside + v * LANES);
+    } else {
+        EACH_ROW EACH_VECTOR sum[i][v] = *(const vector *)(out + i * pitch + v * LANES);
+    }
     const float *row[MOST_ROWS];
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++) row[i] = a.at + (gathered ? a.rows[i] : i * a.row);
+    EACH_ROW row[i] = a.at + (gathered ? a.rows[i] : i * a.row);
     for (size_t k = 0, step = 0; k < depth; k++, step += a.column, panel += vectors * LANES) {
         const size_t place = gathered ? a.columns[k] : step;
         vector right[MOST_VECTORS];
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) right[v] = *(const vector *)(panel + v * LANES);
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
-            for (int v = 0; v < vectors; v++) sum[i][v] += row[i][place] * right[v];
+        EACH_VECTOR right[v] = *(const vector *)(panel + v * LANES);
+        EACH_ROW EACH_VECTOR sum[i][v] += row[i][place] * right[v];
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) {
-            float *to = out + i * pitch + v * LANES;
-            const float *from_gate = epilogue == GATED ? beside + i * pitch + v * LANES : NULL;
-            if (columns >= LANES) {
-                *(vector *)to = NAME(finished)(sum[i][v], epilogue, from_gate);
-            } else { /* fewer columns than a vector has, so this is the only one */
-                float gates[LANES] = {0};
-                for (size_t j = 0; epilogue == GATED && j < columns; j++) gates[j] = from_gate[j];
-                const vector result = NAME(finished)(sum[i][v], epilogue, gates);
-                for (size_t j = 0; j < columns; j++) to[j] = result[j];
+    if (vectors == 1 && columns < LANES) {
+        float numbers[MOST_ROWS][LANES];
+        EACH_ROW *(vector *)numbers[i] = sum[i][0];
+        for (int i = 0; i < rows; i++)
+            for (size_t j = 0; j < columns; j++) {
+                const size_t place = i * pitch + j;
+                const int dropped = epilogue == RECTIFIED ? numbers[i][j] < 0.0f
+                                                          : epilogue == GATED && !(beside[place] > 0.0f);
+                out[place] = dropped ? 0.0f : numbers[i][j];
             }
-        }
+        return;
+    }
+    if (epilogue == RECTIFIED) {
+        EACH_ROW EACH_VECTOR sum[i][v] = (vector)((bits)sum[i][v] & ~(sum[i][v] < 0.0f));
+    } else if (epilogue == GATED) {
+        EACH_ROW EACH_VECTOR sum[i][v] =
+            (vector)((bits)sum[i][v] & (*(const vector *)(beside + i * pitch + v * LANES) > 0.0f));
+    }
+    EACH_ROW EACH_VECTOR *(vector *)(out + i * pitch + v * LANES) = sum[i][v];
+#undef EACH_ROW
+#undef EACH_VECTOR
 }
 
 /* Transposes the numbers of LANES vectors: swaps ever smaller blocks across the diagonal. */
@@ -103,8 +101,8 @@ INLINE void NAME(pack)(struct matrix b, size_t depth, size_t columns, size_t wid
 }
 
 /* Computes as many columns of a product as lie in `vectors` vectors. */
-INLINE void NAME(columns)(const int vectors, const int gathered, const enum start start, const enum epilogue epilogue,
-                          struct left a, struct matrix b, size_t rows, size_t columns, size_t depth, float *out,
+INLINE void NAME(columns)(const int vectors, const int gathered, enum start start, enum epilogue epilogue, struct left a,
+                           struct matrix b, size_t rows, size_t columns, size_t depth, float *out,
                           size_t pitch, const float *beside, float *panel) {
     if (b.column == 1) /* said once more, so that the compiler knows */
         NAME(pack)((struct matrix){b.at, b.row, 1}, depth, columns, vectors * LANES, panel);
@@ -126,8 +124,8 @@ INLINE void NAME(columns)(const int vectors, const int gathered, const enum star
 }
 
 /* The last columns are computed together with some before them a second time, so that whole vectors are written. */
-INLINE void NAME(product)(const int gathered, const enum start start, const enum epilogue epilogue, struct left a,
-                          struct matrix b, size_t rows, size_t columns, size_t depth, float *out, size_t pitch,
+INLINE void NAME(product)(const int gathered, enum start start, enum epilogue epilogue, struct left a, struct matrix b,
+                          size_t rows, size_t columns, size_t depth, float *out, size_t pitch,
                           const float *beside, float *panel) {
     const size_t fit = columns / LANES;
     for (size_t done = 0; done < columns;) {
@@ -150,20 +148,14 @@ INLINE void NAME(product)(const int gathered, const enum start start, const enum
     }
 }
 
-#define PRODUCT(name, gathered, start, epilogue)                                                                        \
+#define PRODUCT(name, gathered)                                                                                         \
     __attribute__((target(INSTRUCTIONS), noinline)) static void NAME(name)(                                             \
-        struct left a, struct matrix b, size_t rows, size_t columns, size_t depth, float *out, size_t pitch,            \
-        const float *beside, float *panel) {                                                                            \
+        enum start start, enum epilogue epilogue, struct left a, struct matrix b, size_t rows, size_t columns,          \
+        size_t depth, float *out, size_t pitch, const float *beside, float *panel) {                                    \
         NAME(product)(gathered, start, epilogue, a, b, rows, columns, depth, out, pitch, beside, panel);                \
     }
-PRODUCT(plain, 0, FROM_ZERO, AS_IS)
-PRODUCT(rectified, 0, FROM_ZERO, RECTIFIED)
-PRODUCT(gated, 0, FROM_ZERO, GATED)
-PRODUCT(added, 0, ONTO, AS_IS)
-PRODUCT(added_rectified, 0, ONTO, RECTIFIED)
-PRODUCT(gathered, 1, FROM_ZERO, AS_IS)
-PRODUCT(gathered_added, 1, ONTO, AS_IS)
-PRODUCT(gathered_rectified, 1, FROM_ROW, RECTIFIED)
+PRODUCT(plain, 0)
+PRODUCT(gathered, 1)
 #undef PRODUCT
 
 /* Computes a product of fewer columns than a vector has as its transpose, so that vectors run along the rows. */
@@ -175,7 +167,7 @@ __attribute__((target(INSTRUCTIONS), noinline)) static void NAME(narrow)(struct 
     for (size_t first = 0; first < rows; first += PANEL_WIDTH) {
         const size_t count = rows - first < PANEL_WIDTH ? rows - first : PANEL_WIDTH;
         const struct matrix a_transposed = {a.at + first * a.row, a.column, a.row};
-        NAME(plain)(b_transposed, a_transposed, columns, count, depth, part, PANEL_WIDTH, NULL, panel);
+        NAME(plain)(FROM_ZERO, AS_IS, b_transposed, a_transposed, columns, count, depth, part, PANEL_WIDTH, NULL, panel);
         for (size_t i = 0; i < count; i++)
             for (size_t j = 0; j < columns; j++) out[(first + i) * pitch + j] = part[j * PANEL_WIDTH + i];
     }
@@ -184,17 +176,11 @@ __attribute__((target(INSTRUCTIONS), noinline)) static void NAME(narrow)(struct 
 static void NAME(multiply)(enum start start, enum epilogue epilogue, struct left a, struct matrix b, size_t rows,
                            size_t columns, size_t depth, float *out, size_t pitch, const float *beside, float *panel) {
     if (a.rows)
-        (start == FROM_ROW ? NAME(gathered_rectified)
-         : start == ONTO   ? NAME(gathered_added)
-                           : NAME(gathered))(a, b, rows, columns, depth, out, pitch, beside, panel);
-    else if (start == ONTO)
-        (epilogue == RECTIFIED ? NAME(added_rectified) : NAME(added))(a, b, rows, columns, depth, out, pitch, beside, panel);
-    else if (epilogue != AS_IS)
-        (epilogue == RECTIFIED ? NAME(rectified) : NAME(gated))(a, b, rows, columns, depth, out, pitch, beside, panel);
-    else if (columns < LANES)
+        NAME(gathered)(start, epilogue, a, b, rows, columns, depth, out, pitch, beside, panel);
+    else if (columns < LANES && start == FROM_ZERO && epilogue == AS_IS)
         NAME(narrow)(a, b, rows, columns, depth, out, pitch, panel);
     else
-        NAME(plain)(a, b, rows, columns, depth, out, pitch, beside, panel);
+        NAME(plain)(start, epilogue, a, b, rows, columns, depth, out, pitch, beside, panel);
 }
 
 #undef JOINED
