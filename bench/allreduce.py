@@ -30,6 +30,8 @@ WAYS = {
     OURS: _way("mpirun", "rounds", "shared-memory", "1000"),
     f"{OURS}, in a graph": _way("mpirun", "graph", "shared-memory", "1000"),
     OURS_UNDER_GLOO: _way("gloo", "rounds", "shared-memory", "2"),
+    "TCP under Gloo": _way("gloo", "rounds", "tcp", "2"),
+    "TCP under Gloo, in a graph": _way("gloo", "graph", "tcp", "2"),
     "MPI": _way("mpirun", "rounds", "mpi", "1000"),
     "MPI, in a graph": _way("mpirun", "graph", "mpi", "1000"),
     "Horovod over MPI, cycle 1 ms, in a graph": _way("mpirun", "graph", "horovod", "1"),

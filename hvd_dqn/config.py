@@ -67,9 +67,9 @@ class JobConfig:
     device: Literal["auto", "cpu", "visible-gpu"] = "auto"
     """auto: of the GPUs that a rank sees, the one with its number on its host, else the CPU; cpu; visible-gpu: the
     first that it sees, where a scheduler shows each rank its own (or for ranks that share one)."""
-    transport: Literal["auto", "shared-memory", "mpi", "horovod"] = "auto"
-    """What carries the gradients: horovod (anywhere), mpi (CPUs under an MPI launcher), shared-memory (CPUs of one
-    host); auto takes the fastest."""
+    transport: Literal["auto", "shared-memory", "tcp", "mpi", "horovod"] = "auto"
+    """What carries the gradients: horovod (anywhere), mpi (CPUs under an MPI launcher), tcp (CPUs of any hosts),
+    shared-memory (CPUs of one host); auto takes the fastest."""
 
 
 @dataclass(frozen=True)

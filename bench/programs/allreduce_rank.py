@@ -3,7 +3,7 @@
     allreduce_rank.py KIND FLOATS ROUNDS REPETITIONS
 
 KIND is bare (mpi4py alone), rounds, graph (this project's two ways over the transport of the environment variable
-TRANSPORT: shared-memory, mpi or horovod). Rank 0 prints one JSON line: microseconds per round of each repetition,
+TRANSPORT: shared-memory, tcp, mpi or horovod). Rank 0 prints one JSON line: microseconds per round of each repetition,
 without and with work, the work left out; a graph is measured without work only. With the environment variable
 SEVERAL_HOSTS MPI is set up as between hosts.
 """
@@ -57,12 +57,15 @@ def ours() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
     from hvd_dqn.parallel.ranks import Ranks
     from hvd_dqn.parallel.runtime import prepare_mpi
     from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
+    from hvd_dqn.parallel.tcp_ranks import TCPRanks
 
     prepare_mpi(one_host=os.environ.get("SEVERAL_HOSTS") is None)
     transport, under_gloo = os.environ["TRANSPORT"], "HOROVOD_RANK" in os.environ
     ranks: Ranks = HorovodRanks() if transport == "horovod" or under_gloo else MPIRanks()
     if transport == "shared-memory":
         ranks = SharedMemoryRanks(ranks, required=True)
+    elif transport == "tcp":
+        ranks = TCPRanks(ranks, "one", required=True)
     own, doing = np.ones(FLOATS, np.float32), [work]
 
     def produce(k: int, total: np.ndarray) -> np.ndarray:

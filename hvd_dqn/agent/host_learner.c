@@ -34,7 +34,7 @@ struct learner {
 
 /* Returns this rank's part of the global vector of batch k. */
 typedef const float *compute_function(void *gradients, size_t k);
-/* Returns the sum over the ranks, which stays until the next call. */
+/* Returns the sum over the ranks, which stays until the next call; NULL if a rank was lost. */
 typedef const float *exchange_function(void *exchange, const float *own);
 
 /* Applies a global gradient unless it, or one before it, is not finite: the same verdict on all ranks. Of the first that is
@@ -62,18 +62,21 @@ static double seconds(void) {
 }
 
 /* Makes the updates, K >= 1 of them. Without an exchange this rank is the only one. Writes when each gradient was
- * computed, summed and applied into `marks` [3 * K], and the flags of the last sum, the vector's end, into `flags`. */
-void learner_updates(struct learner *learner, size_t updates, compute_function *compute, void *gradients,
-                     exchange_function *exchange, void *context, double *marks, float *flags) {
+ * computed, summed and applied into `marks` [3 * K], and the flags of the last sum, the vector's end, into `flags`. Returns
+ * whether all sums were made. */
+int learner_updates(struct learner *learner, size_t updates, compute_function *compute, void *gradients,
+                    exchange_function *exchange, void *context, double *marks, float *flags) {
     const float *total = NULL;
     for (size_t k = 0; k < updates; k++) {
         const float *own = compute(gradients, k);
         *marks++ = seconds();
         total = exchange ? exchange(context, own) : own; /* COLLECTIVE */
+        if (!total) return 0;
         *marks++ = seconds();
         learner_apply(learner, total, own);
         *marks++ = seconds();
     }
     const size_t place = learner->parameters + STATISTICS;
     memcpy(flags, total + place, (learner->length - place) * sizeof(float));
+    return 1;
 }

@@ -29,9 +29,9 @@ Produce = Callable[[int, np.ndarray], np.ndarray]
 MakeRounds = Callable[[int, Produce, bool], Callable[[int], np.ndarray]]
 """make_rounds(length, produce, calls_tensorflow): a function that runs K rounds of produce and sum over ranks, and
 returns the last sum; the flag says whether produce calls TensorFlow."""
-FindCompiledExchange = Callable[[int], "tuple[int, int] | None"]
+FindCompiledExchange = Callable[[int], "tuple[int, int, Callable[[], Exception]] | None"]
 """compiled_exchange(length): address and context of an `exchange_function` of host_learner.c, zeros where this rank is
-alone, None where the sum is not compiled."""
+alone, and what tells of the last sum if it failed; None where the sum is not compiled."""
 
 
 class CompiledGradients(NamedTuple):
@@ -185,13 +185,18 @@ class HostLearner:
         self._clock(_PHASES, self._marks.tolist())
         return make_report(updates, state.locally_finite, state.applied, list(state.sums), self._flags.tolist())
 
-    def _compiled_updates(self, gradients: CompiledGradients, exchange: tuple[int, int]) -> Callable[[int], None]:
+    def _compiled_updates(
+        self, gradients: CompiledGradients, exchange: tuple[int, int, Callable[[], Exception]]
+    ) -> Callable[[int], None]:
         """Returns K updates in one call."""
-        flags_at = address(self._flags)
+        flags_at, (function, context, failure) = address(self._flags), exchange
 
         def run(updates: int) -> None:
             marks_at = self._marks.ctypes.data + self._marks.itemsize
-            self._kernels.learner_updates(self._state_at, updates, *gradients, *exchange, marks_at, flags_at)
+            if not self._kernels.learner_updates(
+                self._state_at, updates, *gradients, function, context, marks_at, flags_at
+            ):
+                raise failure()
 
         return run
 

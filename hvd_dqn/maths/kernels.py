@@ -28,7 +28,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "clipping_factor": (ctypes.c_double, (ctypes.c_double, ctypes.c_double)),
     "optimizer_step": (None, (c_void_p, c_void_p, ctypes.c_double, c_uint64)),
     "learner_apply": (None, (c_void_p,) * 3),
-    "learner_updates": (None, (c_void_p, c_size_t) + (c_void_p,) * 6),
+    "learner_updates": (c_int, (c_void_p, c_size_t) + (c_void_p,) * 6),
     "network_gradient": (c_void_p, (c_void_p, c_size_t)),
     "rows_with_ones": (None, (c_void_p, c_size_t, c_size_t, c_float, c_void_p)),
     "products_supported": (c_int, ()),
@@ -46,6 +46,9 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "shared_state_bytes": (c_size_t, (c_size_t,) * 3),
     "shared_meeting": (None, (c_void_p,)),
     "shared_exchange": (c_void_p, (c_void_p, c_void_p)),
+    "tcp_received_floats": (c_size_t, (c_size_t, c_size_t)),
+    "tcp_exchange": (c_void_p, (c_void_p, c_void_p)),
+    "hosts_exchange": (c_void_p, (c_void_p, c_void_p)),
     "q_learning_targets": (None, (c_void_p,) * 4 + (c_size_t, c_size_t, c_void_p)),
     "q_learning_gradient": (
         None,

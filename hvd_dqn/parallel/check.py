@@ -24,8 +24,8 @@ def main(arguments: list[str]) -> int:
     launch = read_launch()
     transport = arguments[0] if arguments else "horovod"
     try:
-        if len(arguments) > 1 or transport not in ("auto", "shared-memory", "mpi", "horovod"):
-            raise UserError(f"{' '.join(arguments)}: give auto, shared-memory, mpi or horovod")
+        if len(arguments) > 1 or transport not in ("auto", "shared-memory", "tcp", "mpi", "horovod"):
+            raise UserError(f"{' '.join(arguments)}: give auto, shared-memory, tcp, mpi or horovod")
         check_transport(launch, transport)
     except UserError as error:
         print(f"hvd_dqn.parallel.check: {error}", file=sys.stderr, flush=True)

@@ -65,7 +65,7 @@ def own_cores(launch: Launch, usable: list[int]) -> list[int]:
 
 
 def check_transport(launch: Launch, transport: str) -> None:
-    """Refuses MPI where no MPI launcher has started the ranks, and shared memory where they do not stay on one host.
+    """Refuses MPI where no MPI launcher has started the ranks, and ways that need ranks that stay, or stay on one host.
 
     Raises:
       UserError: on all ranks, before they meet.
@@ -76,8 +76,8 @@ def check_transport(launch: Launch, transport: str) -> None:
             "--transport mpi needs ranks that an MPI launcher has started, and these came from horovodrun --gloo: "
             "use --transport auto, or start them with mpirun or horovodrun --mpi"
         )
-    if transport == "shared-memory" and launch.elastic:
-        raise UserError("--transport shared-memory needs ranks that stay, and elastic ones come and go: use auto")
+    if transport in ("shared-memory", "tcp") and launch.elastic:
+        raise UserError(f"--transport {transport} needs ranks that stay, and elastic ones come and go: use auto")
     if transport == "shared-memory" and not launch.one_host:
         raise UserError(
             f"--transport shared-memory needs all {launch.size} ranks on one host, and {launch.local_size} are on this "

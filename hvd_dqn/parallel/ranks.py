@@ -20,11 +20,17 @@ Rounds = Callable[[int], np.ndarray]
 """Runs K rounds of produce and sum, a collective; returns the last sum."""
 
 
+def _cannot_fail() -> Exception:
+    return AssertionError("a sum that cannot fail has failed")
+
+
 class CompiledExchange(NamedTuple):
     """A sum over the ranks that compiled code can call: `exchange_function` in host_learner.c; zeros if alone."""
 
     function: int
     context: int
+    failure: Callable[[], Exception] = _cannot_fail
+    """Tells of the last sum, if it failed."""
 
 
 ALONE = CompiledExchange(0, 0)

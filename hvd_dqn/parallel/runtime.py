@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ def start(launch: Launch, threads: int, transport: str, device: str, timeline: b
     Args:
       launch: how this process was started.
       threads: of TensorFlow's pools.
-      transport: auto, shared-memory, mpi or horovod.
+      transport: auto, shared-memory, tcp, mpi or horovod.
       device: auto, cpu or visible-gpu.
       timeline: whether Horovod is to be ready to write its timeline.
 
@@ -128,12 +129,12 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]
 
     if launch.size == 1 and not launch.elastic:
         return SingleRank(), FixedMembers()
-    over_mpi, shared = _carriers(launch, transport, on_gpu)
+    over_mpi, own_way = _carriers(launch, transport, on_gpu)
     prepare_mpi(one_host=launch.one_host)
     # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
     # step waits for it; where it carries what is said now and then, a few do; where it carries nothing, it only gets
     # in the way (docs/performance.md).
-    cycle = "1000" if over_mpi else "2" if shared else "0" if launch.under_mpi else "0.1"
+    cycle = "1000" if over_mpi else "2" if own_way else "0" if launch.under_mpi else "0.1"
     os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
     from hvd_dqn.parallel.horovod_ranks import HorovodRanks
     from hvd_dqn.parallel.mpi_ranks import MPIRanks
@@ -142,21 +143,28 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]
         return join_elastic()  # COLLECTIVE
     carrier = MPIRanks() if launch.under_mpi else HorovodRanks()  # COLLECTIVE
     # A host without GPUs beside one with some: all ranks choose alike, and meet to be told of it.
-    over_mpi, shared = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
+    over_mpi, own_way = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
     if launch.under_mpi and not over_mpi:
         carrier = HorovodRanks()  # COLLECTIVE
-    if not shared:
-        return carrier, FixedMembers()
-    from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
+    if own_way == "shared-memory":
+        from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
 
-    return SharedMemoryRanks(carrier, required=transport == "shared-memory"), FixedMembers()
+        return SharedMemoryRanks(carrier, required=transport == own_way), FixedMembers()
+    if own_way == "tcp":
+        from hvd_dqn.parallel.tcp_ranks import TCPRanks
+
+        host = os.environ.get("HOROVOD_HOSTNAME", socket.gethostname())
+        return TCPRanks(carrier, host, required=transport == own_way), FixedMembers()
+    return carrier, FixedMembers()
 
 
-def _carriers(launch: Launch, transport: str, on_gpu: bool) -> tuple[bool, bool]:
-    """Returns whether MPI is to carry what lies in host memory, and whether shared memory carries the gradients."""
+def _carriers(launch: Launch, transport: str, on_gpu: bool) -> tuple[bool, str]:
+    """Returns whether MPI is to carry what lies in host memory, and the gradients' own way, if they have one."""
     on_cpus = transport == "auto" and not on_gpu and not launch.elastic
-    shared = transport == "shared-memory" or (on_cpus and launch.one_host)
-    return transport == "mpi" or (launch.under_mpi and (on_cpus or shared)), shared
+    own_way = transport if transport in ("shared-memory", "tcp") else ""
+    if on_cpus:
+        own_way = "shared-memory" if launch.one_host else "" if launch.under_mpi else "tcp"
+    return transport == "mpi" or (launch.under_mpi and (on_cpus or bool(own_way))), own_way
 
 
 def start_compiler() -> None:

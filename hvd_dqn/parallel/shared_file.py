@@ -6,34 +6,43 @@ import mmap
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.parallel.agreement import on_root, together
+from hvd_dqn.parallel.agreement import together
 from hvd_dqn.parallel.ranks import Ranks
 
 _FOLDER = "/dev/shm"
 
 
-def open_shared(ranks: Ranks, size: int) -> mmap.mmap:
+def open_shared(ranks: Ranks, size: int, group: Sequence[int] = ()) -> mmap.mmap:
     """Takes the memory, zero at the start; a collective.
 
     Args:
-      ranks: of one host; they carry the agreement.
+      ranks: they carry the agreement.
       size: bytes.
+      group: the ranks of this host, the first of which creates the file; by default all are on one.
 
     Raises:
-      UserError: on all ranks, if the memory is short or is not the same on all.
+      UserError: on all ranks, if the memory is short on any host or is not the same for all of a group.
     """
-    path, mark = on_root(ranks, lambda: _create(size))  # COLLECTIVE
+    creator, created = group[0] if group else 0, list[tuple[str, str]]()
+
+    def create() -> None:
+        if ranks.rank == creator:
+            created.append(_create(size))
+
     try:
+        together(ranks, create)  # COLLECTIVE
+        ((path, mark),) = ranks.gather_json(created)[creator]  # COLLECTIVE
         return together(ranks, lambda: _open(path, size, mark))  # COLLECTIVE
     finally:
-        if ranks.rank == 0:
-            os.unlink(path)
+        for own, _ in created:
+            os.unlink(own)
 
 
 def _create(size: int) -> tuple[str, str]:
-    """Creates the file on rank 0 and returns its path and the mark at its end, by which the others know it.
+    """Creates the file and returns its path and the mark at its end, by which the others know it.
 
     Raises:
       UserError: if there is not so much shared memory.
@@ -60,7 +69,7 @@ def _open(path: str, size: int, mark: str) -> mmap.mmap:
     """Maps the file.
 
     Raises:
-      UserError: if this is not rank 0's file: another host, or another container.
+      UserError: if this is not the creator's file: another host, or another container.
     """
     try:
         with open(path, "r+b") as file:

@@ -17,38 +17,23 @@
 #include <unistd.h>
 
 #include "../maths/optimizers.h"
+#include "exchanges.h"
+#include "vector_sums.h"
 
 #define LINE 64
-#define FLOATS_PER_LINE (LINE / sizeof(float))
-/* A part's sums stay in the innermost cache. */
-#define BLOCK 2048
 /* Floats of the other ranks up to which a vector is short: from there on reading them all takes longer than meeting again. */
 #define SHORT 131072
-/* A rank that waits looks again at once, then gives its core away between two looks, then sleeps. */
-#define LOOKS 20
-#define YIELDS 2000
 #define NAP_MICROSECONDS 50
 
 struct flag {
     _Alignas(LINE) _Atomic uint64_t meetings;
 };
 
-static size_t rounded_up(size_t length, size_t grain) { return (length + grain - 1) / grain * grain; }
-
-static size_t stride_of(size_t length) { return rounded_up(length, FLOATS_PER_LINE); }
-
-/* Returns where a rank's part of a vector begins, and the last one's ends: of a large one whole blocks of its norm. */
-size_t shared_part(size_t rank, size_t ranks, size_t length) {
-    const size_t grain = length > SMALL_GRADIENT ? NORM_BLOCK : FLOATS_PER_LINE;
-    const size_t start = rank * rounded_up((length + ranks - 1) / ranks, grain);
-    return start < length ? start : length;
-}
-
 int shared_is_short(size_t ranks, size_t length) { return (ranks - 1) * length <= SHORT; }
 
 /* Returns the bytes that so many vectors take that stay: flags and slots again, one for each. */
 size_t shared_state_bytes(size_t ranks, size_t length, size_t vectors) {
-    return ranks * sizeof(struct flag) + vectors * stride_of(length) * sizeof(float);
+    return ranks * sizeof(struct flag) + vectors * vector_stride(length) * sizeof(float);
 }
 
 /* Returns the bytes that the sums of vectors of this length take. */
@@ -58,7 +43,7 @@ size_t shared_bytes(size_t ranks, size_t length) {
 
 /* Returns where a slot begins. */
 float *shared_slot(char *memory, size_t ranks, size_t length, size_t slot) {
-    return (float *)(memory + ranks * sizeof(struct flag)) + slot * stride_of(length);
+    return (float *)(memory + ranks * sizeof(struct flag)) + slot * vector_stride(length);
 }
 
 /* Returns where a rank finds sums. */
@@ -95,47 +80,32 @@ void shared_meeting(struct shared_exchange *exchange) {
         }
 }
 
-WIDEST static void set_to_sum(float *restrict sum, const float *restrict one, const float *restrict other, size_t size) {
-    for (size_t i = 0; i < size; i++) sum[i] = one[i] + other[i];
-}
-
-WIDEST static void add(float *restrict sum, const float *restrict values, size_t size) {
-    for (size_t i = 0; i < size; i++) sum[i] += values[i];
-}
-
-/* Adds up one part of all slots, in the order of ranks: the same bits whoever does it. */
-static void add_up(float *result, const float *first, size_t ranks, size_t stride, size_t start, size_t end) {
-    for (size_t i = start; i < end; i += BLOCK) {
-        const size_t size = end - i < BLOCK ? end - i : BLOCK;
-        set_to_sum(result + i, first + i, first + stride + i, size);
-        for (size_t other = 2; other < ranks; other++) add(result + i, first + other * stride + i, size);
-    }
-}
-
 /* Adds up this rank's part of a long vector, and takes the squares of its blocks while they are at hand. */
-static void add_up_part(const struct shared_exchange *exchange, float *result, const float *first, size_t stride) {
+static void add_up_part(const struct shared_exchange *exchange, float *result, const float *const *slots) {
     const size_t ranks = exchange->ranks, parameters = exchange->squares ? exchange->parameters : 0;
     const size_t end = shared_part(exchange->rank + 1, ranks, exchange->length);
     for (size_t i = shared_part(exchange->rank, ranks, exchange->length); i < end; i += NORM_BLOCK) {
-        add_up(result, first, ranks, stride, i, end - i < NORM_BLOCK ? end : i + NORM_BLOCK);
+        add_up(result, slots, ranks, i, end - i < NORM_BLOCK ? end : i + NORM_BLOCK);
         if (i < parameters) exchange->squares[i / NORM_BLOCK] = squares_of_block(result, parameters, i);
     }
 }
 
-/* Sums a vector over two ranks or more. The result stays until this rank's next meeting point. A long vector may lie in this
+/* Sums a vector over the ranks. The result stays until this rank's next meeting point. A long vector may lie in this
  * rank's slot already. */
 const float *shared_exchange(struct shared_exchange *exchange, const float *own) {
-    const size_t rank = exchange->rank, ranks = exchange->ranks, length = exchange->length, stride = stride_of(length);
+    const size_t rank = exchange->rank, ranks = exchange->ranks, length = exchange->length;
     const size_t turn = exchange->sums++ % 2;
     float *result = shared_result(exchange->memory, rank, ranks, length);
     const int one_meeting = shared_is_short(ranks, length);
-    float *first = shared_slot(exchange->memory, ranks, length, one_meeting ? turn * ranks : 0);
-    if (own != first + rank * stride) memcpy(first + rank * stride, own, length * sizeof(float));
+    float *slots[ranks];
+    for (size_t i = 0; i < ranks; i++)
+        slots[i] = shared_slot(exchange->memory, ranks, length, (one_meeting ? turn * ranks : 0) + i);
+    if (own != slots[rank]) memcpy(slots[rank], own, length * sizeof(float));
     shared_meeting(exchange);
     if (one_meeting) {
-        add_up(result, first, ranks, stride, 0, length);
+        add_up(result, (const float *const *)slots, ranks, 0, length);
     } else {
-        add_up_part(exchange, result, first, stride);
+        add_up_part(exchange, result, (const float *const *)slots);
         shared_meeting(exchange);
     }
     return result;

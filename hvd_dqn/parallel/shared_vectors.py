@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from hvd_dqn.parallel.ranks import CompiledExchange, Ranks
 from hvd_dqn.parallel.shared_file import open_shared
 
 
-class _Exchange(ctypes.Structure):
+class SharedExchange(ctypes.Structure):
     """The memory of some vectors and what was done there; twin of the struct in shared_sum.c."""
 
     _fields_ = (
@@ -30,31 +31,34 @@ class _Exchange(ctypes.Structure):
 class SharedVector:
     """The ranks' vectors [N] and their sum."""
 
-    def __init__(self, ranks: Ranks, length: int) -> None:
+    def __init__(self, ranks: Ranks, length: int, group: Sequence[int] = ()) -> None:
         """Takes the memory; a collective.
 
         Args:
-          ranks: of one host; they carry the agreement.
+          ranks: they carry the agreement.
           length: N.
+          group: those of this host, whose vectors these are; by default all are on one.
 
         Raises:
-          UserError: on all ranks, if the memory is short or is not the same on all.
+          UserError: on all ranks, if the memory is short or is not the same on all of a host.
         """
+        group = group or range(ranks.size)
+        rank, size = group.index(ranks.rank), len(group)
         kernels = together(ranks, load_kernels)  # COLLECTIVE
-        memory = open_shared(ranks, kernels.shared_bytes(ranks.size, length))  # COLLECTIVE
+        memory = open_shared(ranks, kernels.shared_bytes(size, length), group)  # COLLECTIVE
         at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
         def vector_at(place: int) -> np.ndarray:
             return np.frombuffer(memory, np.float32, length, place - at)
 
         self._kernels, self._memory = kernels, memory
-        self._exchange = _Exchange(at, ranks.rank, ranks.size, length)
-        self._letter = vector_at(kernels.shared_letter(at, ranks.size, length))
-        self._result = vector_at(kernels.shared_result(at, ranks.rank, ranks.size, length))
+        self._exchange = SharedExchange(at, rank, size, length)
+        self._letter = vector_at(kernels.shared_letter(at, size, length))
+        self._result = vector_at(kernels.shared_result(at, rank, size, length))
         self._result.flags.writeable = False
-        self.is_short = bool(kernels.shared_is_short(ranks.size, length))
+        self.is_short = bool(kernels.shared_is_short(size, length))
         """Whether a sum takes one meeting point, not two."""
-        self.slot = vector_at(kernels.shared_slot(at, ranks.size, length, ranks.rank))
+        self.slot = vector_at(kernels.shared_slot(at, size, length, rank))
         """Float32 [N], from where this rank's vector need not be copied if it is long."""
         self._own = LastAddress()
         self.compiled = CompiledExchange(function_address(kernels.shared_exchange), ctypes.addressof(self._exchange))
@@ -107,7 +111,7 @@ class SharedState:
         """Where the squares of a gradient's blocks lie for all; zero for one that has one block, which all take."""
         if ranks.rank == 0:
             self.vectors[0][:] = initial
-        self._memory, self._exchange = memory, _Exchange(at, ranks.rank, size, length)
-        self.meeting = CompiledExchange(function_address(kernels.shared_meeting), ctypes.addressof(self._exchange))
+        self._memory, self._exchange = memory, SharedExchange(at, ranks.rank, size, length)
+        self.meeting = function_address(kernels.shared_meeting), ctypes.addressof(self._exchange)
         """Where all meet, for compiled code."""
         ranks.barrier()  # COLLECTIVE

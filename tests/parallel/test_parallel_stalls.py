@@ -20,9 +20,9 @@ LONG = (
 )
 KIND = "rank stopped by SIGSTOP"
 TRANSPORTS = {
-    "mpirun": ("shared-memory", "mpi", "horovod"),
+    "mpirun": ("shared-memory", "tcp", "mpi", "horovod"),
     "horovodrun --mpi": ("shared-memory", "mpi", "horovod"),
-    "horovodrun --gloo": ("shared-memory", "horovod"),
+    "horovodrun --gloo": ("shared-memory", "tcp", "horovod"),
 }
 COMBINATIONS = [(how, transport) for how, transports in TRANSPORTS.items() for transport in transports]
 
@@ -44,7 +44,7 @@ def _wait_for_steps(job: Launch, run_directory: Path, more: int) -> None:
     job.wait_until(lambda: _steps(run_directory) >= goal)
 
 
-@pytest.mark.parametrize(("how", "transport"), _cases((("mpirun", "mpi"), ("horovodrun --gloo", "shared-memory"))))
+@pytest.mark.parametrize(("how", "transport"), _cases((("mpirun", "mpi"), ("horovodrun --gloo", "tcp"))))
 def test_a_rank_stopped_beyond_the_limit_ends_the_job_and_is_named(
     how: str, transport: str, tmp_path: Path, injected: Any
 ) -> None:

@@ -110,6 +110,10 @@ def test_one_elastic_rank_is_not_alone_and_has_no_mpi() -> None:
     check_transport(read_launch(one), "mpi")
     with pytest.raises(UserError, match="--transport auto"):
         check_transport(read_launch(one | {"HOROVOD_ELASTIC": "1"}), "mpi")
+    for transport in ("tcp", "shared-memory"):
+        check_transport(read_launch(one), transport)
+        with pytest.raises(UserError, match=f"--transport {transport} needs ranks that stay"):
+            check_transport(read_launch(one | {"HOROVOD_ELASTIC": "1"}), transport)
 
 
 def _open_mpi_settings(monkeypatch: pytest.MonkeyPatch, *, one_host: bool, **own: str) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
     transports.py OUT_FOLDER
 
-Each rank writes OUT_FOLDER/<transport>-rank<r>.npz for `MPI`, `Horovod` and `shared memory`, and for `fallback`: MPI in
-the place of shared memory that cannot be had. And OUT_FOLDER/memory-<kind>-rank<r>.npz for a learner's memory.
+Each rank writes OUT_FOLDER/<transport>-rank<r>.npz for `MPI`, `Horovod`, `TCP` and `shared memory`, for `hosts`: TCP
+between pairs of ranks that are taken for hosts, and for `fallback` and `unconnected`: MPI in the place of shared memory
+and of connections that cannot be had. And OUT_FOLDER/memory-<kind>-rank<r>.npz for a learner's memory.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hvd_dqn.parallel.launcher import read_launch
 from hvd_dqn.parallel.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
+os.environ["HOROVOD_GLOO_IFACE"] = "lo"
 os.environ["HOROVOD_CYCLE_TIME"] = "5"  # the transports in turn: Horovod's thread neither sleeps nor spins
 
 import tensorflow as tf  # noqa: E402
@@ -30,6 +32,7 @@ from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
 from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
 from hvd_dqn.parallel.ranks import Ranks  # noqa: E402
 from hvd_dqn.parallel.shared_memory import SharedMemoryRanks  # noqa: E402
+from hvd_dqn.parallel.tcp_ranks import TCPRanks  # noqa: E402
 
 LENGTH = 17_000
 LONG_LENGTH = 200_000
@@ -102,22 +105,29 @@ def main() -> None:
     """Runs on every rank."""
     over_mpi, over_horovod = MPIRanks(), HorovodRanks()
     shared, fallback = (SharedMemoryRanks(over_mpi, required=required) for required in (True, False))
-    all_ranks: dict[str, Ranks] = {ranks.transport: ranks for ranks in (over_mpi, over_horovod, shared)}
+    over_tcp, unconnected = (TCPRanks(over_mpi, "one", required=required) for required in (True, False))
+    over_hosts = TCPRanks(over_mpi, f"host {over_mpi.rank // 2}", required=True)
+    all_ranks: dict[str, Ranks] = {ranks.transport: ranks for ranks in (over_mpi, over_horovod, over_tcp, shared)}
     shared.sum(np.zeros(400_009, np.float32))  # later there is room for this sum, but not for its learner's state
-    for name, ranks in (all_ranks | {"fallback": fallback}).items():
+    all_ranks |= {"hosts": over_hosts, "fallback": fallback, "unconnected": unconnected}
+    for name, ranks in all_ranks.items():
         if name == "fallback":
             shared_file._FOLDER = "/no/such/folder"
+            os.environ["HOROVOD_GLOO_IFACE"] = "nowhere7"
         ranks.barrier()
         np.savez(Path(sys.argv[1]) / f"{name}-rank{ranks.rank}.npz", **results(ranks))
-    assert fallback.transport.startswith("MPI (no shared memory: "), fallback.transport
+    assert fallback.transport.startswith("MPI (rank 0: no shared memory: "), fallback.transport
+    assert unconnected.transport.startswith("MPI (the network interface nowhere7 "), unconnected.transport
     with pytest.raises(UserError, match="no shared memory"):
         SharedMemoryRanks(over_mpi, required=True).sum(np.zeros(5, np.float32))
+    with pytest.raises(UserError, match="nowhere7"):
+        TCPRanks(over_mpi, "one", required=True).sum(np.zeros(5, np.float32))
     save_memory("crowded", shared, 400_001)
     shared_file._FOLDER = "/dev/shm"
     for name, ranks, parameters in (("common", shared, 300_001), ("short", shared, 1000), ("MPI", over_mpi, 300_001)):
         save_memory(name, ranks, parameters)
     over_mpi.barrier()  # a rank that shuts Horovod down ends MPI for all
-    over_horovod.shutdown()
+    over_tcp.shutdown()  # and Horovod
 
 
 if __name__ == "__main__":
