@@ -39,7 +39,6 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "relu_gradient": (None, (c_void_p, c_void_p, c_size_t)),
     "shared_bytes": (c_size_t, (c_size_t, c_size_t)),
     "shared_result": (c_void_p, (c_void_p,) + (c_size_t,) * 3),
-    "shared_letter": (c_void_p, (c_void_p,) + (c_size_t,) * 2),
     "shared_slot": (c_void_p, (c_void_p,) + (c_size_t,) * 3),
     "shared_part": (c_size_t, (c_size_t,) * 3),
     "shared_is_short": (c_int, (c_size_t,) * 2),

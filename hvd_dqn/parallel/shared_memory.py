@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from hvd_dqn.errors import UserError
 from hvd_dqn.maths.memory import LearnerMemory, own_memory
 from hvd_dqn.parallel.carried_ranks import CarriedRanks
-from hvd_dqn.parallel.ranks import Ranks, Values
+from hvd_dqn.parallel.ranks import Ranks
 from hvd_dqn.parallel.shared_vectors import SharedState, SharedVector
 
 
@@ -35,15 +34,6 @@ class SharedMemoryRanks(CarriedRanks[SharedVector]):
         self._states.append(state)
         shared.take_squares(state)
         return LearnerMemory(state.vectors, state.part, state.meeting, shared.slot, state.squares_at)
-
-    def broadcast(self, values: Values) -> Values:
-        """Sends rank 0's tensor or array to all."""
-        array = np.asarray(values)
-        shared = self._exchange(array.size) if array.dtype == np.float32 and array.size else None
-        if shared is None:
-            return self._carrier.broadcast(values)
-        sent = shared.broadcast(array.ravel()).reshape(array.shape)
-        return sent if isinstance(values, np.ndarray) else tf.convert_to_tensor(sent)
 
     def _make_exchange(self, length: int) -> SharedVector:
         return SharedVector(self._carrier, length)  # COLLECTIVE

@@ -51,11 +51,6 @@ float *shared_result(char *memory, size_t rank, size_t ranks, size_t length) {
     return shared_slot(memory, ranks, length, shared_is_short(ranks, length) ? 2 * ranks + rank : ranks);
 }
 
-/* Returns where rank 0 may leave a vector for all, between two meeting points: nobody reads there after a sum. */
-float *shared_letter(char *memory, size_t ranks, size_t length) {
-    return shared_slot(memory, ranks, length, shared_is_short(ranks, length) ? 2 * ranks : 0);
-}
-
 /* The memory of some vectors and what was done there; shared_vectors.py has the struct's twin. */
 struct shared_exchange {
     char *memory;

@@ -53,7 +53,6 @@ class SharedVector:
 
         self._kernels, self._memory = kernels, memory
         self._exchange = SharedExchange(at, rank, size, length)
-        self._letter = vector_at(kernels.shared_letter(at, size, length))
         self._result = vector_at(kernels.shared_result(at, rank, size, length))
         self._result.flags.writeable = False
         self.is_short = bool(kernels.shared_is_short(size, length))
@@ -72,15 +71,6 @@ class SharedVector:
     def take_squares(self, state: SharedState) -> None:
         """Leaves the squares of a sum's blocks, its first P numbers, with a state's, from now on."""
         self._exchange.squares, self._exchange.parameters = state.squares_at, state.vectors[0].size
-
-    def broadcast(self, vector: np.ndarray) -> np.ndarray:
-        """Returns a copy of rank 0's vector."""
-        if self._exchange.rank == 0:
-            self._letter[:] = vector
-        self._kernels.shared_meeting(self.compiled.context)
-        received = self._letter.copy()
-        self._kernels.shared_meeting(self.compiled.context)
-        return received
 
 
 class SharedState:
