@@ -74,6 +74,10 @@ train: $(STAMP) ## train the preset on NP ranks, e.g. make train NP=4 PRESET=lun
 test: $(STAMP) ## run the tests that need no training to converge, e.g. make test ARGS="-k replay"
 	$(IN_VENV) .venv/bin/python -m pytest -m "not learning and not launch and not slow" $(ARGS)
 
+.PHONY: test-slow
+test-slow: $(STAMP) ## run the tests of single processes and ranks that `make test` leaves out for their time
+	$(IN_VENV) .venv/bin/python -m pytest tests/unit tests/parallel -m slow $(ARGS)
+
 .PHONY: test-elastic
 test-elastic: $(STAMP) ## run the tests of ranks that come and go, some of them as root only (5 minutes)
 	$(IN_VENV) .venv/bin/python -m pytest tests/parallel/test_parallel_elastic.py $(ARGS)

@@ -44,7 +44,10 @@ def _wait_for_steps(job: Launch, run_directory: Path, more: int) -> None:
     job.wait_until(lambda: _steps(run_directory) >= goal)
 
 
-@pytest.mark.parametrize(("how", "transport"), _cases((("mpirun", "mpi"), ("horovodrun --gloo", "tcp"))))
+@pytest.mark.parametrize(
+    ("how", "transport"),
+    _cases((*(("mpirun", carrier) for carrier in ("mpi", "shared-memory")), ("horovodrun --gloo", "tcp"))),
+)
 def test_a_rank_stopped_beyond_the_limit_ends_the_job_and_is_named(
     how: str, transport: str, tmp_path: Path, injected: Any
 ) -> None:
