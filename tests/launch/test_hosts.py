@@ -105,9 +105,11 @@ def started(
     folder: Path,
     options: tuple[str, ...] = (),
     environ: Mapping[str, str] | None = None,
+    ranks: tuple[int, ...] = (),
 ) -> Iterator[HostsJob]:
-    """Starts one rank on each node, for the time of a with-block; nothing of it outlives the block."""
-    places = [f"{node.name}:1" for node in hosts.nodes]
+    """Starts ranks on each node, by default one, for the time of a with-block; nothing of it outlives the block."""
+    counts = ranks or (1,) * len(hosts.nodes)
+    places = [f"{node.name}:{count}" for node, count in zip(hosts.nodes, counts, strict=True)]
     where = ("--runs-dir", str(folder), "--name", "run")
     start: tuple[str, ...] = (str(HOSTS_SCRIPT), f"--{controller}", "-H", ",".join(places))
     if controller == "elastic":
@@ -146,11 +148,11 @@ def digests() -> dict[str, str]:
     return {}
 
 
-def check_complete(job: HostsJob, controller: str) -> Path:
+def check_complete(job: HostsJob, controller: str, ranks: int = 2) -> Path:
     """Checks that rank 0 has told the whole story once, and returns the run's directory."""
     assert job.finish() == 0, job.output
-    name = {"gloo": "Gloo", "mpi": "MPI"}[controller]
-    assert f"{len(job.hosts.nodes)}, controller {name}" in job.output
+    carriers = {"gloo": "controller Gloo, gradients by TCP", "mpi": "controller MPI, gradients by MPI"}[controller]
+    assert f"{ranks}, {carriers}\n" in job.output
     for line in ("hvd_dqn on CartPole-v1", "evaluation at env step 1,008", "Greedy evaluation of the best checkpoint"):
         assert job.output.count(line) == 1, line
     run_directory = job.folder / "CartPole-v1" / "run"
@@ -168,13 +170,13 @@ def test_a_run_over_two_hosts_is_complete_and_does_not_depend_on_the_controller(
     assert len(set(digests.values())) == 1
 
 
-def test_a_run_over_three_hosts(tmp_path: Path) -> None:
+def test_a_run_over_three_hosts_of_which_one_has_two_ranks(tmp_path: Path) -> None:
     (tmp_path / "hosts").mkdir()
     with (
         running_hosts(tmp_path / "hosts", nodes=3) as three,
-        started(three, "gloo", *SHORT_RUN, folder=tmp_path) as job,
+        started(three, "gloo", *SHORT_RUN, folder=tmp_path, ranks=(1, 2, 1)) as job,
     ):
-        check_complete(job, "gloo")
+        check_complete(job, "gloo", ranks=4)
 
 
 @pytest.mark.parametrize(
