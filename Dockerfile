@@ -48,7 +48,7 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ARG EXTRAS
 COPY tests tests
 RUN make setup EXTRAS="${EXTRAS} envpool dev" \
-    && .venv/bin/python -m pytest tests/unit -q -p no:cacheprovider | tee unit_tests.txt
+    && .venv/bin/python -m pytest tests/unit -q -n 2 -p no:cacheprovider | tee unit_tests.txt
 
 # ---- without what only compilers need
 FROM build AS slim

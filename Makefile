@@ -72,7 +72,13 @@ train: $(STAMP) ## train the preset on NP ranks, e.g. make train NP=4 PRESET=lun
 
 .PHONY: test
 test: $(STAMP) ## run the tests that need no training to converge, e.g. make test ARGS="-k replay"
+ifeq ($(strip $(ARGS)),)
+# Single processes share two cores; ranks have the machine to themselves.
+	$(IN_VENV) .venv/bin/python -m pytest tests/unit -m "not slow" -n 2
+	$(IN_VENV) .venv/bin/python -m pytest tests/parallel -m "not slow"
+else
 	$(IN_VENV) .venv/bin/python -m pytest -m "not learning and not launch and not slow" $(ARGS)
+endif
 
 .PHONY: test-slow
 test-slow: $(STAMP) ## run the tests of single processes and ranks that `make test` leaves out for their time

@@ -64,12 +64,12 @@ def _end(run_directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 @pytest.mark.parametrize(
     ("environment", "ranks"),
     [
-        *(("CartPole", 1), ("CartPole", 2), ("LunarLander", 2), ("maze", 3), ("in parts", 2), ("images", 2)),
+        *(("CartPole", 1), ("CartPole", 2), ("LunarLander", 2), ("in parts", 2), ("images", 2)),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
                 *(("LunarLander", 1), ("maze", 1), ("maze", 2)),
-                *((environment, 3) for environment in ("CartPole", "LunarLander", "in parts")),
+                *((environment, 3) for environment in ("CartPole", "LunarLander", "maze", "in parts")),
             )
         ),
     ],

@@ -17,14 +17,14 @@ from launching import Launch, launched, read_metrics, run_well
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 
-KILLS = int(os.environ.get("HVD_DQN_KILLS", "50" if FULL else "6"))
+KILLS = int(os.environ.get("HVD_DQN_KILLS", "50" if FULL else "4"))
 TOTAL = 100_000 if FULL else 16_000
 SEED = int(os.environ.get("HVD_DQN_KILL_SEED", "20"))
 SHORT = (
     *("--train-period", "4", "--evaluation-period", "2000", "--learning-starts", "500"),
     *("--replay-capacity", "5000", "--checkpoint-period", "500"),
 )
-"""For six kills."""
+"""For a few kills."""
 LONG = ("--checkpoint-period", "2000")
 """For fifty: the default settings solve CartPole. A checkpoint ends all episodes, so more of them would keep the 16
 environments from ever seeing a long one."""

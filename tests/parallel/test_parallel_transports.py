@@ -92,7 +92,7 @@ def test_a_run_ends_with_the_same_weights_over_any_transport(tmp_path: Path) -> 
     The first layer is so wide that TensorFlow cuts its sums into parts: narrower ones it adds up as compiled passes do.
     """
     carriers = {"mpi": "MPI", "horovod": "Horovod", "tcp": "TCP", "auto": "shared memory"}
-    backends = {"numpy": tuple(carriers), "mixed": ("mpi", "auto"), "tensorflow": ("horovod", "tcp")}
+    backends = {"numpy": tuple(carriers), "tensorflow": ("horovod", "tcp")}
     ends = {}
     for backend, transports in backends.items():
         seen = set()
@@ -101,7 +101,7 @@ def test_a_run_ends_with_the_same_weights_over_any_transport(tmp_path: Path) -> 
             says = (f"gradients by {carriers[transport]}", f"updated by {backend}")
             seen.add(_weights(tmp_path, "mpirun", 2, *arguments, says=says))
         (ends[backend],) = seen
-    assert len(set(ends.values())) == 3, "they round differently: was one used twice?"
+    assert ends["numpy"] != ends["tensorflow"], "they round differently: was one used twice?"
 
 
 @pytest.mark.parametrize(
