@@ -16,7 +16,7 @@ typedef int bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* Computes rows x (vectors * LANES) numbers of a product; `panel` is the right operand's columns for it [depth, vectors *
  * LANES]. Writes the first `columns` of each row. What is the same for a whole block is asked at run time: a copy of this
- * function for each case took eight times as long to compile and was no faster. */
+ * function for each case took three times as long to compile and was no faster. */
 INLINE void NAME(block)(const int rows, const int vectors, const int gathered, enum start start,
                         enum epilogue epilogue, struct left a, const float *panel, size_t depth, size_t columns,
                         float *out, size_t pitch, const float *beside) {
@@ -102,7 +102,7 @@ INLINE void NAME(pack)(struct matrix b, size_t depth, size_t columns, size_t wid
 
 /* Computes as many columns of a product as lie in `vectors` vectors. */
 INLINE void NAME(columns)(const int vectors, const int gathered, enum start start, enum epilogue epilogue, struct left a,
-                           struct matrix b, size_t rows, size_t columns, size_t depth, float *out,
+                          struct matrix b, size_t rows, size_t columns, size_t depth, float *out,
                           size_t pitch, const float *beside, float *panel) {
     if (b.column == 1) /* said once more, so that the compiler knows */
         NAME(pack)((struct matrix){b.at, b.row, 1}, depth, columns, vectors * LANES, panel);

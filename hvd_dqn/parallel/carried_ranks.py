@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -11,23 +12,13 @@ import tensorflow as tf
 from hvd_dqn.errors import UserError
 from hvd_dqn.maths.kernels import aligned_zeros
 from hvd_dqn.maths.memory import LearnerMemory, own_memory
+from hvd_dqn.parallel.exchanged_vector import ExchangedVector
 from hvd_dqn.parallel.ranks import CompiledExchange, Produce, Ranks, Rounds, Values, plain_rounds
 
-
-class Exchange(Protocol):
-    """Sums vectors of one length over the ranks."""
-
-    compiled: CompiledExchange
-    """The same sum for compiled code."""
-
-    def sum(self, vector: np.ndarray) -> np.ndarray:
-        """Returns the sum of float32 [N], read-only, in memory that the next call changes."""
+ExchangeT = TypeVar("ExchangeT", bound=ExchangedVector)
 
 
-ExchangeT = TypeVar("ExchangeT", bound=Exchange)
-
-
-class CarriedRanks(Generic[ExchangeT]):
+class CarriedRanks(ABC, Generic[ExchangeT]):
     """A job's ranks; a subclass makes the exchange for each length of vectors."""
 
     def __init__(self, carrier: Ranks, transport: str, required: bool) -> None:
@@ -115,13 +106,13 @@ class CarriedRanks(Generic[ExchangeT]):
         """Ends the job."""
         self._carrier.abort(code)
 
+    @abstractmethod
     def _make_exchange(self, length: int) -> ExchangeT:
         """Makes the exchange of vectors [length]; a collective.
 
         Raises:
           UserError: on all ranks, if there can be none.
         """
-        raise NotImplementedError
 
     def _exchange(self, length: int) -> ExchangeT | None:
         """Returns this length's exchange, None where there is none; a collective at a length's first time."""

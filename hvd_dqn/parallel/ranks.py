@@ -20,7 +20,8 @@ Rounds = Callable[[int], np.ndarray]
 """Runs K rounds of produce and sum, a collective; returns the last sum."""
 
 
-def _cannot_fail() -> Exception:
+def cannot_fail() -> Exception:
+    """Returns the failure of a sum that has none."""
     return AssertionError("a sum that cannot fail has failed")
 
 
@@ -29,7 +30,7 @@ class CompiledExchange(NamedTuple):
 
     function: int
     context: int
-    failure: Callable[[], Exception] = _cannot_fail
+    failure: Callable[[], Exception] = cannot_fail
     """Tells of the last sum, if it failed."""
 
 

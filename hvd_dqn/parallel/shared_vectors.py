@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hvd_dqn.maths.kernels import LastAddress, function_address, load_kernels
+from hvd_dqn.maths.kernels import function_address, load_kernels
 from hvd_dqn.parallel.agreement import together
-from hvd_dqn.parallel.ranks import CompiledExchange, Ranks
+from hvd_dqn.parallel.exchanged_vector import ExchangedVector
+from hvd_dqn.parallel.ranks import Ranks
 from hvd_dqn.parallel.shared_file import open_shared
 
 
@@ -28,7 +29,7 @@ class SharedExchange(ctypes.Structure):
     )
 
 
-class SharedVector:
+class SharedVector(ExchangedVector):
     """The ranks' vectors [N] and their sum."""
 
     def __init__(self, ranks: Ranks, length: int, group: Sequence[int] = ()) -> None:
@@ -51,26 +52,17 @@ class SharedVector:
         def vector_at(place: int) -> np.ndarray:
             return np.frombuffer(memory, np.float32, length, place - at)
 
-        self._kernels, self._memory = kernels, memory
-        self._exchange = SharedExchange(at, rank, size, length)
-        self._result = vector_at(kernels.shared_result(at, rank, size, length))
-        self._result.flags.writeable = False
+        self._memory, self._shared = memory, SharedExchange(at, rank, size, length)
+        result = vector_at(kernels.shared_result(at, rank, size, length))
+        super().__init__(kernels.shared_exchange, self._shared, result)
         self.is_short = bool(kernels.shared_is_short(size, length))
         """Whether a sum takes one meeting point, not two."""
         self.slot = vector_at(kernels.shared_slot(at, size, length, rank))
         """Float32 [N], from where this rank's vector need not be copied if it is long."""
-        self._own = LastAddress()
-        self.compiled = CompiledExchange(function_address(kernels.shared_exchange), ctypes.addressof(self._exchange))
-        """The same sum for compiled code."""
-
-    def sum(self, vector: np.ndarray) -> np.ndarray:
-        """Returns the sum over the ranks of float32 [N], read-only, in memory that the next call changes."""
-        self._kernels.shared_exchange(self.compiled.context, self._own.of(vector))
-        return self._result
 
     def take_squares(self, state: SharedState) -> None:
         """Leaves the squares of a sum's blocks, its first P numbers, with a state's, from now on."""
-        self._exchange.squares, self._exchange.parameters = state.squares_at, state.vectors[0].size
+        self._shared.squares, self._shared.parameters = state.squares_at, state.vectors[0].size
 
 
 class SharedState:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hvd_dqn.maths.kernels import LastAddress, aligned_zeros, function_address
-from hvd_dqn.parallel.ranks import CompiledExchange, Ranks
+from hvd_dqn.maths.kernels import aligned_zeros
+from hvd_dqn.parallel.exchanged_vector import ExchangedVector
+from hvd_dqn.parallel.ranks import Ranks
 from hvd_dqn.parallel.shared_file import open_shared
 from hvd_dqn.parallel.shared_vectors import SharedExchange, SharedVector
 from hvd_dqn.parallel.tcp_connections import Connections
@@ -42,7 +43,7 @@ class _HostsExchange(ctypes.Structure):
     )
 
 
-class TCPVector:
+class TCPVector(ExchangedVector):
     """The vectors [N] of connected ranks, and their sum."""
 
     def __init__(
@@ -56,43 +57,29 @@ class TCPVector:
           length: N.
           result: where the sum is to lie, float32 [N]; by default in memory of its own.
         """
-        self._kernels, self._connections = kernels, connections
-        self._result = aligned_zeros(length) if result is None else result.view()
+        self._connections = connections
+        result = aligned_zeros(length) if result is None else result.view()
         ranks = len(connections.numbers)
         self._numbers = (ctypes.c_int * ranks)(*connections.numbers)
         self._received = aligned_zeros(kernels.tcp_received_floats(ranks, length))
-        self._exchange = _TCPExchange(
+        self._tcp = _TCPExchange(
             ctypes.addressof(self._numbers),
             connections.place,
             ranks,
             length,
-            self._result.ctypes.data,
+            result.ctypes.data,
             self._received.ctypes.data,
         )
-        self._result.flags.writeable = False
-        self._own = LastAddress()
-        at = ctypes.addressof(self._exchange)
-        self.compiled = CompiledExchange(function_address(kernels.tcp_exchange), at, self.failure)
-        """The same sum for compiled code."""
-
-    def sum(self, vector: np.ndarray) -> np.ndarray:
-        """Returns the sum over the ranks of float32 [N], read-only, in memory that the next call changes.
-
-        Raises:
-          ConnectionError: if a rank was lost.
-        """
-        if not self._kernels.tcp_exchange(self.compiled.context, self._own.of(vector)):
-            raise self.failure()
-        return self._result
+        super().__init__(kernels.tcp_exchange, self._tcp, result, self.failure)
 
     def failure(self) -> ConnectionError:
         """Returns what happened to the last sum."""
-        why = os.strerror(self._exchange.error) if self._exchange.error else "it has hung up"
-        lost = self._connections.members[self._exchange.lost]
+        why = os.strerror(self._tcp.error) if self._tcp.error else "it has hung up"
+        lost = self._connections.members[self._tcp.lost]
         return ConnectionError(f"rank {lost} was lost while gradients were summed: {why}")
 
 
-class HostsVector:
+class HostsVector(ExchangedVector):
     """The vectors [N] of ranks on several hosts, of which some have several, and their sum."""
 
     def __init__(
@@ -114,31 +101,17 @@ class HostsVector:
         memory = open_shared(ranks, kernels.shared_state_bytes(len(group), length + 1, 1), group)  # COLLECTIVE
         at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         sum_at = kernels.shared_slot(at, len(group), length + 1, 0)
-        self._result = np.frombuffer(memory, np.float32, length, sum_at - at)
-        self._total = SharedExchange(at, group.index(ranks.rank), len(group), length + 1)
-        self._between = None if connections is None else TCPVector(kernels, connections, length, self._result)
-        self._exchange = _HostsExchange(
+        result = np.frombuffer(memory, np.float32, length, sum_at - at)
+        self._memory, self._total = memory, SharedExchange(at, group.index(ranks.rank), len(group), length + 1)
+        self._between = None if connections is None else TCPVector(kernels, connections, length, result)
+        hosts = _HostsExchange(
             self._within.compiled.context,
             ctypes.addressof(self._total),
             None if self._between is None else self._between.compiled.context,
             sum_at,
             length,
         )
-        self._result.flags.writeable = False
-        self._kernels, self._memory, self._own = kernels, memory, LastAddress()
-        at = ctypes.addressof(self._exchange)
-        self.compiled = CompiledExchange(function_address(kernels.hosts_exchange), at, self.failure)
-        """The same sum for compiled code."""
-
-    def sum(self, vector: np.ndarray) -> np.ndarray:
-        """Returns the sum over the ranks of float32 [N], read-only, in memory that the next call changes.
-
-        Raises:
-          ConnectionError: if a rank was lost.
-        """
-        if not self._kernels.hosts_exchange(self.compiled.context, self._own.of(vector)):
-            raise self.failure()
-        return self._result
+        super().__init__(kernels.hosts_exchange, hosts, result, self.failure)
 
     def failure(self) -> ConnectionError:
         """Returns what happened to the last sum."""
