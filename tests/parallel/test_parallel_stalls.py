@@ -57,7 +57,10 @@ def test_a_rank_stopped_beyond_the_limit_ends_the_job_and_is_named(
         _wait_for_steps(job, run_directory, 1200)
         injected(KIND)
         os.kill(job.rank_pid(1), signal.SIGSTOP)
+        stopped = time.monotonic()
         outcome = job.finish(90.0)
+        took = time.monotonic() - stopped
+    assert 5.0 < took < 30.0
     assert outcome.code not in (0, 2, 75), outcome.output
     assert "rank 0 got no further for 6 s" in outcome.output
     assert "no sign of life from rank(s) 1, lost or stopped" in outcome.output
