@@ -136,19 +136,14 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
 
 def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
     """Evaluates and checkpoints where due; returns False if the job is to stop here. A collective."""
-    import numpy as np
-
-    from hvd_dqn.training.assembly import reset_environments
-    from hvd_dqn.training.committing import commit
-    from hvd_dqn.training.evaluation import evaluate
-    from hvd_dqn.training.records import log_evaluation
-    from hvd_dqn.training.saving import save, settle
-
     config, counters, since = job.config, job.counters, time.monotonic()
     ending = counters.env_steps >= config.job.total_env_steps
     score, better = None, False
     period = config.evaluation.evaluation_period
     if crossed(env_steps_before, counters.env_steps, period) or (ending and period > 0):
+        from hvd_dqn.training.evaluation import evaluate
+        from hvd_dqn.training.records import log_evaluation
+
         returns = evaluate(
             job, job.learner.online, "evaluation", counters.env_steps, config.evaluation.evaluation_episodes
         )  # COLLECTIVE
@@ -159,6 +154,12 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
         better = job.best_score is None or score > job.best_score
         job.best_score = score if better else job.best_score
     if better or ending or crossed(env_steps_before, counters.env_steps, config.job.checkpoint_period):
+        import numpy as np
+
+        from hvd_dqn.training.assembly import reset_environments
+        from hvd_dqn.training.committing import commit
+        from hvd_dqn.training.saving import save, settle
+
         save(job, score)  # COLLECTIVE
         if ending:
             settle(job)  # COLLECTIVE

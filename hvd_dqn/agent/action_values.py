@@ -42,7 +42,7 @@ class HostActionValues:
         """Returns Q-values."""
         if len(self._activations.q) != len(s):
             self._activations = self._network.activations(len(s), backward=False)
-        return self._network.forward(self._layers, self._network.features(s), self._activations).copy()
+        return self._network.values(self._layers, self._network.features(s), self._activations)
 
 
 class TensorFlowActionValues:

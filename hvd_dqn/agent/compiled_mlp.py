@@ -63,6 +63,13 @@ class CompiledMLP(NumpyMLP):
         self.kernels.network_forward(self.at, affine.at, x.at, rows, activations.at)
         return activations.q[:rows]
 
+    def values(self, affine: Affine, x: Rows, activations: Activations) -> np.ndarray:
+        """Computes the Q-values of any number of rows; see `NumpyMLP`."""
+        assert isinstance(activations, CompiledActivations)
+        q = np.empty((len(x), self.num_actions), np.float32)
+        self.kernels.network_values(self.at, affine.at, x.at, len(x), activations.at, len(activations.q), q.ctypes.data)
+        return q
+
     def backward(self, affine: Affine, x: Rows, activations: Activations, dq: Rows, out: Affine) -> None:
         """Writes the gradient of a loss of the Q-values into `out`; see `NumpyMLP`."""
         assert isinstance(activations, CompiledActivations)

@@ -64,7 +64,7 @@ class HostGradients:
         self._statistics_at = address(self._statistics)
 
     def prepare(self, batches: Transition, flags: np.ndarray) -> None:
-        """Takes the batches and computes the target network's values of all."""
+        """Takes the batches and computes the target network's values of all: they stay the same for all updates."""
         updates, batch = batches.a_tm1.shape
         self._batch = batch
         self._x_tm1, self._x_t = (
@@ -75,7 +75,7 @@ class HostGradients:
         self._discount_t = np.ascontiguousarray(self._gamma * ~batches.terminated)  # [K, B]
         self._targets = np.empty((updates, batch), np.float32)
         self._rows_at = [address(part) for part in (self._actions, self._r_t, self._discount_t, self._targets)]
-        self._q_t = self._target_values(self._x_t)  # [K * B, A]
+        self._q_t = self._network.values(self._target_layers, self._x_t, self._many)  # [K * B, A]
         self._q_t_at = address(self._q_t)
         self._flags[:] = flags
         if not self._double_dqn:
@@ -106,14 +106,6 @@ class HostGradients:
         )
         self._network.backward(self._online_layers, x_tm1, self._pass, self._dq, self._gradient_layers)
         return self._vector
-
-    def _target_values(self, x_t: Rows) -> np.ndarray:
-        """Computes the target network's values of all K batches [K * B, A]: it stays the same for all of them."""
-        q_t = np.empty((len(x_t), self._network.num_actions), np.float32)
-        for start in range(0, len(x_t), len(self._many.q)):
-            part = x_t.part(start, len(self._many.q))
-            q_t[start : start + len(part)] = self._network.forward(self._target_layers, part, self._many)
-        return q_t
 
     def _write_targets(self, first: int, rows: int, chooser: int) -> None:
         """Computes the targets of some rows of [K * B] from the target network's values of the chosen actions.

@@ -25,6 +25,8 @@ struct pass {
 
 void network_forward(const struct network *network, const float *parameters, const void *x, size_t rows,
                      const struct pass *pass);
+void network_values(const struct network *network, const float *parameters, const void *x, size_t rows,
+                    const struct pass *pass, size_t pass_rows, float *q);
 void network_backward(const struct network *network, const float *parameters, const void *x, size_t rows,
                       const struct pass *pass, float *gradient);
 

@@ -144,6 +144,14 @@ class NumpyMLP:
         multiply(layer_input, affine.matrices[-1], out=q)  # [N, A]
         return q
 
+    def values(self, affine: Affine, x: Rows, activations: Activations) -> np.ndarray:
+        """Computes the Q-values float32 [N, A] of any number of rows, in fresh memory; see `forward`."""
+        q = np.empty((len(x), self.num_actions), np.float32)
+        for start in range(0, len(x), len(activations.q)):
+            part = x.part(start, len(activations.q))
+            q[start : start + len(part)] = self.forward(affine, part, activations)
+        return q
+
     def backward(self, affine: Affine, x: Rows, activations: Activations, dq: Rows, out: Affine) -> None:
         """Writes the gradient of a loss of the Q-values into `out`.
 

@@ -90,8 +90,13 @@ class Collector:
             s_t=self._with_final_observations(s_t, done, info) if self._same_step else s_t,
         )
         if self._resetting.any():
-            transition = Transition(*(column[~self._resetting] for column in transition))
-        episodes = self._finished_episodes(reward, done)
+            acted = np.flatnonzero(~self._resetting)
+            transition = Transition(*(column.take(acted, axis=0) for column in transition))
+            reward = np.where(self._resetting, 0.0, reward)
+            self._lengths -= self._resetting
+        self._returns += reward
+        self._lengths += 1
+        episodes = self._finished_episodes(done)
         self.observation = s_t
         if not self._same_step:
             self._resetting = done
@@ -101,9 +106,7 @@ class Collector:
         """Closes the environments."""
         self._vector_env.close()
 
-    def _finished_episodes(self, reward: np.ndarray, done: np.ndarray) -> list[Episode]:
-        self._returns += np.where(self._resetting, 0.0, reward)
-        self._lengths += ~self._resetting
+    def _finished_episodes(self, done: np.ndarray) -> list[Episode]:
         ended = np.flatnonzero(done)
         episodes = [Episode(float(self._returns[i]), int(self._lengths[i])) for i in ended]
         self._returns[ended] = 0.0

@@ -12,11 +12,22 @@
 /* Which C files this library was made from. */
 const char *source_digest(void) { return SOURCE_DIGEST; }
 
+/* Four floats anywhere in memory. */
+typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+
+#define NARROW 32
+
 /* Copies rows [rows, width] times `scale` into rows [rows, width + 1] that end in a one. */
 WIDEST void rows_with_ones(const float *restrict rows_in, size_t rows, size_t width, float scale, float *restrict out) {
-    for (size_t row = 0; row < rows; row++) {
-        for (size_t i = 0; i < width; i++) out[row * (width + 1) + i] = rows_in[row * width + i] * scale;
-        out[row * (width + 1) + width] = 1.0f;
+    size_t row = 0;
+    if (width < NARROW) /* what is read and written behind a row is part of the next ones, which are written later */
+        for (; row + 4 < rows; row++, rows_in += width, out += width + 1) {
+            for (size_t i = 0; i < width; i += 4) *(four *)(out + i) = *(const four *)(rows_in + i) * scale;
+            out[width] = 1.0f;
+        }
+    for (; row < rows; row++, rows_in += width, out += width + 1) {
+        for (size_t i = 0; i < width; i++) out[i] = rows_in[i] * scale;
+        out[width] = 1.0f;
     }
 }
 
@@ -35,11 +46,14 @@ WIDEST void relu_gradient(float *restrict gradient, const float *restrict rectif
 WIDEST void q_learning_targets(const float *chooser, const float *q_t, const float *r_t, const float *discount_t,
                                size_t rows, size_t actions, float *restrict targets) {
     for (size_t row = 0; row < rows; row++) {
-        const float *values = chooser + row * actions;
-        size_t best = 0;
-        for (size_t action = 1; action < actions; action++) /* a value that is NaN is taken, and shows in the loss */
-            if (values[action] > values[best] || values[action] != values[action]) best = action;
-        targets[row] = r_t[row] + discount_t[row] * q_t[row * actions + best];
+        const float *values = chooser + row * actions, *of_best = q_t + row * actions;
+        float highest = values[0], chosen = of_best[0];
+        for (size_t action = 1; action < actions; action++) { /* a value that is NaN is taken, and shows in the loss */
+            const int better = (values[action] > highest) | (values[action] != values[action]);
+            highest = better ? values[action] : highest;
+            chosen = better ? of_best[action] : chosen;
+        }
+        targets[row] = r_t[row] + discount_t[row] * chosen;
     }
 }
 

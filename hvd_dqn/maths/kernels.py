@@ -34,6 +34,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "products_supported": (c_int, ()),
     "product_panel_width": (c_size_t, ()),
     "network_forward": (None, (c_void_p,) * 3 + (c_size_t, c_void_p)),
+    "network_values": (None, (c_void_p,) * 3 + (c_size_t, c_void_p, c_size_t, c_void_p)),
     "network_backward": (None, (c_void_p,) * 3 + (c_size_t, c_void_p, c_void_p)),
     "relu": (None, (c_void_p, c_size_t)),
     "relu_gradient": (None, (c_void_p, c_void_p, c_size_t)),

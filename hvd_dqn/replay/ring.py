@@ -65,7 +65,8 @@ class RingReplay:
         for stored, new in zip(self._storage, batch, strict=True):
             newest = new[count - kept :]
             stored[start : start + head] = newest[:head]
-            stored[: kept - head] = newest[head:]
+            if head < kept:
+                stored[: kept - head] = newest[head:]
         self.added += count
         self._newest_batch = kept
 

@@ -55,9 +55,9 @@ class Network:
         return s, self.rng.normal(size=(rows, ACTIONS)).astype(np.float32)
 
     def values(self, s: np.ndarray, memory_rows: int | None = None) -> np.ndarray:
-        """Returns Q-values of a pass that no other follows."""
+        """Returns Q-values, by passes of so many rows that none follows backwards."""
         memory = self.cnn.activations(memory_rows or len(s), backward=False)
-        return self.cnn.forward(self.layers, self.cnn.features(s), memory).copy()
+        return self.cnn.values(self.layers, self.cnn.features(s), memory)
 
     def gradient(self, s: np.ndarray, dq: np.ndarray) -> np.ndarray:
         """Returns the flat gradient, behind which nothing may have been written."""

@@ -132,6 +132,18 @@ def test_a_row_has_the_same_bits_in_any_company(widths: tuple[int, ...]) -> None
         np.testing.assert_array_equal(alone, together[first:last])
 
 
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 40])
+def test_values_of_any_number_of_rows_are_those_of_passes_in_turn(rows: int) -> None:
+    network = Network(KERNELS, (4, 33, 3))
+    s, dq = network.inputs(rows)
+    memory = network.mlp.activations(8, backward=False)
+    values = network.mlp.values(network.layers, network.mlp.features(s), memory)
+    np.testing.assert_array_equal(values, network.passes(s, dq)[0])
+    plain = NumpyMLP(KERNELS, _layout((4, 33, 3)), 0, FLOAT)
+    in_parts = plain.values(network.layers, plain.features(s), plain.activations(8, backward=False))
+    np.testing.assert_allclose(in_parts, values, rtol=1e-4, atol=1e-5)
+
+
 def test_relu_and_its_gradient_treat_special_numbers_as_the_kernels_do() -> None:
     """NaN stays to be seen in Q-values and gradients; 0 has no gradient."""
     network = Network(KERNELS, (1, 1, 1))

@@ -205,12 +205,14 @@ def test_a_target_takes_the_first_of_equals_and_never_hides_a_nan() -> None:
     np.testing.assert_array_equal(_targets(chooser, q_t, ones, ones), [11, np.nan, np.nan])
 
 
-@pytest.mark.parametrize("width", [0, 1, 4, 33])
-def test_rows_end_in_ones(width: int) -> None:
-    rows = _RNG.normal(size=(7, width)).astype(np.float32)
-    out = np.full((7, width + 1), np.nan, np.float32)
+@pytest.mark.parametrize("count", [1, 4, 5, 7, 40])
+@pytest.mark.parametrize("width", [0, 1, 2, 3, 4, 5, 31, 32, 33])
+def test_rows_end_in_ones(width: int, count: int) -> None:
+    rows = _RNG.normal(size=(count, width)).astype(np.float32)
+    out = np.full((count + 1, width + 1), np.nan, np.float32)
     KERNELS.rows_with_ones(address(rows), *rows.shape, 0.5, address(out))
-    np.testing.assert_array_equal(out, np.hstack([0.5 * rows, np.ones((7, 1))]))
+    np.testing.assert_array_equal(out[:count], np.hstack([0.5 * rows, np.ones((count, 1))]))
+    assert np.isnan(out[count]).all()
 
 
 def test_relu_and_its_gradient_are_tensorflows() -> None:
