@@ -9,6 +9,7 @@ The hosts and the network are namespaces on this machine, which only root can ma
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def train(hosts: Hosts, controller: str, arguments: tuple[str, ...], env_steps: 
         where = ("--progress", "off", "--name", "bench", "--runs-dir", folder)
         command = [ROOT / "launch" / "hosts.sh", f"--{controller}", "-H", places, "--"]
         job = subprocess.run(
-            hosts.nodes[0].command(*command, *QUIET, *arguments, *lengths, *where),
+            ["taskset", "-c", "0", *hosts.nodes[0].command(*command, *QUIET, *arguments, *lengths, *where)],
             env=environment(),
             capture_output=True,
             text=True,
@@ -55,6 +56,13 @@ def train(hosts: Hosts, controller: str, arguments: tuple[str, ...], env_steps: 
         records = read_metrics(next(Path(folder).glob("*/bench")), "training")
     sums = [record["allreduce_microseconds_median"] for record in records[2:]]
     return speed(records), statistics.median(sums)
+
+
+def give_each_a_core(hosts: Hosts) -> None:
+    """Has each host's processes, and those that they will start, keep to a core of their own."""
+    for core, node in enumerate(hosts.nodes):
+        for pid in node.processes():
+            os.sched_setaffinity(pid, {core})
 
 
 def main() -> None:
@@ -69,6 +77,7 @@ def main() -> None:
         link = NETWORKS[network]
         print(f"\n{network}")
         with tempfile.TemporaryDirectory(prefix="hosts-") as folder, running_hosts(Path(folder), 2, link) as hosts:
+            give_each_a_core(hosts)
             for case, arguments in CASES.items():
                 for controller in ("gloo", "mpi"):
                     runs = [train(hosts, controller, arguments, options.env_steps) for _ in range(options.repetitions)]

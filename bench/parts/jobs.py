@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,11 @@ def launcher(ranks: int, kind: str = "mpirun") -> list[str]:
     return [str(BIN / "mpirun"), *crowded, "-np", str(ranks)]
 
 
-def run(before: list[str], *arguments: str, variables: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    """Runs train.py and returns its records.
+@contextlib.contextmanager
+def finished_run(
+    before: list[str], *arguments: str, variables: dict[str, str] | None = None
+) -> Iterator[tuple[list[dict[str, Any]], Path]]:
+    """Runs train.py and yields its records and its run directory.
 
     Raises:
       RuntimeError: with the job's output, if it fails.
@@ -58,10 +63,16 @@ def run(before: list[str], *arguments: str, variables: dict[str, str] | None = N
         job = subprocess.run(words, env=environment(**(variables or {})), capture_output=True, text=True, check=False)
         if job.returncode:
             raise RuntimeError(f"{' '.join(words)}:\n{job.stdout[-2000:]}{job.stderr[-2000:]}")
-        lines = next(Path(folder).rglob("metrics.jsonl")).read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        metrics = next(Path(folder).rglob("metrics.jsonl"))
+        yield [json.loads(line) for line in metrics.read_text().splitlines()], metrics.parent
     finally:
         shutil.rmtree(folder)
+
+
+def run(before: list[str], *arguments: str, variables: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """Runs train.py and returns its records; see `finished_run`."""
+    with finished_run(before, *arguments, variables=variables) as (records, _):
+        return records
 
 
 def train(

@@ -54,9 +54,11 @@ class Line:
 
 
 def fit_line(points: dict[float, float]) -> Line:
-    """Fits a line through (n, value) by least squares of the relative errors."""
+    """Fits a line through (n, value) by least squares of the relative errors; nothing costs less than 0."""
     n, values = np.array(list(points)), np.array(list(points.values()))
     slope, fixed = np.polyfit(n, values, 1, w=1.0 / values)
+    if fixed < 0.0:
+        slope, fixed = np.sum(n / values) / np.sum((n / values) ** 2), 0.0
     return Line(float(fixed), float(slope))
 
 
@@ -69,12 +71,8 @@ class JobModel:
     apply: float  # of one update
     size: float  # bytes of the exchanged vector
 
-    def iteration(self, ranks: int, num_envs: int, batch: int, updates: float, exchange: float) -> float:
-        """Returns the seconds of an iteration in which each sum over the ranks takes `exchange` seconds."""
-        update = self.gradient.at(batch / ranks) + self.apply + exchange
-        return self.collect.at(num_envs / ranks) + updates * update
-
     def speed(self, ranks: int, num_envs: int, batch: int, updates: float, link: Link) -> float:
         """Returns env steps per second over a link."""
         exchange = allreduce_seconds(ranks, self.size, link)
-        return num_envs / self.iteration(ranks, num_envs, batch, updates, exchange)
+        update = self.gradient.at(batch / ranks) + self.apply + exchange
+        return num_envs / (self.collect.at(num_envs / ranks) + updates * update)

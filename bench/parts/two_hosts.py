@@ -47,6 +47,9 @@ def two_hosts(delay: float) -> Iterator[list[str]]:
             try:
                 if link.stdout.readline() != "ready\n":
                     raise RuntimeError("no link between two networks: it needs root, /dev/net/tun and `ip`")
-                yield ["taskset", "-c", "0", "ip", "netns", "exec", NEAR, *launcher(2), "-H", ADDRESSES, *settings]
+                near = ["taskset", "-c", "0", "ip", "netns", "exec", NEAR]
+                # mpirun would bind each host's first rank to its first core, which here is one and the same.
+                more = ["--bind-to", "none", "-x", "HOROVOD_GLOO_IFACE=link0"]
+                yield [*near, *launcher(2), "-H", ADDRESSES, *settings, *more]
             finally:
                 link.stdin.close()
