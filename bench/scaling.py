@@ -102,14 +102,14 @@ def parts_of(records: list[dict[str, Any]], updates: float) -> Parts:
     return Parts(middle["collect"] + middle["bookkeeping"], gradient, middle["apply"] / updates)
 
 
-def share(setting: Setting, ranks: int) -> tuple[int, int, tuple[str, ...]]:
-    """Returns environments and learner steps per iteration, and the arguments, of a job as large as a rank's share."""
+def share(setting: Setting, ranks: int) -> tuple[int, tuple[str, ...]]:
+    """Returns the learner steps per iteration, and the arguments, of a job as large as a rank's share."""
     envs, batch = setting.num_envs // ranks, setting.batch // ranks
     period = max(1, round(envs / setting.updates))
     amounts = ("--num-envs", str(envs), "--global-batch-size", str(batch), "--train-period", str(period))
     steps = 600 * envs if setting.floats < 1e6 else 500 + max(60 * envs, 240)
     lengths = ("--total-env-steps", str(steps), "--log-period", str(steps // 8))
-    return envs, envs // period, (*QUIET, *setting.arguments, *amounts, *lengths)
+    return envs // period, (*QUIET, *setting.arguments, *amounts, *lengths)
 
 
 def on_each_core(count: int, measure: Callable[[list[str]], T]) -> list[T]:
@@ -124,7 +124,7 @@ def on_each_core(count: int, measure: Callable[[list[str]], T]) -> list[T]:
 
 def measure_parts(setting: Setting, ranks: int) -> Parts:
     """Measures a rank's share on every core."""
-    _, updates, arguments = share(setting, ranks)
+    updates, arguments = share(setting, ranks)
     jobs = on_each_core(CORES, lambda pinned: parts_of(run(pinned, *arguments), updates))
     return Parts(*map(statistics.mean, zip(*jobs, strict=True)))
 
@@ -152,7 +152,7 @@ def exchange_seconds(command: list[str], transport: str, floats: int) -> float:
 
 def measure_own_work(setting: Setting, ranks: int, appliers: int) -> list[np.ndarray]:
     """Measures what each of several ranks does between two sums, by jobs of one rank that run at the same time."""
-    _, updates, arguments = share(setting, ranks)
+    updates, arguments = share(setting, ranks)
 
     def one_job(pinned: list[str]) -> np.ndarray:
         with finished_run(pinned, *arguments, "--profile") as (_, directory):

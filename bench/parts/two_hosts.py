@@ -40,6 +40,8 @@ def two_hosts(delay: float) -> Iterator[list[str]]:
             **{"btl_tcp_if_include": NETWORK, "oob_tcp_if_include": NETWORK},
         }
         settings = [word for name, value in over_tcp.items() for word in ("--mca", name, value)]
+        # mpirun would bind each host's first rank to its first core, which here is one and the same.
+        settings += ["--bind-to", "none"]
         command = [sys.executable, str(LINK), NEAR, FAR, f"{delay:g}"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as link:
             assert link.stdin is not None
@@ -47,9 +49,6 @@ def two_hosts(delay: float) -> Iterator[list[str]]:
             try:
                 if link.stdout.readline() != "ready\n":
                     raise RuntimeError("no link between two networks: it needs root, /dev/net/tun and `ip`")
-                near = ["taskset", "-c", "0", "ip", "netns", "exec", NEAR]
-                # mpirun would bind each host's first rank to its first core, which here is one and the same.
-                more = ["--bind-to", "none", "-x", "HOROVOD_GLOO_IFACE=link0"]
-                yield [*near, *launcher(2), "-H", ADDRESSES, *settings, *more]
+                yield ["taskset", "-c", "0", "ip", "netns", "exec", NEAR, *launcher(2), "-H", ADDRESSES, *settings]
             finally:
                 link.stdin.close()

@@ -3,7 +3,7 @@
 
 slow_link.py NAME_A NAME_B DELAY_MILLISECONDS
 
-The ends are 10.89.0.1 in NAME_A and 10.89.0.2 in NAME_B, both called link0. It prints "ready", carries packets until
+The ends are 10.89.0.1 in NAME_A and 10.89.0.2 in NAME_B. It prints "ready", carries packets until
 its standard input ends, and then removes both. (In user space, since many kernels come without netem; in the kernel
 where there is no delay.)
 """
@@ -21,7 +21,6 @@ import time
 
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
-INTERFACE = "link0"
 ADDRESSES = ("10.89.0.1", "10.89.0.2")
 MTU = 65_000
 """Bytes of a packet: the larger, the less this program has to do for each."""
@@ -44,8 +43,8 @@ def enclose(namespace: str, address: str) -> None:
     run_ip(f"netns add {namespace}")
     run_ip(f"link set {namespace} netns {namespace}")
     run_ip(f"-n {namespace} link set lo up")
-    run_ip(f"-n {namespace} link set {namespace} name {INTERFACE} mtu {MTU} txqueuelen 10000 up")
-    run_ip(f"-n {namespace} address add {address}/24 dev {INTERFACE}")
+    run_ip(f"-n {namespace} link set {namespace} mtu {MTU} txqueuelen 10000 up")
+    run_ip(f"-n {namespace} address add {address}/24 dev {namespace}")
 
 
 def carry(ends: tuple[int, int], delay: float) -> None:

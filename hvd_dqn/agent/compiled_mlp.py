@@ -67,7 +67,7 @@ class CompiledMLP(NumpyMLP):
         """Computes the Q-values of any number of rows; see `NumpyMLP`."""
         assert isinstance(activations, CompiledActivations)
         q = np.empty((len(x), self.num_actions), np.float32)
-        self.kernels.network_values(self.at, affine.at, x.at, len(x), activations.at, len(activations.q), q.ctypes.data)
+        self.kernels.network_values(self.at, affine.at, x.at, len(x), activations.at, len(activations.q), address(q))
         return q
 
     def backward(self, affine: Affine, x: Rows, activations: Activations, dq: Rows, out: Affine) -> None:

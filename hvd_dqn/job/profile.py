@@ -40,8 +40,7 @@ class IterationProfile:
     def add(self, name: str, start: float, end: float) -> None:
         """Adds a phase's stretch of time, in seconds of `time.perf_counter`."""
         self._seconds[name] += end - start
-        if self._traced:
-            self._trace((name,), (start, end))
+        self._trace((name,), (start, end))
 
     def add_in_turn(self, phases: Sequence[str], marks: Sequence[float]) -> None:
         """Adds phases that followed one another, over and over.
@@ -53,8 +52,7 @@ class IterationProfile:
         step = len(phases)
         for i, name in enumerate(phases):
             self._seconds[name] += sum(marks[i + 1 :: step]) - sum(marks[i:-1:step])
-        if self._traced:
-            self._trace(phases, marks)
+        self._trace(phases, marks)
 
     @contextlib.contextmanager
     def iteration(self) -> Iterator[None]:
@@ -97,7 +95,7 @@ class IterationProfile:
         path.write_text(json.dumps({"traceEvents": [named, *events], "displayTimeUnit": "ms"}))
 
     def _trace(self, phases: Sequence[str], marks: Sequence[float]) -> None:
-        if len(self._events) < _TRACED_EVENTS:
+        if self._traced and len(self._events) < _TRACED_EVENTS:
             thread = threading.get_ident()
             stretches = zip(itertools.cycle(phases), itertools.pairwise(marks))
             self._events += [(name, start, end, thread) for name, (start, end) in stretches]

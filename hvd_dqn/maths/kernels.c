@@ -15,12 +15,13 @@ const char *source_digest(void) { return SOURCE_DIGEST; }
 /* Four floats anywhere in memory. */
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
 
+/* Floats of a row in which whole wide vectors do not pay. */
 #define NARROW 32
 
 /* Copies rows [rows, width] times `scale` into rows [rows, width + 1] that end in a one. */
 WIDEST void rows_with_ones(const float *restrict rows_in, size_t rows, size_t width, float scale, float *restrict out) {
     size_t row = 0;
-    if (width < NARROW) /* what is read and written behind a row is part of the next ones, which are written later */
+    if (width < NARROW) /* the up to three floats behind a row are the next ones', which are written later */
         for (; row + 4 < rows; row++, rows_in += width, out += width + 1) {
             for (size_t i = 0; i < width; i += 4) *(four *)(out + i) = *(const four *)(rows_in + i) * scale;
             out[width] = 1.0f;

@@ -55,7 +55,7 @@ class Network:
         return s, self.rng.normal(size=(rows, ACTIONS)).astype(np.float32)
 
     def values(self, s: np.ndarray, memory_rows: int | None = None) -> np.ndarray:
-        """Returns Q-values, by passes of so many rows that none follows backwards."""
+        """Returns Q-values, by passes with memory for so many rows, which no pass back follows."""
         memory = self.cnn.activations(memory_rows or len(s), backward=False)
         return self.cnn.values(self.layers, self.cnn.features(s), memory)
 
