@@ -93,7 +93,8 @@ class Parts(NamedTuple):
 
 def parts_of(records: list[dict[str, Any]], updates: float) -> Parts:
     """Returns what a job of one rank has measured."""
-    learning = [record for record in records[1:] if record["gradient_microseconds_median"] > 0.0][1:]
+    training = [record for record in records if record["kind"] == "training"]
+    learning = [record for record in training[1:] if record["gradient_microseconds_median"] > 0.0][1:]
     middle = {
         name: statistics.median(record[f"{name}_microseconds_median"] for record in learning) / 1e6
         for name in ("collect", "bookkeeping", "sample", "transfer", "gradient", "apply")
