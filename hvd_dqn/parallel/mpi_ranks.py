@@ -15,6 +15,15 @@ from hvd_dqn.parallel.horovod_ranks import HorovodRanks
 from hvd_dqn.parallel.ranks import Produce, Rounds, Values, plain_rounds
 
 
+def on_any_rank(flag: bool) -> bool:
+    """Returns whether a flag is set on any rank of an MPI job, before Horovod is started; a collective."""
+    from mpi4py import MPI
+
+    found = np.zeros(1, np.int32)
+    MPI.COMM_WORLD.Allreduce(np.array([flag], np.int32), found, MPI.MAX)  # COLLECTIVE
+    return bool(found[0])
+
+
 class MPIRanks(HorovodRanks):
     """A Horovod job whose background thread sleeps; a communicator of its own keeps the two apart."""
 

@@ -129,23 +129,24 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]
 
     if launch.size == 1 and not launch.elastic:
         return SingleRank(), FixedMembers()
-    over_mpi, own_way = _carriers(launch, transport, on_gpu)
+    from hvd_dqn.parallel.horovod_ranks import HorovodRanks
+    from hvd_dqn.parallel.mpi_ranks import MPIRanks, on_any_rank
+
     prepare_mpi(one_host=launch.one_host)
+    # A host without GPUs beside one with some: all ranks choose alike, and meet to be told of it.
+    if launch.under_mpi:
+        on_gpu = on_any_rank(on_gpu)  # COLLECTIVE
+    over_mpi, own_way = _carriers(launch, transport, on_gpu)
     # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
     # step waits for it; where it carries what is said now and then, a few do; where it carries nothing, it only gets
     # in the way (docs/performance.md).
     cycle = "1000" if over_mpi else "2" if own_way else "0" if launch.under_mpi else "0.1"
     os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
-    from hvd_dqn.parallel.horovod_ranks import HorovodRanks
-    from hvd_dqn.parallel.mpi_ranks import MPIRanks
-
     if launch.elastic:
         return join_elastic()  # COLLECTIVE
-    carrier = MPIRanks() if launch.under_mpi else HorovodRanks()  # COLLECTIVE
-    # A host without GPUs beside one with some: all ranks choose alike, and meet to be told of it.
-    over_mpi, own_way = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
-    if launch.under_mpi and not over_mpi:
-        carrier = HorovodRanks()  # COLLECTIVE
+    carrier = MPIRanks() if over_mpi else HorovodRanks()  # COLLECTIVE
+    if not launch.under_mpi:
+        _, own_way = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
     if own_way == "shared-memory":
         from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
 

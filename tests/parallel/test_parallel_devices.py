@@ -23,11 +23,13 @@ SHOWN = PROGRAMS / "gpus_train.py"
     ],
 )
 def test_ranks_without_a_gpu_for_each_are_refused_together(how: str, counts: str, says: str, tmp_path: Path) -> None:
+    """And at once: under MPI all know of a GPU before one of them lets Horovod look for messages once a second only."""
     outcome = run(how, 2, counts, *SHORT, "--runs-dir", tmp_path, program=SHOWN)
     assert outcome.code == (1 if "gloo" in how else 2), outcome.output  # Gloo's launcher makes a 1 of every code
     assert outcome.output.count(says) == 1, outcome.output
     assert "train.py: rank" not in outcome.output, outcome.output
     assert not list(tmp_path.iterdir())
+    assert outcome.output.count("cycle of 0 ms") == (2 if how == "mpirun" else 0), outcome.output
 
 
 def test_gpus_are_left_alone_where_the_cpu_is_asked_for(tmp_path: Path) -> None:
