@@ -27,16 +27,23 @@ class ActionValues(Protocol):
 class HostActionValues:
     """The values of a network with passes in host memory."""
 
-    def __init__(self, network: NumpyMLP) -> None:
-        """Wraps the forward pass."""
+    def __init__(self, network: NumpyMLP, parameters: np.ndarray) -> None:
+        """Wraps the forward pass.
+
+        Args:
+          network: its passes.
+          parameters: float32 [P], whose contents it acts with; those loaded from elsewhere are copied to there, as
+            fresh memory takes five times as long.
+        """
         self._network = network
-        self._own = aligned_zeros(network.total)  # [P]
-        self._layers = network.affine(self._own)
+        self._own = parameters
+        self._layers = network.affine(parameters)
         self._activations = network.activations(0, backward=False)
 
     def load(self, parameters: Vector) -> None:
-        """Takes parameters [P] by a copy in place, as fresh memory takes five times as long."""
-        np.copyto(self._own, np.asarray(parameters))
+        """Takes parameters [P]."""
+        if parameters is not self._own:
+            np.copyto(self._own, np.asarray(parameters))
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
         """Returns Q-values."""
@@ -48,33 +55,39 @@ class HostActionValues:
 class TensorFlowActionValues:
     """Any network's values, computed by TensorFlow."""
 
-    def __init__(self, network: GraphNetwork) -> None:
-        """Wraps the forward pass."""
+    def __init__(self, network: GraphNetwork, parameters: np.ndarray) -> None:
+        """Wraps the forward pass; see `HostActionValues`."""
         self._network = network
-        self._own = aligned_zeros(network.layout.total)  # [P]
-        self._own_tensor = tensor_of(self._own)
+        self._own, self._own_tensor = parameters, tensor_of(parameters)
 
     def load(self, parameters: Vector) -> None:
-        """Takes parameters [P]; those in host memory by a copy in place, see `HostActionValues`."""
-        if isinstance(parameters, np.ndarray):
-            np.copyto(self._own, parameters)
-            self._parameters = self._own_tensor
-        else:
+        """Takes parameters [P]; those in TensorFlow's memory as they are, or it would keep them for the next ones."""
+        if not isinstance(parameters, np.ndarray):
             self._parameters = tf.identity(parameters)
+            return
+        if parameters is not self._own:
+            np.copyto(self._own, parameters)
+        self._parameters = self._own_tensor
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
         """Returns Q-values."""
         return self._network.action_values(self._parameters, s)
 
 
-def make_action_values(parameters: Vector, on_host: NumpyMLP | None, network: GraphNetwork) -> ActionValues:
+def make_action_values(
+    parameters: Vector, on_host: NumpyMLP | None, network: GraphNetwork, *, follow: bool
+) -> ActionValues:
     """Chooses the faster way to act.
 
     Args:
       parameters: float32 [P], loaded to begin with.
       on_host: the network's passes in host memory, None where it has none.
       network: its passes in TensorFlow.
+      follow: whether parameters in host memory are acted with where they lie, so that loading them again copies
+        nothing; only for who acts while nobody changes them, and loads no others.
     """
-    values: ActionValues = HostActionValues(on_host) if on_host is not None else TensorFlowActionValues(network)
+    own = parameters if follow and isinstance(parameters, np.ndarray) else aligned_zeros(network.layout.total)
+    values: ActionValues
+    values = TensorFlowActionValues(network, own) if on_host is None else HostActionValues(on_host, own)
     values.load(parameters)
     return values

@@ -93,7 +93,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     if config.job.profile:
         on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
-    evaluated_values = agent.action_values()
+    evaluated_values = agent.action_values(follow=False)
     metrics, display = _outputs(config, ranks, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
@@ -119,7 +119,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         exploration=_build_exploration(config, ranks, own.num_envs_per_rank),
         policy_rng=generator(config.job.seed, "policy", ranks.rank, *kept.stream),
         replay_rng=replay_rng,
-        acting_values=agent.action_values(),
+        acting_values=agent.action_values(follow=config.learner.policy_lag == 0),
         replay=RingReplay(
             own.replay_capacity_per_rank,
             spaces.observation_shape,
@@ -202,9 +202,9 @@ class _Agent:
     on_host: NumpyMLP | None
     network: GraphNetwork
 
-    def action_values(self) -> ActionValues:
-        """Returns a way to act, with the learner's present parameters."""
-        return make_action_values(self.learner.online, self.on_host, self.network)
+    def action_values(self, *, follow: bool) -> ActionValues:
+        """Returns a way to act, with the learner's present parameters or, if it follows, those at the time."""
+        return make_action_values(self.learner.online, self.on_host, self.network, follow=follow)
 
 
 def _build_agent(

@@ -326,14 +326,19 @@ def test_initial_parameters_are_copied() -> None:
     np.testing.assert_array_equal(learner.target, kept)
 
 
-def test_acting_sees_updates_in_place_only_after_a_load() -> None:
+@pytest.mark.parametrize("on_host", [True, False])
+@pytest.mark.parametrize("follow", [True, False])
+def test_acting_sees_updates_in_place_at_once_if_it_follows_and_else_only_after_a_load(
+    on_host: bool, follow: bool
+) -> None:
     network = _network("vector", (8,))
     learner = make_numpy_learner(network, 4)
-    values = make_action_values(learner.online, host_network(network), GraphNetwork(network, **PLAIN_RULE))
+    passes = host_network(network) if on_host else None
+    values = make_action_values(learner.online, passes, GraphNetwork(network, **PLAIN_RULE), follow=follow)
     s = _observations("vector", np.random.default_rng(0), 5)
     before = values(s)
     learner.learn(_batches("vector", 2, 4), FLAGS)
-    np.testing.assert_array_equal(values(s), before)
+    assert (np.abs(values(s) - before).max() > 1e-3) == follow
     values.load(learner.online)
     assert np.abs(values(s) - before).max() > 1e-3
 

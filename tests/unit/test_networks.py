@@ -153,7 +153,7 @@ def test_acting_values_follow_the_parameters_loaded_last(kind: str) -> None:
     network = build_network(kind, shape, dtype, 0, 3, (8,), 0)
     learner = make_learner(network, 2)
     mlp = PASSES[-1](KERNELS, learner.layout, 0, dtype) if kind == "mlp" else None
-    values = make_action_values(learner.online, mlp, GraphNetwork(network, **PLAIN_RULE))
+    values = make_action_values(learner.online, mlp, GraphNetwork(network, **PLAIN_RULE), follow=False)
     s = np.full((2, *shape), 3, dtype)
     before = values(s)
     np.testing.assert_allclose(before, network(s), rtol=1e-4, atol=1e-5)
