@@ -132,7 +132,7 @@ def test_another_number_of_ranks_shares_the_replay_out_anew(ranks: int, tmp_path
 
 def test_a_run_stopped_by_its_time_limit_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     """From half of the time limit on it stops at a checkpoint that the uninterrupted run makes as well."""
-    command = (*RUN, *ENVIRONMENTS["CartPole"], "--checkpoint-period", "800", "--resume", "auto")
+    command = (*RUN, *ENVIRONMENTS["CartPole"], "--checkpoint-period", "1200", "--resume", "auto")
     run_well("mpirun", 2, *command, "--runs-dir", tmp_path / "a")
     limit = ("--time-limit", "2:00", "--time-reserve-seconds", "120")  # asks at once, insists after a minute
     whole = next((tmp_path / "a").glob("*/whole"))
@@ -147,6 +147,7 @@ def test_a_run_stopped_by_its_time_limit_ends_where_it_would_have_ended(tmp_path
     assert repeated == _end(whole)[1][-1]
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_a_killed_run_ends_where_it_would_have_ended(tmp_path: Path, injected: Any) -> None:
     """Kill -9 of a rank in the middle of the run, between two checkpoints."""
