@@ -192,8 +192,10 @@ def measure(setting: Setting, command: list[str], env_steps: int) -> float:
 def check(repetitions: int) -> None:
     """Compares predictions with runs; each repetition measures the parts anew, as a shared machine's speed changes."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(repetitions):
+    print()
+    for repetition in range(1, repetitions + 1):
         for name, predicted, measured in itertools.chain(here(MLP), over_links(MLP), here(CNN)):
+            print(f"repetition {repetition}, {name}: predicted {predicted:,.0f}, measured {measured:,.0f}", flush=True)
             found.setdefault(name, []).append((predicted, measured))
     print("\nprediction against measurement, env steps/s, medians; the error is the median of the repetitions' errors")
     for name, pairs in found.items():
