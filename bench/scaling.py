@@ -213,14 +213,14 @@ def predict(setting: Setting, axes: Any) -> None:
     print(f"\n{setting.name}: {describe(model)}")
     for scaling in ("strong", "weak"):
         print(f"  {scaling} scaling, speed-up over one rank\n  {'ranks':<22}{''.join(f'{w:>7}' for w in RANKS)}")
-        for link in LINKS:
+        for number, link in enumerate(LINKS):
             one = model.speed(1, num_envs, batch, updates, link)
             grown = [1 if scaling == "strong" else ranks for ranks in RANKS]
             ups = [
                 model.speed(w, num_envs * g, batch * g, updates, link) / one for w, g in zip(RANKS, grown, strict=True)
             ]
             print(f"  {link.name:<22}{''.join(f'{up:>7.1f}' for up in ups)}")
-            axes.plot(RANKS, ups, "-" if scaling == "weak" else "--", label=f"{link.name}, {scaling}")
+            axes.plot(RANKS, ups, f"C{number}{'-' if scaling == 'weak' else '--'}", label=f"{link.name}, {scaling}")
     axes.plot(RANKS, RANKS, color="grey", linewidth=0.7)
     axes.set(xscale="log", yscale="log", xlabel="ranks", ylabel="speed-up over one rank", title=setting.name)
     axes.legend(fontsize=6)
