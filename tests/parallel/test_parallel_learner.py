@@ -15,7 +15,7 @@ Saved = list[dict[str, np.ndarray]]
 """What each rank has saved."""
 
 
-@pytest.fixture(scope="module", params=["graph", "numpy", "mixed"])
+@pytest.fixture(scope="module", params=["graph", "numpy", pytest.param("mixed", marks=pytest.mark.slow)])
 def stream(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Saved]:
     """Returns what learner_stream.py gives with each learner at a number of ranks; each number is run once."""
     known: dict[int, Saved] = {}

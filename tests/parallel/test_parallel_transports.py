@@ -107,11 +107,10 @@ def test_a_run_ends_with_the_same_weights_over_any_transport(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "network",
     [
-        ("--backend", "numpy", "--hidden-sizes", "400", "400"),
-        ("--backend", "mixed", "--hidden-sizes", "400", "400"),
-        ("--backend", "numpy", "--env", "image_envs:Dot-v0"),
+        pytest.param(("--backend", "numpy", "--hidden-sizes", "400", "400"), id="mlp"),
+        pytest.param(("--backend", "mixed", "--hidden-sizes", "400", "400"), id="mlp mixed", marks=pytest.mark.slow),
+        pytest.param(("--backend", "numpy", "--env", "image_envs:Dot-v0"), id="cnn"),
     ],
-    ids=["mlp", "mlp mixed", "cnn"],
 )
 def test_ranks_that_update_a_part_each_end_with_the_weights_of_those_that_update_all(
     network: tuple[str, ...], tmp_path: Path
