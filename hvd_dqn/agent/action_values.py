@@ -61,13 +61,13 @@ class TensorFlowActionValues:
         self._own, self._own_tensor = parameters, tensor_of(parameters)
 
     def load(self, parameters: Vector) -> None:
-        """Takes parameters [P]; those in TensorFlow's memory as they are, or it would keep them for the next ones."""
-        if not isinstance(parameters, np.ndarray):
+        """Takes parameters [P]; those in host memory as `HostActionValues`."""
+        if isinstance(parameters, np.ndarray):
+            if parameters is not self._own:
+                np.copyto(self._own, parameters)
+            self._parameters = self._own_tensor
+        else:
             self._parameters = tf.identity(parameters)
-            return
-        if parameters is not self._own:
-            np.copyto(self._own, parameters)
-        self._parameters = self._own_tensor
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
         """Returns Q-values."""

@@ -16,7 +16,10 @@ from hvd_dqn.parallel.ranks import Produce, Rounds, Values, plain_rounds
 
 
 def on_any_rank(flag: bool) -> bool:
-    """Returns whether a flag is set on any rank of an MPI job, before Horovod is started; a collective."""
+    """Returns whether a flag is set on any rank of an MPI job; a collective, called before Horovod is started.
+
+    It initialises MPI, which mpi4py then ends whoever carries the gradients; see `MPIRanks`.
+    """
     from mpi4py import MPI
 
     found = np.zeros(1, np.int32)
