@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -27,6 +28,7 @@ PACED_RUN = (
 )
 """Half a second or more for 800 env steps, a checkpoint every second or two."""
 ENDLESS = (*PACED_RUN, "--total-env-steps", "100000000")
+LOST = ("HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_IFACE")
 OF_THE_CLOCK = ("unix_time", "seconds", "resident_mebibytes")
 
 
@@ -67,6 +69,19 @@ def wait_for_checkpoint(slurm: Slurm, job: Job, run_directory: Path) -> None:
     """Returns when a run has saved for the first time."""
     wait_until(lambda: saved_at(run_directory) > 0 or slurm.over(job), 120.0, "the first checkpoint")
     assert saved_at(run_directory) > 0, job.text()
+
+
+def wait_for_reader(fifo: Path) -> int:
+    """Returns a file descriptor that writes into a named pipe, as soon as someone reads from that."""
+    found: list[int] = []
+
+    def look() -> bool:
+        with contextlib.suppress(OSError):
+            found.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(found)
+
+    wait_until(look, 60.0, f"{fifo} is read")
+    return found[0]
 
 
 def finish_after_a_restart(slurm: Slurm, job: Job) -> None:
@@ -158,6 +173,44 @@ def test_a_preempted_job_saves_and_goes_on_when_it_may(slurm: Slurm, tmp_path: P
     slurm.run("srun", "--partition=high", "--exclusive", "--nodes=2", "true", seconds=100.0)
     assert "stopped and saved at env step" in job.text()
     finish_after_a_restart(slurm, job)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "restarts"), [("10", "1"), ("2", "0")], ids=["long before the end", "at the warning of a near end"]
+)
+def test_a_signal_before_the_ranks_have_started_loses_no_job(
+    slurm: Slurm, minutes: str, restarts: str, tmp_path: Path
+) -> None:
+    """The script is held where it looks for a checkpoint, by a configuration that does not end, and gets USR1 there."""
+    config = tmp_path / "config.toml"
+    config.write_text("seed = 4\n")
+    options = ("--nodes", "1", "--time", minutes, "--slurm=--hold")
+    job = submit(slurm, *options, run=(*SHORT_RUN, "--config", str(config)), folder=tmp_path)
+    config.rename(tmp_path / "whole.toml")
+    os.mkfifo(config)
+    slurm.run("scontrol", "release", job.number)
+    held = os.fdopen(wait_for_reader(config), "w")
+    slurm.run("scancel", "--batch", "--signal=USR1", job.number)
+    (tmp_path / "whole.toml").rename(config)
+    held.close()
+    assert slurm.wait_for(job, "COMPLETED", "FAILED") == "COMPLETED", job.text()
+    assert slurm.shown(job.number)["Restarts"] == restarts
+    assert job.text().count("Greedy evaluation of the ") == 1
+
+
+def test_a_job_preempted_before_it_could_save_goes_back_to_the_queue(slurm: Slurm, tmp_path: Path) -> None:
+    """One rank looks for the other where that is not, so that neither comes to heed Slurm's TERM."""
+    slurm.environ |= dict(zip(LOST, (slurm.hosts.head.address, "lo"), strict=True))
+    passed_on = [word for name in LOST for word in ("--environment", name)]
+    job = submit(slurm, *TWO_NODES, "--time", "10", *passed_on, run=ENDLESS, folder=tmp_path)
+    for name in LOST:
+        del slurm.environ[name]
+    node = slurm.hosts.nodes[1]
+    wait_until(lambda: any("-m hvd_dqn.parallel.slurm" in line for line in node.processes().values()), 30.0, "it looks")
+    slurm.run("srun", "--partition=high", "--exclusive", "--nodes=2", "true", seconds=100.0)
+    wait_until(lambda: slurm.shown(job.number)["Restarts"] == "1" or slurm.over(job), 30.0, "it is back in the queue")
+    assert slurm.shown(job.number)["Restarts"] == "1", job.text()
+    assert slurm.shown(job.number)["JobState"] in ("PENDING", "RUNNING"), job.text()
 
 
 def test_a_job_that_loses_a_rank_ends_at_once_and_goes_on_from_its_checkpoint(slurm: Slurm, tmp_path: Path) -> None:
