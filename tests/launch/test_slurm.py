@@ -28,7 +28,6 @@ PACED_RUN = (
 )
 """Half a second or more for 800 env steps, a checkpoint every second or two."""
 ENDLESS = (*PACED_RUN, "--total-env-steps", "100000000")
-LOST = ("HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_IFACE")
 OF_THE_CLOCK = ("unix_time", "seconds", "resident_mebibytes")
 
 
@@ -82,6 +81,11 @@ def wait_for_reader(fifo: Path) -> int:
 
     wait_until(look, 60.0, f"{fifo} is read")
     return found[0]
+
+
+def preempt(slurm: Slurm) -> None:
+    """Returns when a job of a higher partition has had both nodes whole."""
+    slurm.run("srun", "--partition=high", "--exclusive", "--nodes=2", "true", seconds=100.0)
 
 
 def finish_after_a_restart(slurm: Slurm, job: Job) -> None:
@@ -166,11 +170,10 @@ def test_scancel_saves_a_checkpoint_and_ends_the_job_for_good(slurm: Slurm, tmp_
 
 
 def test_a_preempted_job_saves_and_goes_on_when_it_may(slurm: Slurm, tmp_path: Path) -> None:
-    """A job of a higher partition wants both nodes whole."""
     run = (*PACED_RUN, "--total-env-steps", "20000")
     job = submit(slurm, *TWO_NODES, run=run, folder=tmp_path)
     wait_for_checkpoint(slurm, job, tmp_path / "paced_envs-PacedCartPole-v0" / "run")
-    slurm.run("srun", "--partition=high", "--exclusive", "--nodes=2", "true", seconds=100.0)
+    preempt(slurm)
     assert "stopped and saved at env step" in job.text()
     finish_after_a_restart(slurm, job)
 
@@ -189,25 +192,27 @@ def test_a_signal_before_the_ranks_have_started_loses_no_job(
     config.rename(tmp_path / "whole.toml")
     os.mkfifo(config)
     slurm.run("scontrol", "release", job.number)
-    held = os.fdopen(wait_for_reader(config), "w")
+    held = wait_for_reader(config)
     slurm.run("scancel", "--batch", "--signal=USR1", job.number)
     (tmp_path / "whole.toml").rename(config)
-    held.close()
+    os.close(held)
     assert slurm.wait_for(job, "COMPLETED", "FAILED") == "COMPLETED", job.text()
     assert slurm.shown(job.number)["Restarts"] == restarts
     assert job.text().count("Greedy evaluation of the ") == 1
 
 
-def test_a_job_preempted_before_it_could_save_goes_back_to_the_queue(slurm: Slurm, tmp_path: Path) -> None:
+def test_a_job_preempted_before_it_could_save_goes_back_to_the_queue(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One rank looks for the other where that is not, so that neither comes to heed Slurm's TERM."""
-    slurm.environ |= dict(zip(LOST, (slurm.hosts.head.address, "lo"), strict=True))
-    passed_on = [word for name in LOST for word in ("--environment", name)]
+    astray = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": slurm.hosts.head.address, "HOROVOD_GLOO_IFACE": "lo"}
+    for name, value in astray.items():
+        monkeypatch.setitem(slurm.environ, name, value)
+    passed_on = [word for name in astray for word in ("--environment", name)]
     job = submit(slurm, *TWO_NODES, "--time", "10", *passed_on, run=ENDLESS, folder=tmp_path)
-    for name in LOST:
-        del slurm.environ[name]
     node = slurm.hosts.nodes[1]
     wait_until(lambda: any("-m hvd_dqn.parallel.slurm" in line for line in node.processes().values()), 30.0, "it looks")
-    slurm.run("srun", "--partition=high", "--exclusive", "--nodes=2", "true", seconds=100.0)
+    preempt(slurm)
     wait_until(lambda: slurm.shown(job.number)["Restarts"] == "1" or slurm.over(job), 30.0, "it is back in the queue")
     assert slurm.shown(job.number)["Restarts"] == "1", job.text()
     assert slurm.shown(job.number)["JobState"] in ("PENDING", "RUNNING"), job.text()
