@@ -71,6 +71,8 @@ def scan(
     best, best_speed, reason = None, 0.0, ""
     durations = Durations(arguments.warm_seconds, arguments.scan_seconds, arguments.limit)
     for setting in implementation.settings(case):
+        if arguments.without_envpool and setting.in_envpool:
+            continue
         measurement = measure(implementation, case, setting, durations, arguments.peers_python, seed=0)
         tried.append(_line(implementation, setting, measurement))
         progress(f"{case.name}: {implementation.name}, {setting}", measurement)
@@ -142,6 +144,9 @@ def parse() -> argparse.Namespace:
     case_names, names = [case.name for case in CASES], [each.name for each in IMPLEMENTATIONS]
     parser.add_argument("--cases", nargs="+", choices=case_names, default=case_names, metavar="CASE")
     parser.add_argument("--implementations", nargs="+", choices=names, default=names, metavar="NAME")
+    parser.add_argument(
+        "--without-envpool", action="store_true", help="try no setting with EnvPool's environments, of ours or a peer"
+    )
     parser.add_argument("--repetitions", type=int, default=5, help="measurements of each that count")
     parser.add_argument("--seconds", type=float, default=5.0, help="least duration of a measurement")
     parser.add_argument("--scan-seconds", type=float, default=2.0, help="the same while settings are tried")

@@ -23,6 +23,11 @@ class Setting:
     updates_per_burst: int
     option: str = ""
 
+    @property
+    def in_envpool(self) -> bool:
+        """Whether the environments are EnvPool's and not Gymnasium's or the library's own."""
+        return self.option.endswith("envpool")
+
     def __str__(self) -> str:
         """Names the setting in a table."""
         envs = f"{self.num_envs} env{'s' if self.num_envs > 1 else ''}"
