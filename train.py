@@ -195,6 +195,7 @@ def finish(job: Job) -> None:
         best_env_steps=env_steps,
         returns=returns,
         env_id=job.config.environment.env,
+        ranks=job.ranks.size,
     )
     write_record(job, "final_evaluation", record)
     job.display.close()

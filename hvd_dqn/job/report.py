@@ -25,6 +25,7 @@ def closing_summary(
     best_env_steps: int | None,
     returns: np.ndarray,
     env_id: str,
+    ranks: int,
 ) -> tuple[str, dict[str, Any]]:
     """Formats the closing summary.
 
@@ -35,7 +36,8 @@ def closing_summary(
       learner_steps: updates of the run.
       best_env_steps: the evaluated checkpoint's env steps; None if there was none, and the final weights were used.
       returns: float [N], greedy returns of fresh episodes.
-      env_id: the environment, for the commands.
+      env_id: the environment, for the heading.
+      ranks: of the job, for the command that goes on: on another number it would not end bit for bit the same.
 
     Returns:
       The text, and the same numbers for the metrics.
@@ -43,6 +45,7 @@ def closing_summary(
     low, high = bootstrap_interval(returns)
     mean = float(returns.mean())
     which = "final weights" if best_env_steps is None else f"best checkpoint (env step {best_env_steps:,})"
+    launcher = f"horovodrun -np {ranks} python" if ranks > 1 else "python"
     text = "\n".join(
         [
             "",
@@ -53,7 +56,7 @@ def closing_summary(
             f"Run directory: {run_directory}",
             "Next:",
             f"  tensorboard --logdir {run_directory}",
-            f"  horovodrun -np 2 python train.py --resume {run_directory} --total-env-steps {2 * env_steps}",
+            f"  {launcher} train.py --resume {run_directory} --total-env-steps {2 * env_steps}",
         ]
     )
     record = {"mean_return": mean, "low": low, "high": high, "episodes": len(returns), "seconds": seconds}
