@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
+
+SWITCH_SECONDS = 1e-4
+"""Time after which a thread in Python code hands Python's lock to one that waits for it. Python's own 5 ms are as long
+as all compiled updates of an iteration: learning, back from them, would wait that long for collecting each time."""
 
 
 class Worker(Protocol):
@@ -37,7 +42,9 @@ class ThreadWorker:
     """Runs a task in a thread of its own."""
 
     def __init__(self) -> None:
-        """Starts no thread before the first task."""
+        """Starts no thread before the first task, and lets threads change sooner until `close`."""
+        self._switch_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="learning")
 
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -47,3 +54,4 @@ class ThreadWorker:
     def close(self) -> None:
         """Ends the thread once its task is done."""
         self._executor.shutdown()
+        sys.setswitchinterval(self._switch_seconds)
