@@ -28,19 +28,19 @@ from typing import TYPE_CHECKING
 
 from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
+from hvd_dqn.distributed.launcher import Launch, check_transport, read_launch
+from hvd_dqn.distributed.runtime import Runtime, prepare_environment, start
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
-from hvd_dqn.job.run_directory import check_checkpoint_path, read_config_of
-from hvd_dqn.job.status import tell
-from hvd_dqn.job.stopping import StopRequest
-from hvd_dqn.parallel.launcher import Launch, check_transport, read_launch
-from hvd_dqn.parallel.runtime import Runtime, prepare_environment, start
+from hvd_dqn.run.directory import check_checkpoint_path, read_config_of
+from hvd_dqn.run.status import tell
+from hvd_dqn.run.stopping import StopRequest
 
 if TYPE_CHECKING:
     from hvd_dqn.config import Config
+    from hvd_dqn.elastic.recovery import Meeting
+    from hvd_dqn.elastic.state import Kept
     from hvd_dqn.envs.collector import Episode
     from hvd_dqn.training.job import Job
-    from hvd_dqn.training.kept import Kept
-    from hvd_dqn.training.reunion import Meeting
 
 _HURRIED_SECONDS = 1.0
 """For a checkpoint that is being written when a rank is lost: a part of it may never come."""
@@ -58,14 +58,14 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
     """
     import numpy as np
 
-    from hvd_dqn.agent.policy import epsilon_greedy_actions
-    from hvd_dqn.parallel.agreement import raise_together
-    from hvd_dqn.training.committing import commit_if_due
+    from hvd_dqn.checkpoint.save import settle_or_warn
+    from hvd_dqn.distributed.agreement import raise_together
+    from hvd_dqn.elastic.snapshot import commit_if_due
+    from hvd_dqn.learner.policy import epsilon_greedy_actions
     from hvd_dqn.training.faults import describe
     from hvd_dqn.training.job import Flags
     from hvd_dqn.training.learning import learn
     from hvd_dqn.training.records import log_training
-    from hvd_dqn.training.saving import settle_or_warn
 
     config, counters, learner, ranks = job.config, job.counters, job.learner, job.ranks
     num_envs, total_env_steps = config.environment.num_envs, config.job.total_env_steps
@@ -156,9 +156,9 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
     if better or ending or crossed(env_steps_before, counters.env_steps, config.job.checkpoint_period):
         import numpy as np
 
+        from hvd_dqn.checkpoint.save import save, settle
+        from hvd_dqn.elastic.snapshot import commit
         from hvd_dqn.training.assembly import reset_environments
-        from hvd_dqn.training.committing import commit
-        from hvd_dqn.training.saving import save, settle
 
         save(job, score)  # COLLECTIVE
         if ending:
@@ -174,10 +174,10 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
 
 def finish(job: Job) -> None:
     """Evaluates the best checkpoint on fresh episodes and prints the closing summary. A collective."""
-    from hvd_dqn.job.report import closing_summary
+    from hvd_dqn.checkpoint.restore import best_parameters
+    from hvd_dqn.run.report import closing_summary
     from hvd_dqn.training.evaluation import evaluate
     from hvd_dqn.training.records import write_record
-    from hvd_dqn.training.restoring import best_parameters
 
     seconds = time.monotonic() - job.started
     env_steps, parameters = best_parameters(job)  # COLLECTIVE
@@ -208,9 +208,9 @@ def run(config: Config, runtime: Runtime, stop: StopRequest) -> int:
     Raises:
       UserError: on all ranks.
     """
+    from hvd_dqn.elastic.recovery import Meeting, dismiss, meet, rescue
+    from hvd_dqn.elastic.state import Kept
     from hvd_dqn.training.assembly import assemble
-    from hvd_dqn.training.kept import Kept
-    from hvd_dqn.training.reunion import Meeting, dismiss, meet, rescue
 
     kept, meeting = Kept(), Meeting()
     while True:
@@ -238,8 +238,8 @@ def stop_in_time(config: Config, runtime: Runtime, stop: StopRequest) -> None:
     Raises:
       UserError: on all ranks, before there is a run directory.
     """
-    from hvd_dqn.job.time_limit import seconds_left
-    from hvd_dqn.parallel.agreement import on_root
+    from hvd_dqn.distributed.agreement import on_root
+    from hvd_dqn.run.time_limit import seconds_left
 
     running_for = time.monotonic() - stop.started
     left = on_root(runtime.ranks, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
@@ -254,11 +254,11 @@ def work(job: Job, config: Config, meeting: Meeting) -> int:
     Raises:
       UserError: on all ranks.
     """
+    from hvd_dqn.checkpoint.restore import restore
+    from hvd_dqn.checkpoint.save import save, save_metrics, settle
+    from hvd_dqn.elastic.recovery import take_over
+    from hvd_dqn.elastic.snapshot import begin_commits
     from hvd_dqn.training.assembly import record_run, reset_environments
-    from hvd_dqn.training.committing import begin_commits
-    from hvd_dqn.training.restoring import restore
-    from hvd_dqn.training.reunion import take_over
-    from hvd_dqn.training.saving import save, save_metrics, settle
 
     job.watchdog.start()
     if meeting.source is None:
@@ -286,8 +286,8 @@ def work(job: Job, config: Config, meeting: Meeting) -> int:
 
 def close(job: Job | None, kept: Kept, lost: bool) -> None:
     """Ends what a job has opened, however far it came; in a hurry where ranks that are left wait for this one."""
+    from hvd_dqn.checkpoint.save import abandon
     from hvd_dqn.training.records import write_profile
-    from hvd_dqn.training.saving import abandon
 
     if job is not None:
         job.watchdog.stop()

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from parts.jobs import CARTPOLE, launcher, print_machine, speed, spread, train, verdict
 
+from hvd_dqn.checkpoint.segments import SegmentWriter, encode
 from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.make import EnvironmentMaker
-from hvd_dqn.job.segments import SegmentWriter, encode
 from hvd_dqn.transition import Transition
 
 STORED = 1_000_000

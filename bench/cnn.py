@@ -26,15 +26,15 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np  # noqa: E402
 from parts.jobs import ROOT, print_machine, spread  # noqa: E402
 
-from hvd_dqn.agent.compiled_cnn import CompiledCNN  # noqa: E402
-from hvd_dqn.agent.compiled_gradients import make_host_gradients  # noqa: E402
-from hvd_dqn.agent.graph_gradients import GraphGradients  # noqa: E402
-from hvd_dqn.agent.graph_network import GraphNetwork  # noqa: E402
-from hvd_dqn.agent.host_learner import Gradients  # noqa: E402
-from hvd_dqn.agent.learner import NUM_STATISTICS  # noqa: E402
-from hvd_dqn.agent.networks import build_network  # noqa: E402
-from hvd_dqn.maths.heap import keep_freed_memory  # noqa: E402
-from hvd_dqn.maths.kernels import aligned_zeros, load_kernels  # noqa: E402
+from hvd_dqn.learner.graph_gradients import GraphGradients  # noqa: E402
+from hvd_dqn.learner.graph_network import GraphNetwork  # noqa: E402
+from hvd_dqn.learner.learner import NUM_STATISTICS  # noqa: E402
+from hvd_dqn.native.compiled_cnn import CompiledCNN  # noqa: E402
+from hvd_dqn.native.compiled_gradients import make_host_gradients  # noqa: E402
+from hvd_dqn.native.heap import keep_freed_memory  # noqa: E402
+from hvd_dqn.native.learner import Gradients  # noqa: E402
+from hvd_dqn.native.library import aligned_zeros, load_kernels  # noqa: E402
+from hvd_dqn.networks.build import build_network  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
 TORCH_CNN = Path(__file__).parent / "programs" / "torch_cnn.py"

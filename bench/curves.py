@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from parts.jobs import launcher, print_machine, run, verdict
 
-from hvd_dqn.maths.statistics import bootstrap_interval
+from hvd_dqn.statistics import bootstrap_interval
 
 KINDS = {
     "1 rank": (launcher(1, "alone"), ()),

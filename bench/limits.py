@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 from comparison.cases import CASES, Case  # noqa: E402
 from parts.jobs import print_machine, spread  # noqa: E402
 
-from hvd_dqn.agent.numpy_mlp import multiply  # noqa: E402
+from hvd_dqn.native.numpy_mlp import multiply  # noqa: E402
 
 INPUTS_AND_ACTIONS = {"CartPole-v1": (4, 2), "LunarLander-v3": (8, 4), "Flat/Breakout-v1": (400, 6)}
 PROGRAMS = Path(__file__).parent / "programs"

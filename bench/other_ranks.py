@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from parts.jobs import ROOT, environment, launcher, print_machine
 
-from hvd_dqn.maths.statistics import bootstrap_interval
+from hvd_dqn.statistics import bootstrap_interval
 
 BEFORE, MORE, PERIOD = 50_000, 10_000, 1_000
 OPTIONS = (

@@ -10,7 +10,7 @@ from typing import Any
 from hvd_dqn.config import Config, flatten, replace
 from hvd_dqn.errors import UserError
 from hvd_dqn.locations import check_url
-from hvd_dqn.maths.shares import share
+from hvd_dqn.shares import share
 
 _AT_LEAST_ONE = [
     "total_env_steps",

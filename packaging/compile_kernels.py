@@ -16,7 +16,7 @@ PACKAGE = Path("hvd_dqn")
 LIBRARY = Path("build/_hvd_dqn_kernels.so")
 FLAGS = (
     *("-shared", "-fPIC", "-std=c11", "-O3", "-Wall", "-Wextra", "-Wno-psabi", "-mprefer-vector-width=512"),
-    # The same bits on every processor: no multiplication is fused with an addition, but in agent/products.c, where all
+    # The same bits on every processor: no multiplication is fused with an addition, but in native/products.c, where all
     # are, and a processor that cannot is left to NumPy and TensorFlow. What the next two leave out is of no use here
     # (errno, floating-point exceptions) and bars vector instructions.
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),

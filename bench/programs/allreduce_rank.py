@@ -52,12 +52,12 @@ def ours() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    from hvd_dqn.parallel.horovod_ranks import HorovodRanks
-    from hvd_dqn.parallel.mpi_ranks import MPIRanks
-    from hvd_dqn.parallel.ranks import Ranks
-    from hvd_dqn.parallel.runtime import prepare_mpi
-    from hvd_dqn.parallel.shared_memory import SharedMemoryRanks
-    from hvd_dqn.parallel.tcp_ranks import TCPRanks
+    from hvd_dqn.distributed.communicator import Ranks
+    from hvd_dqn.distributed.horovod import HorovodRanks
+    from hvd_dqn.distributed.mpi import MPIRanks
+    from hvd_dqn.distributed.runtime import prepare_mpi
+    from hvd_dqn.distributed.shared_memory import SharedMemoryRanks
+    from hvd_dqn.distributed.tcp_ranks import TCPRanks
 
     prepare_mpi(one_host=os.environ.get("SEVERAL_HOSTS") is None)
     transport, under_gloo = os.environ["TRANSPORT"], "HOROVOD_RANK" in os.environ

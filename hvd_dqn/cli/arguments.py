@@ -18,8 +18,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hvd_dqn.config import RESUME_AUTO, Config, PresetName, field_names, replace
 from hvd_dqn.errors import UserError
-from hvd_dqn.job.run_directory import RunDirectory, newest_checkpoint
 from hvd_dqn.presets import PRESETS
+from hvd_dqn.run.directory import RunDirectory, newest_checkpoint
 from hvd_dqn.validation import validate
 
 if sys.version_info >= (3, 11):

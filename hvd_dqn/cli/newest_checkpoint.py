@@ -11,7 +11,7 @@ import sys
 
 from hvd_dqn.cli.arguments import own_directory, parse
 from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
-from hvd_dqn.job.run_directory import newest_checkpoint, read_config_of
+from hvd_dqn.run.directory import newest_checkpoint, read_config_of
 
 
 def main(arguments: list[str]) -> int:

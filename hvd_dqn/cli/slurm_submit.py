@@ -22,8 +22,8 @@ from typing import Literal
 from hvd_dqn.cli.arguments import own_directory, parse
 from hvd_dqn.config import Config
 from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
-from hvd_dqn.job.run_directory import read_config_of
-from hvd_dqn.job.time_limit import parse_time
+from hvd_dqn.run.directory import read_config_of
+from hvd_dqn.run.time_limit import parse_time
 from hvd_dqn.validation import scale, shares
 
 DESCRIPTION = (

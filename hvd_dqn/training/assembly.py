@@ -9,53 +9,53 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hvd_dqn.agent.action_values import ActionValues, make_action_values
-from hvd_dqn.agent.compiled_cnn import CompiledCNN
-from hvd_dqn.agent.compiled_gradients import make_host_gradients
-from hvd_dqn.agent.compiled_mlp import make_mlp
-from hvd_dqn.agent.graph_gradients import GraphGradients
-from hvd_dqn.agent.graph_learner import GraphLearner
-from hvd_dqn.agent.graph_network import GraphNetwork
-from hvd_dqn.agent.host_learner import HostLearner, MakeGradients
-from hvd_dqn.agent.learner import Learner
-from hvd_dqn.agent.networks import build_network, choose_backend, choose_kind
-from hvd_dqn.agent.numpy_mlp import NumpyMLP
-from hvd_dqn.agent.policy import Exploration
+from hvd_dqn.checkpoint.files import write_json_atomically
+from hvd_dqn.checkpoint.keepalive import patiently
+from hvd_dqn.checkpoint.open_store import open_checkpoints
+from hvd_dqn.checkpoint.segments import SegmentWriter
 from hvd_dqn.config import RESUME_AUTO, Config, flatten
+from hvd_dqn.distributed.agreement import check_same_job, on_root, together
+from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.runtime import Runtime, start_compiler
+from hvd_dqn.distributed.watchdog import Watchdog
+from hvd_dqn.elastic.state import CommitSchedule, Kept
 from hvd_dqn.envs.collector import Collector
-from hvd_dqn.envs.evaluation import GreedyEvaluation
+from hvd_dqn.envs.greedy import GreedyEvaluation
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, git_revision, versions
-from hvd_dqn.job.files import write_json_atomically
-from hvd_dqn.job.metrics import DiskMetrics, MetricsWriter, NullMetrics
-from hvd_dqn.job.profile import IterationProfile
-from hvd_dqn.job.progress import Display, NullDisplay, make_display
-from hvd_dqn.job.report import start_report
-from hvd_dqn.job.run_directory import (
+from hvd_dqn.learner.action_values import ActionValues, make_action_values
+from hvd_dqn.learner.graph_gradients import GraphGradients
+from hvd_dqn.learner.graph_network import GraphNetwork
+from hvd_dqn.learner.learner import Learner
+from hvd_dqn.learner.policy import Exploration
+from hvd_dqn.learner.tensorflow import GraphLearner
+from hvd_dqn.locations import is_url
+from hvd_dqn.native.compiled_cnn import CompiledCNN
+from hvd_dqn.native.compiled_gradients import make_host_gradients
+from hvd_dqn.native.compiled_mlp import make_mlp
+from hvd_dqn.native.learner import HostLearner, MakeGradients
+from hvd_dqn.native.library import load_kernels
+from hvd_dqn.native.numpy_mlp import NumpyMLP
+from hvd_dqn.networks.build import build_network, choose_backend, choose_kind
+from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.run.directory import (
     CONFIG_FILE,
     RunDirectory,
     check_checkpoint_path,
     newest_checkpoint,
     read_config_of,
 )
-from hvd_dqn.job.segments import SegmentWriter
-from hvd_dqn.job.stopping import StopRequest
-from hvd_dqn.locations import is_url
-from hvd_dqn.maths.kernels import load_kernels
-from hvd_dqn.maths.shares import first_index, share
-from hvd_dqn.parallel.agreement import check_same_job, on_root, together
-from hvd_dqn.parallel.ranks import Ranks
-from hvd_dqn.parallel.runtime import Runtime, start_compiler
-from hvd_dqn.parallel.watchdog import Watchdog
-from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
+from hvd_dqn.run.profile import IterationProfile
+from hvd_dqn.run.progress import Display, NullDisplay, make_display
+from hvd_dqn.run.report import start_report
+from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator, integer_seed
+from hvd_dqn.shares import first_index, share
 from hvd_dqn.training.job import Flags, Job
-from hvd_dqn.training.kept import CommitSchedule, Kept
-from hvd_dqn.training.patience import patiently
-from hvd_dqn.training.places import open_checkpoints
-from hvd_dqn.training.side_by_side import InlineWorker, ThreadWorker, Worker
+from hvd_dqn.training.overlap import InlineWorker, ThreadWorker, Worker
 from hvd_dqn.validation import environment_arguments, scale, shares
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hvd_dqn.agent.learner import Vector
-from hvd_dqn.parallel.agreement import raise_together
+from hvd_dqn.distributed.agreement import raise_together
+from hvd_dqn.learner.learner import Vector
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.training.faults import describe
 from hvd_dqn.training.job import Job

@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import NoReturn
 
+from hvd_dqn.distributed.communicator import Ranks
 from hvd_dqn.errors import JobFault, UserError
-from hvd_dqn.parallel.ranks import Ranks
 
 
 def describe(error: Exception) -> str:

@@ -9,30 +9,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hvd_dqn.agent.action_values import ActionValues
-from hvd_dqn.agent.learner import Learner
-from hvd_dqn.agent.policy import Exploration
+from hvd_dqn.checkpoint.lease import Claim
+from hvd_dqn.checkpoint.segments import SegmentWriter
+from hvd_dqn.checkpoint.storage import ObjectPath
+from hvd_dqn.checkpoint.store import CheckpointStore
+from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.config import Config
 from hvd_dqn.counters import Counters
+from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.watchdog import Watchdog
+from hvd_dqn.elastic.membership import Members
+from hvd_dqn.elastic.state import CommitSchedule, Kept
 from hvd_dqn.envs.collector import Collector
-from hvd_dqn.envs.evaluation import GreedyEvaluation
-from hvd_dqn.job.checkpoint import CheckpointStore
-from hvd_dqn.job.claim import Claim
-from hvd_dqn.job.metrics import MetricsWriter
-from hvd_dqn.job.object_store import ObjectPath
-from hvd_dqn.job.profile import IterationProfile
-from hvd_dqn.job.progress import Display
-from hvd_dqn.job.run_directory import RunDirectory
-from hvd_dqn.job.segments import SegmentWriter
-from hvd_dqn.job.statistics import LearnerAverages, RecentEpisodes, Speed
-from hvd_dqn.job.stopping import StopRequest
-from hvd_dqn.job.writing import Writing
-from hvd_dqn.parallel.elastic import Members
-from hvd_dqn.parallel.ranks import Ranks
-from hvd_dqn.parallel.watchdog import Watchdog
+from hvd_dqn.envs.greedy import GreedyEvaluation
+from hvd_dqn.learner.action_values import ActionValues
+from hvd_dqn.learner.learner import Learner
+from hvd_dqn.learner.policy import Exploration
 from hvd_dqn.replay.ring import RingReplay
-from hvd_dqn.training.kept import CommitSchedule, Kept
-from hvd_dqn.training.side_by_side import Worker
+from hvd_dqn.run.averages import LearnerAverages, RecentEpisodes, Speed
+from hvd_dqn.run.directory import RunDirectory
+from hvd_dqn.run.metrics import MetricsWriter
+from hvd_dqn.run.profile import IterationProfile
+from hvd_dqn.run.progress import Display
+from hvd_dqn.run.stopping import StopRequest
+from hvd_dqn.training.overlap import Worker
 
 
 class Flags(NamedTuple):

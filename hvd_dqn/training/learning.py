@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hvd_dqn.agent.learner import NUM_STATISTICS, LearnReport, make_report
+from hvd_dqn.learner.learner import NUM_STATISTICS, LearnReport, make_report
 from hvd_dqn.training.faults import raise_not_finite, where_not_finite
 from hvd_dqn.training.job import Job
 from hvd_dqn.transition import Transition

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hvd_dqn.agent.learner import state_of
-from hvd_dqn.job.profile import over_ranks, resident_bytes
-from hvd_dqn.parallel.agreement import check_same_weights
-from hvd_dqn.training.committing import choose_period
+from hvd_dqn.distributed.agreement import check_same_weights
+from hvd_dqn.elastic.snapshot import choose_period
+from hvd_dqn.learner.learner import state_of
+from hvd_dqn.run.profile import over_ranks, resident_bytes
 from hvd_dqn.training.job import Job
 
 

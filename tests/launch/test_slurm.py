@@ -211,7 +211,9 @@ def test_a_job_preempted_before_it_could_save_goes_back_to_the_queue(
     passed_on = [word for name in astray for word in ("--environment", name)]
     job = submit(slurm, *TWO_NODES, "--time", "10", *passed_on, run=ENDLESS, folder=tmp_path)
     node = slurm.hosts.nodes[1]
-    wait_until(lambda: any("-m hvd_dqn.parallel.slurm" in line for line in node.processes().values()), 30.0, "it looks")
+    wait_until(
+        lambda: any("-m hvd_dqn.distributed.slurm" in line for line in node.processes().values()), 30.0, "it looks"
+    )
     preempt(slurm)
     wait_until(lambda: slurm.shown(job.number)["Restarts"] == "1" or slurm.over(job), 30.0, "it is back in the queue")
     assert slurm.shown(job.number)["Restarts"] == "1", job.text()

@@ -16,8 +16,8 @@ import zstandard
 from forms import only_in_full
 from launching import run, run_well
 
-from hvd_dqn.job.checkpoint import CheckpointStore
-from hvd_dqn.job.files import sha256
+from hvd_dqn.checkpoint.files import sha256
+from hvd_dqn.checkpoint.store import CheckpointStore
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 

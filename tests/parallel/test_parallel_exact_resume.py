@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from launching import launched, read_metrics, run, run_well
 
-from hvd_dqn.job.rank_state import RankState
-from hvd_dqn.job.segments import read
+from hvd_dqn.checkpoint.rank_state import RankState
+from hvd_dqn.checkpoint.segments import read
 from hvd_dqn.transition import Transition
 
 pytestmark = pytest.mark.parallel

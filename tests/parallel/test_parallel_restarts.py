@@ -13,7 +13,7 @@ import pytest
 from forms import only_in_full
 from launching import MARK, ROOT, Launch, launched, read_metrics, run, run_well
 
-from hvd_dqn.job.checkpoint import CheckpointStore
+from hvd_dqn.checkpoint.store import CheckpointStore
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 

@@ -11,20 +11,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.agent.compiled_cnn import CompiledCNN
-from hvd_dqn.agent.compiled_gradients import make_host_gradients
-from hvd_dqn.agent.compiled_mlp import CompiledMLP
-from hvd_dqn.agent.graph_gradients import GraphGradients
-from hvd_dqn.agent.graph_learner import GraphLearner
-from hvd_dqn.agent.graph_network import GraphNetwork
-from hvd_dqn.agent.host_gradients import HostGradients
-from hvd_dqn.agent.host_learner import HostLearner, MakeGradients
-from hvd_dqn.agent.learner import NUM_STATISTICS
-from hvd_dqn.agent.networks import build_network
-from hvd_dqn.agent.numpy_mlp import NumpyMLP
-from hvd_dqn.agent.parameters import ParameterLayout
-from hvd_dqn.maths.kernels import load_kernels
-from hvd_dqn.parallel.ranks import Produce, Rounds, SingleRank
+from hvd_dqn.distributed.communicator import Produce, Rounds, SingleRank
+from hvd_dqn.learner.graph_gradients import GraphGradients
+from hvd_dqn.learner.graph_network import GraphNetwork
+from hvd_dqn.learner.learner import NUM_STATISTICS
+from hvd_dqn.learner.parameters import ParameterLayout
+from hvd_dqn.learner.tensorflow import GraphLearner
+from hvd_dqn.native.compiled_cnn import CompiledCNN
+from hvd_dqn.native.compiled_gradients import make_host_gradients
+from hvd_dqn.native.compiled_mlp import CompiledMLP
+from hvd_dqn.native.host_gradients import HostGradients
+from hvd_dqn.native.learner import HostLearner, MakeGradients
+from hvd_dqn.native.library import load_kernels
+from hvd_dqn.native.numpy_mlp import NumpyMLP
+from hvd_dqn.networks.build import build_network
 from hvd_dqn.transition import Transition
 
 KERNELS = load_kernels()

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hvd_dqn.checkpoint import store as checkpoint_module
+from hvd_dqn.checkpoint.files import sha256, write_bytes_atomically
+from hvd_dqn.checkpoint.store import MANIFEST, Checkpoint, CheckpointStore
 from hvd_dqn.errors import UserError
-from hvd_dqn.job import checkpoint as checkpoint_module
-from hvd_dqn.job.checkpoint import MANIFEST, Checkpoint, CheckpointStore
-from hvd_dqn.job.files import sha256, write_bytes_atomically
 
 FILES = ["model.safetensors", "learner.safetensors", "state.json", MANIFEST]
 WEIGHTS = {"dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "dense/bias": np.ones(3, np.float32)}

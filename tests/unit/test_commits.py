@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import train
-from hvd_dqn.agent.learner import state_of
+from hvd_dqn.checkpoint.restore import restore
 from hvd_dqn.config import Config, replace
-from hvd_dqn.job.stopping import StopRequest
-from hvd_dqn.parallel.elastic import ElasticMembers, is_failed_collective
-from hvd_dqn.parallel.ranks import SingleRank
-from hvd_dqn.parallel.runtime import Runtime
+from hvd_dqn.distributed.communicator import SingleRank
+from hvd_dqn.distributed.runtime import Runtime
+from hvd_dqn.elastic.membership import ElasticMembers, is_failed_collective
+from hvd_dqn.elastic.recovery import meet, rescue, take_over
+from hvd_dqn.elastic.snapshot import begin_commits
+from hvd_dqn.elastic.state import COST, CommitSchedule, Kept
+from hvd_dqn.learner.learner import state_of
+from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.training.assembly import assemble, reset_environments
-from hvd_dqn.training.committing import begin_commits
 from hvd_dqn.training.job import Job
-from hvd_dqn.training.kept import COST, CommitSchedule, Kept
-from hvd_dqn.training.restoring import restore
-from hvd_dqn.training.reunion import meet, rescue, take_over
 
 CONFIG: dict[str, Any] = {
     "num_envs": 4,

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hvd_dqn.agent.compiled_cnn import CompiledCNN
-from hvd_dqn.agent.networks import NATURE_CONVOLUTIONS, build_network
-from hvd_dqn.agent.numpy_mlp import Rows
-from hvd_dqn.agent.parameters import ParameterLayout
+from hvd_dqn.learner.parameters import ParameterLayout
+from hvd_dqn.native.compiled_cnn import CompiledCNN
+from hvd_dqn.native.numpy_mlp import Rows
+from hvd_dqn.networks.build import NATURE_CONVOLUTIONS, build_network
 
 from .agents import KERNELS
 

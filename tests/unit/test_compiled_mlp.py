@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvd_dqn.agent.compiled_mlp import CompiledMLP, make_mlp
-from hvd_dqn.agent.networks import build_network
-from hvd_dqn.agent.numpy_mlp import NumpyMLP, Rows
-from hvd_dqn.agent.parameters import ParameterLayout
+from hvd_dqn.learner.parameters import ParameterLayout
+from hvd_dqn.native.compiled_mlp import CompiledMLP, make_mlp
+from hvd_dqn.native.numpy_mlp import NumpyMLP, Rows
+from hvd_dqn.networks.build import build_network
 
 from .agents import KERNELS
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from hvd_dqn.parallel.connections import hang_up, open_sockets
+from hvd_dqn.elastic.connections import hang_up, open_sockets
 
 
 def test_the_other_end_hears_at_once_and_other_connections_stay() -> None:

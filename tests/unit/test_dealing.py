@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvd_dqn.maths.dealing import interleaved, spread, transfers
+from hvd_dqn.checkpoint.transfers import interleaved, spread, transfers
 
 HELD = st.lists(st.integers(0, 200), min_size=1, max_size=6)
 

@@ -23,7 +23,7 @@ def look_in_a_thread():
 look()
 """
 FLUSH = """
-from hvd_dqn.maths.denormals import flush_denormals
+from hvd_dqn.native.denormals import flush_denormals
 thirds = np.arange(1, 100, dtype=np.float32) / 3
 done = flush_denormals()
 look()
@@ -38,8 +38,8 @@ with np.errstate(divide="ignore"):
 print(done, seen)
 """
 START = """
-from hvd_dqn.parallel.launcher import Launch
-from hvd_dqn.parallel.runtime import start
+from hvd_dqn.distributed.launcher import Launch
+from hvd_dqn.distributed.runtime import start
 start(Launch(), 1, "auto", "cpu", timeline=False)
 look()
 look_in_a_thread()

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
+from hvd_dqn.distributed.devices import own_gpu, pin, visible_gpus
+from hvd_dqn.distributed.launcher import Launch
 from hvd_dqn.errors import UserError
-from hvd_dqn.parallel.devices import own_gpu, pin, visible_gpus
-from hvd_dqn.parallel.launcher import Launch
 
 
 def launch(local_rank: int, local_size: int) -> Launch:

@@ -22,11 +22,11 @@ import zstandard
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from hvd_dqn.checkpoint.files import sha256
+from hvd_dqn.checkpoint.rank_state import RankState
+from hvd_dqn.checkpoint.segments import SegmentWriter, decode, encode, read
+from hvd_dqn.checkpoint.store import MANIFEST, Checkpoint, CheckpointStore
 from hvd_dqn.errors import CheckpointError, UserError
-from hvd_dqn.job.checkpoint import MANIFEST, Checkpoint, CheckpointStore
-from hvd_dqn.job.files import sha256
-from hvd_dqn.job.rank_state import RankState
-from hvd_dqn.job.segments import SegmentWriter, decode, encode, read
 from hvd_dqn.transition import Transition
 
 pytestmark = pytest.mark.faults

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from hvd_dqn.envs.evaluation import EpisodeSeed, GreedyEvaluation
+from hvd_dqn.envs.greedy import EpisodeSeed, GreedyEvaluation
 from hvd_dqn.envs.make import EnvironmentMaker
 
 FLOAT = np.dtype(np.float32)

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from hvd_dqn.maths.heap import keep_freed_memory
+from hvd_dqn.native.heap import keep_freed_memory
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from hvd_dqn.maths.heap import keep_freed_memory
+from hvd_dqn.native.heap import keep_freed_memory
 
 if sys.argv[1] == "kept":
     print(keep_freed_memory())

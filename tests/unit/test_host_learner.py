@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.agent.action_values import make_action_values
-from hvd_dqn.agent.compiled_mlp import CompiledMLP
-from hvd_dqn.agent.graph_learner import GraphLearner
-from hvd_dqn.agent.graph_network import GraphNetwork
-from hvd_dqn.agent.host_learner import HostLearner
-from hvd_dqn.agent.learner import NUM_STATISTICS, LearnReport, load_state, state_of
-from hvd_dqn.agent.networks import build_network
-from hvd_dqn.agent.numpy_mlp import NumpyMLP, Rows
-from hvd_dqn.agent.parameters import ParameterLayout
-from hvd_dqn.maths.shares import first_index, share
-from hvd_dqn.parallel.ranks import Produce, Rounds
+from hvd_dqn.distributed.communicator import Produce, Rounds
+from hvd_dqn.learner.action_values import make_action_values
+from hvd_dqn.learner.graph_network import GraphNetwork
+from hvd_dqn.learner.learner import NUM_STATISTICS, LearnReport, load_state, state_of
+from hvd_dqn.learner.parameters import ParameterLayout
+from hvd_dqn.learner.tensorflow import GraphLearner
+from hvd_dqn.native.compiled_mlp import CompiledMLP
+from hvd_dqn.native.learner import HostLearner
+from hvd_dqn.native.numpy_mlp import NumpyMLP, Rows
+from hvd_dqn.networks.build import build_network
+from hvd_dqn.shares import first_index, share
 from hvd_dqn.transition import Transition
 
 from .agents import (

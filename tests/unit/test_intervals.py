@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hvd_dqn.maths.statistics import bootstrap_interval
+from hvd_dqn.statistics import bootstrap_interval
 
 
 def test_equal_values_have_an_interval_of_width_zero() -> None:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hvd_dqn.algorithms.losses import LOSSES
+from hvd_dqn.algorithms.targets import double_q_targets, td_targets
 from hvd_dqn.errors import UserError
-from hvd_dqn.maths import kernels as kernels_module
-from hvd_dqn.maths.kernel_optimizers import make_optimizer
-from hvd_dqn.maths.kernels import PACKAGE, LastAddress, address, load_kernels
-from hvd_dqn.maths.losses import LOSSES
-from hvd_dqn.maths.optimizers import OPTIMIZERS, clip_by_global_norm
-from hvd_dqn.maths.targets import double_q_targets, td_targets
+from hvd_dqn.learner.optimizers import OPTIMIZERS, clip_by_global_norm
+from hvd_dqn.native import library as kernels_module
+from hvd_dqn.native.library import PACKAGE, LastAddress, address, load_kernels
+from hvd_dqn.native.optimizers import make_optimizer
 
 from .agents import KERNELS
 

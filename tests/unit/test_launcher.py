@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hvd_dqn.distributed.launcher import Launch, check_transport, own_cores, read_launch
+from hvd_dqn.distributed.runtime import prepare_mpi
 from hvd_dqn.errors import UserError
-from hvd_dqn.parallel.launcher import Launch, check_transport, own_cores, read_launch
-from hvd_dqn.parallel.runtime import prepare_mpi
 
 GLOO = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "8", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
 OPEN_MPI = {

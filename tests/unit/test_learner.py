@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.agent.graph_network import GraphNetwork
-from hvd_dqn.agent.learner import Learner, load_state, state_of
-from hvd_dqn.maths.shares import first_index, share
+from hvd_dqn.learner.graph_network import GraphNetwork
+from hvd_dqn.learner.learner import Learner, load_state, state_of
+from hvd_dqn.shares import first_index, share
 from hvd_dqn.transition import Transition
 
 from .agents import (

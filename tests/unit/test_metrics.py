@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hvd_dqn.job.metrics import DiskMetrics
+from hvd_dqn.run.metrics import DiskMetrics
 
 
 def _record(env_steps: int, **values: Any) -> dict[str, Any]:

@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hvd_dqn.checkpoint import storage as object_store
+from hvd_dqn.checkpoint.files import read_verified, remove_tree, sha256, write_bytes_atomically
+from hvd_dqn.checkpoint.lease import CLAIM_FILE, RenewedClaim
+from hvd_dqn.checkpoint.rank_state import RankState
+from hvd_dqn.checkpoint.segments import SegmentWriter, read
+from hvd_dqn.checkpoint.storage import Location, ObjectPath, StoreError, open_location
+from hvd_dqn.checkpoint.store import MANIFEST, Checkpoint, CheckpointStore
 from hvd_dqn.errors import UserError
-from hvd_dqn.job import object_store
-from hvd_dqn.job.checkpoint import MANIFEST, Checkpoint, CheckpointStore
-from hvd_dqn.job.claim import CLAIM_FILE, RenewedClaim
-from hvd_dqn.job.files import read_verified, remove_tree, sha256, write_bytes_atomically
-from hvd_dqn.job.object_store import Location, ObjectPath, StoreError, open_location
-from hvd_dqn.job.rank_state import RankState
-from hvd_dqn.job.run_directory import CONFIG_FILE, RunDirectory, check_checkpoint_path, read_config_of
-from hvd_dqn.job.segments import SegmentWriter, read
 from hvd_dqn.locations import check_url
+from hvd_dqn.run.directory import CONFIG_FILE, RunDirectory, check_checkpoint_path, read_config_of
 from hvd_dqn.transition import Transition
 
 ROOT = Path(__file__).parents[2]
@@ -298,7 +298,7 @@ def test_a_missing_extra_is_named(scheme: str, package: str, extra: str, absent:
     """A fresh Python in which the package, or fsspec, cannot be imported."""
     code = (
         f"import sys; sys.modules[{package if absent == 'its own' else absent!r}] = None\n"
-        "from hvd_dqn.job.object_store import open_location\n"
+        "from hvd_dqn.checkpoint.storage import open_location\n"
         f"open_location('{scheme}://bucket/run', '--checkpoint-path')"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -390,6 +390,6 @@ def test_a_run_directory_is_used_again_by_the_run_that_saves_to_the_same_place(t
 
 
 def test_without_a_url_nothing_of_fsspec_is_loaded() -> None:
-    code = "import sys, train, hvd_dqn.job.checkpoint, hvd_dqn.job.claim; print(*sys.modules)"
+    code = "import sys, train, hvd_dqn.checkpoint.store, hvd_dqn.checkpoint.lease; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert not set(loaded.split()) & {"fsspec", "s3fs", "gcsfs", "adlfs", "asyncio"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.maths.optimizers import OPTIMIZERS, clip_by_global_norm
+from hvd_dqn.learner.optimizers import OPTIMIZERS, clip_by_global_norm
 
 START = np.array([1.0, -2.0, 0.5, 0.0], np.float32)
 GRADIENTS = np.random.default_rng(1).normal(scale=3, size=(25, 4)).astype(np.float32)

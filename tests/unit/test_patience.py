@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
+from hvd_dqn.checkpoint.keepalive import patiently
+from hvd_dqn.checkpoint.storage import Location, open_location
+from hvd_dqn.distributed.communicator import SingleRank
+from hvd_dqn.distributed.watchdog import Watchdog
 from hvd_dqn.errors import UserError
-from hvd_dqn.job.object_store import Location, open_location
-from hvd_dqn.parallel.ranks import SingleRank
-from hvd_dqn.parallel.watchdog import Watchdog
 from hvd_dqn.training.job import Job
-from hvd_dqn.training.patience import patiently
 
 
 def _wait(folder: Location, seconds: float, marks: Path) -> tuple[Any, list[int]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hvd_dqn.agent.policy import Exploration, epsilon_greedy_actions, greedy_actions
-from hvd_dqn.maths.schedules import epsilon_ladder
-from hvd_dqn.maths.shares import first_index, share
+from hvd_dqn.learner.policy import Exploration, epsilon_greedy_actions, greedy_actions
+from hvd_dqn.schedules import epsilon_ladder
+from hvd_dqn.shares import first_index, share
 
 DRAWS = 20_000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hvd_dqn.job.profile import IterationProfile, over_ranks
+from hvd_dqn.run.profile import IterationProfile, over_ranks
 
 UPDATE = ("gradient", "allreduce", "apply")
 TWO_UPDATES = [10.0, 11.0, 13.0, 16.0, 16.5, 18.5, 21.0]

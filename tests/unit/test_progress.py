@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hvd_dqn.job.progress import PlainDisplay
+from hvd_dqn.run.progress import PlainDisplay
 
 
 class _RecordingStream(io.StringIO):

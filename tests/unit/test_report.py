@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvd_dqn.job.report import closing_summary
+from hvd_dqn.run.report import closing_summary
 
 
 @pytest.mark.parametrize(("ranks", "command"), [(1, "  python train.py"), (4, "  horovodrun -np 4 python train.py")])

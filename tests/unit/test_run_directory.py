@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.job.run_directory import CONFIG_FILE, RunDirectory, newest_checkpoint
+from hvd_dqn.run.directory import CONFIG_FILE, RunDirectory, newest_checkpoint
 
 
 def test_a_run_lies_below_its_environment(tmp_path: Path) -> None:

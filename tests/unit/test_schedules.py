@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hvd_dqn.maths.schedules import epsilon_ladder, exponential_epsilon, linear_epsilon, per_episode_epsilon
+from hvd_dqn.schedules import epsilon_ladder, exponential_epsilon, linear_epsilon, per_episode_epsilon
 
 
 @pytest.mark.parametrize(("env_step", "epsilon"), [(0, 1.0), (25, 0.775), (50, 0.55), (100, 0.1), (10_000, 0.1)])

@@ -15,11 +15,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hvd_dqn.checkpoint.files import sha256
+from hvd_dqn.checkpoint.rank_state import RankState
+from hvd_dqn.checkpoint.segments import Segment, SegmentWriter, decode, encode, read, remove_unnamed
+from hvd_dqn.checkpoint.store import Checkpoint, CheckpointStore
 from hvd_dqn.errors import CheckpointError, UserError
-from hvd_dqn.job.checkpoint import Checkpoint, CheckpointStore
-from hvd_dqn.job.files import sha256
-from hvd_dqn.job.rank_state import RankState
-from hvd_dqn.job.segments import Segment, SegmentWriter, decode, encode, read, remove_unnamed
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.transition import Transition
 

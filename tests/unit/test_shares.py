@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvd_dqn.maths.shares import first_index, share
+from hvd_dqn.shares import first_index, share
 
 amounts, sizes = st.integers(0, 10**9), st.integers(1, 64)
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from hvd_dqn.training.side_by_side import SWITCH_SECONDS, ThreadWorker
+from hvd_dqn.training.overlap import SWITCH_SECONDS, ThreadWorker
 
 
 def test_threads_change_sooner_while_two_of_them_work_and_as_before_afterwards() -> None:

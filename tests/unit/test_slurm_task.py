@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hvd_dqn.distributed.launcher import Launch, read_launch, tasks_per_node
+from hvd_dqn.distributed.slurm import find, first_and_last, horovod_variables, read_task
 from hvd_dqn.errors import UserError
-from hvd_dqn.parallel.launcher import Launch, read_launch, tasks_per_node
-from hvd_dqn.parallel.slurm import find, first_and_last, horovod_variables, read_task
 
 ROOT = Path(__file__).parents[2]
 TASK = {
@@ -67,7 +67,7 @@ def test_all_tasks_of_a_step_try_the_same_ports_and_another_steps_others() -> No
 
 def test_outside_srun_it_says_what_to_type() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-    command = [sys.executable, "-m", "hvd_dqn.parallel.slurm", "train.py"]
+    command = [sys.executable, "-m", "hvd_dqn.distributed.slurm", "train.py"]
     done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "use srun --mpi=none --kill-on-bad-exit=1" in done.stderr
@@ -83,7 +83,7 @@ def test_a_stranger_on_the_port_is_not_taken_for_rank_0() -> None:
     """Another job's rendezvous may listen on a port of ours: ranks go on to the next one."""
     program = """
 import os, sys
-from hvd_dqn.parallel.slurm import find, read_task, serve
+from hvd_dqn.distributed.slurm import find, read_task, serve
 ours, theirs = (read_task(os.environ | {"SLURM_JOB_ID": job}) for job in ("17", "18"))
 first = serve(theirs, ours.ports)
 second = serve(ours, ours.ports)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvd_dqn.counters import Counters, crossed
-from hvd_dqn.job.statistics import LearnerAverages, RecentEpisodes, Speed
+from hvd_dqn.run.averages import LearnerAverages, RecentEpisodes, Speed
 
 
 def test_recent_episodes_are_means_over_all_ranks() -> None:

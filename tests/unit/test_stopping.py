@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hvd_dqn.job.stopping import StopRequest
-from hvd_dqn.parallel.watchdog import Watchdog
+from hvd_dqn.distributed.watchdog import Watchdog
+from hvd_dqn.run.stopping import StopRequest
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
@@ -57,7 +57,7 @@ def test_a_time_limit_that_is_over_already_insists_at_once() -> None:
 
 _CHILD = """
 import signal, sys, time
-from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.run.stopping import StopRequest
 stop = StopRequest()
 stop.install()
 print("ready", flush=True)
@@ -100,7 +100,7 @@ def test_a_notice_that_is_repeated_soon_is_the_same_and_later_a_second_one(notic
 
 _COMPUTING = """
 import hashlib, os, threading, time
-from hvd_dqn.job.stopping import StopRequest
+from hvd_dqn.run.stopping import StopRequest
 stop = StopRequest()
 stop.install()
 if os.fork() == 0:
@@ -238,7 +238,7 @@ def test_a_rank_that_goes_on_takes_its_mark_away_and_an_old_mark_does_not_count(
 _SUSPENDED = """
 import os, time
 from pathlib import Path
-from hvd_dqn.parallel.watchdog import Watchdog
+from hvd_dqn.distributed.watchdog import Watchdog
 began = time.monotonic()
 dog = Watchdog(2.6, 0, 1, Path("/nowhere"), os._exit)
 dog.start()

@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import pytest
 
-from hvd_dqn.agent.graph_learner import GraphLearner
-from hvd_dqn.agent.learner import load_state
+from hvd_dqn.learner.learner import load_state
+from hvd_dqn.learner.tensorflow import GraphLearner
 from hvd_dqn.transition import Transition
 
 from .agents import FLAGS, make_learner, table_batch, tabular_network

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.maths.targets import chosen_action_values, double_q_targets, td_targets
+from hvd_dqn.algorithms.targets import chosen_action_values, double_q_targets, td_targets
 
 Q_T = tf.constant([[5.0, 8.0, 2.0, 6.0], [1.0, -3.0, 0.0, 4.0]])
 R_T = tf.constant([1.0, -2.0])

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hvd_dqn.distributed.tcp_connections import Connections, meet, own_address
+from hvd_dqn.distributed.tcp_vectors import TCPVector
 from hvd_dqn.errors import UserError
-from hvd_dqn.parallel.tcp_connections import Connections, meet, own_address
-from hvd_dqn.parallel.tcp_vectors import TCPVector
 
 from .agents import KERNELS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.job.time_limit import parse_time, seconds_left
+from hvd_dqn.run.time_limit import parse_time, seconds_left
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hvd_dqn.agent.learner import state_of
 from hvd_dqn.config import Config, replace
+from hvd_dqn.distributed.launcher import read_launch
+from hvd_dqn.distributed.runtime import prepare_environment, start
 from hvd_dqn.errors import UserError
-from hvd_dqn.job.stopping import StopRequest
-from hvd_dqn.parallel.launcher import read_launch
-from hvd_dqn.parallel.runtime import prepare_environment, start
+from hvd_dqn.learner.learner import state_of
+from hvd_dqn.run.stopping import StopRequest
 
 CONFIG = {
     "total_env_steps": 960,
@@ -46,11 +46,11 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     import tensorflow as tf
 
     import train
-    from hvd_dqn.parallel.agreement import check_same_job, check_same_weights
+    from hvd_dqn.checkpoint.restore import restore
+    from hvd_dqn.distributed.agreement import check_same_job, check_same_weights
     from hvd_dqn.training.assembly import assemble, reset_environments
     from hvd_dqn.training.evaluation import evaluate
     from hvd_dqn.training.job import Job
-    from hvd_dqn.training.restoring import restore
 
     ranks = runtime.ranks
     victim = ranks.size - 1

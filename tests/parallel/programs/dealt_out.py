@@ -9,15 +9,15 @@ import json
 import sys
 from pathlib import Path
 
-from hvd_dqn.parallel.launcher import read_launch
-from hvd_dqn.parallel.runtime import prepare_environment
+from hvd_dqn.distributed.launcher import read_launch
+from hvd_dqn.distributed.runtime import prepare_environment
 
 prepare_environment(read_launch(), 1, 60.0)
 
 import numpy as np  # noqa: E402
 
-from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
-from hvd_dqn.training import dealing  # noqa: E402
+from hvd_dqn.checkpoint import reshard as dealing  # noqa: E402
+from hvd_dqn.distributed.horovod import HorovodRanks  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
 HELD = [1000, 400, 0]

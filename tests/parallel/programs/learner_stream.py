@@ -16,25 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from hvd_dqn.parallel.launcher import read_launch
-from hvd_dqn.parallel.runtime import prepare_environment
+from hvd_dqn.distributed.launcher import read_launch
+from hvd_dqn.distributed.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
-from hvd_dqn.agent.compiled_gradients import make_host_gradients  # noqa: E402
-from hvd_dqn.agent.compiled_mlp import make_mlp  # noqa: E402
-from hvd_dqn.agent.graph_gradients import GraphGradients  # noqa: E402
-from hvd_dqn.agent.graph_learner import GraphLearner  # noqa: E402
-from hvd_dqn.agent.graph_network import GraphNetwork  # noqa: E402
-from hvd_dqn.agent.host_learner import HostLearner, MakeGradients  # noqa: E402
-from hvd_dqn.agent.learner import Learner, LearnReport, state_of  # noqa: E402
-from hvd_dqn.agent.networks import build_network  # noqa: E402
-from hvd_dqn.maths.kernels import load_kernels  # noqa: E402
-from hvd_dqn.maths.shares import first_index, share  # noqa: E402
-from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
-from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
-from hvd_dqn.parallel.ranks import Ranks  # noqa: E402
-from hvd_dqn.parallel.shared_memory import SharedMemoryRanks  # noqa: E402
+from hvd_dqn.distributed.communicator import Ranks  # noqa: E402
+from hvd_dqn.distributed.horovod import HorovodRanks  # noqa: E402
+from hvd_dqn.distributed.mpi import MPIRanks  # noqa: E402
+from hvd_dqn.distributed.shared_memory import SharedMemoryRanks  # noqa: E402
+from hvd_dqn.learner.graph_gradients import GraphGradients  # noqa: E402
+from hvd_dqn.learner.graph_network import GraphNetwork  # noqa: E402
+from hvd_dqn.learner.learner import Learner, LearnReport, state_of  # noqa: E402
+from hvd_dqn.learner.tensorflow import GraphLearner  # noqa: E402
+from hvd_dqn.native.compiled_gradients import make_host_gradients  # noqa: E402
+from hvd_dqn.native.compiled_mlp import make_mlp  # noqa: E402
+from hvd_dqn.native.learner import HostLearner, MakeGradients  # noqa: E402
+from hvd_dqn.native.library import load_kernels  # noqa: E402
+from hvd_dqn.networks.build import build_network  # noqa: E402
+from hvd_dqn.shares import first_index, share  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
 KIND = sys.argv[2]

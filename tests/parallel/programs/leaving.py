@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 
-from hvd_dqn.parallel.launcher import read_launch
-from hvd_dqn.parallel.runtime import prepare_environment
+from hvd_dqn.distributed.launcher import read_launch
+from hvd_dqn.distributed.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
-from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
+from hvd_dqn.distributed.mpi import MPIRanks  # noqa: E402
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from hvd_dqn.parallel.launcher import read_launch
-from hvd_dqn.parallel.runtime import prepare_environment
+from hvd_dqn.distributed.launcher import read_launch
+from hvd_dqn.distributed.runtime import prepare_environment
 
 launch = read_launch()
 prepare_environment(launch, threads_per_rank=0, stall_timeout_seconds=0.0)

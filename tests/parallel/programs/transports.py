@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hvd_dqn.distributed.launcher import read_launch
+from hvd_dqn.distributed.runtime import prepare_environment
 from hvd_dqn.errors import UserError
-from hvd_dqn.parallel.launcher import read_launch
-from hvd_dqn.parallel.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 os.environ["HOROVOD_GLOO_IFACE"] = "lo"
@@ -27,12 +27,12 @@ os.environ["HOROVOD_CYCLE_TIME"] = "5"  # the transports in turn: Horovod's thre
 
 import tensorflow as tf  # noqa: E402
 
-from hvd_dqn.parallel import shared_file  # noqa: E402
-from hvd_dqn.parallel.horovod_ranks import HorovodRanks  # noqa: E402
-from hvd_dqn.parallel.mpi_ranks import MPIRanks  # noqa: E402
-from hvd_dqn.parallel.ranks import Ranks  # noqa: E402
-from hvd_dqn.parallel.shared_memory import SharedMemoryRanks  # noqa: E402
-from hvd_dqn.parallel.tcp_ranks import TCPRanks  # noqa: E402
+from hvd_dqn.distributed import shared_file  # noqa: E402
+from hvd_dqn.distributed.communicator import Ranks  # noqa: E402
+from hvd_dqn.distributed.horovod import HorovodRanks  # noqa: E402
+from hvd_dqn.distributed.mpi import MPIRanks  # noqa: E402
+from hvd_dqn.distributed.shared_memory import SharedMemoryRanks  # noqa: E402
+from hvd_dqn.distributed.tcp_ranks import TCPRanks  # noqa: E402
 
 LENGTH = 17_000
 LONG_LENGTH = 200_000

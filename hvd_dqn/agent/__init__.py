@@ -1,1 +1,0 @@
-"""Networks, learner, actor, exploration of one rank; knows no ranks."""

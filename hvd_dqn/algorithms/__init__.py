@@ -1,0 +1,1 @@
+"""The rules by which a Q-network learns, as pure functions."""

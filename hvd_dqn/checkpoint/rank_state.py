@@ -1,0 +1,65 @@
+"""What one rank alone adds to a checkpoint, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hvd_dqn.checkpoint.segments import Segment
+from hvd_dqn.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class RankState:
+    """One rank's part of the future."""
+
+    generators: dict[str, Any]
+    """The states of the rank's random generators by name."""
+    added: int
+    """Transitions ever added to the rank's replay."""
+    stored: int
+    """Transitions that it held: the newest ones in its segments."""
+    capacity: int
+    segments: list[Segment]
+    """Oldest first; the first of them may begin with transitions that the replay had dropped already."""
+    finished_episodes: list[Any]
+    """Episodes since the last log line, as [env step, return, length]."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the state as JSON-ready values."""
+        return {**vars(self), "segments": [segment.to_json() for segment in self.segments]}
+
+    @classmethod
+    def from_json(cls, record: Any) -> RankState:
+        """Reads what `to_json` gave.
+
+        Raises:
+          CheckpointError: if it is nothing of the kind.
+        """
+        try:
+            state = cls(**{**record, "segments": [Segment.from_json(part) for part in record["segments"]]})
+            numbers = state.added, state.stored, state.capacity
+            held = sum(segment.count for segment in state.segments)
+            sound = (
+                all(type(n) is int for n in numbers)
+                and 0 <= state.stored <= min(held, state.capacity, state.added)
+                and all(segment.count <= state.capacity for segment in state.segments)
+                and all(type(value) is dict for value in state.generators.values())
+                and all(_is_episode(episode) for episode in state.finished_episodes)
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"a rank's state cannot be read ({repr(error)[:300]})") from None
+        if not sound:
+            raise CheckpointError("a rank's state contradicts itself")
+        return state
+
+    def without(self, lost: set[str]) -> RankState:
+        """Returns the state of a rank that never stored the transitions of these segments' files."""
+        oldest = self.added - self.stored
+        segments = [segment for segment in self.segments if segment.file not in lost]
+        stored = sum(max(0, segment.first + segment.count - max(segment.first, oldest)) for segment in segments)
+        return replace(self, segments=segments, stored=min(self.stored, stored))
+
+
+def _is_episode(episode: Any) -> bool:
+    return type(episode) is list and len(episode) == 3 and all(type(number) in (int, float) for number in episode)

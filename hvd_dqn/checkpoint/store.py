@@ -1,0 +1,314 @@
+"""Checkpoints: immutable files and a manifest, written last, that names each with its size and checksum.
+
+    checkpoints/<env_steps>/model.safetensors     the online network's weights by layer
+                            learner.safetensors   online, target and optimizer state as flat vectors
+                            state.json            counters, statistics, each rank's own state
+                            manifest.json         the checkpoint exists when this does; it names its own checksum, too
+    checkpoints/replay/     the ranks' transitions, in segments that many checkpoints share (segments.py)
+
+A step that is saved again gets a folder of its own, <env_steps>-1; the one before is removed once that is whole.
+Nothing that is loaded back is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from hvd_dqn.checkpoint.files import read_verified, remove_tree, sha256, write_bytes_atomically, write_json_atomically
+from hvd_dqn.checkpoint.rank_state import RankState
+from hvd_dqn.checkpoint.segments import FOLDER as REPLAY_FOLDER
+from hvd_dqn.checkpoint.segments import remove_unnamed
+from hvd_dqn.checkpoint.storage import Location, ObjectPath
+from hvd_dqn.errors import CheckpointError, UserError
+
+FORMAT = 3
+MANIFEST = "manifest.json"
+_FILES = ("model.safetensors", "learner.safetensors", "state.json")
+_FOLDER_NAME = re.compile(r"(\d{12,18})(?:-(\d{1,9}))?")
+Place = TypeVar("Place", Path, ObjectPath)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds."""
+
+    env_steps: int
+    score: float | None
+    """Mean return of the greedy evaluation made at this very step, if there was one."""
+    learner: dict[str, np.ndarray]
+    state: dict[str, Any]
+    ranks: list[RankState]
+    lost: int = 0
+    """Transitions of segments that cannot be used, left out because that was asked for."""
+
+
+class CheckpointStore(Generic[Place]):
+    """Writes checkpoints, keeps the newest N and the best, and reads back the newest good one."""
+
+    def __init__(self, folder: Place, keep: int, check: Callable[[], None] = lambda: None) -> None:
+        """Uses `folder`; it is made with the first checkpoint.
+
+        Args:
+          folder: of all checkpoints.
+          keep: how many of the newest to keep.
+          check: called before a manifest is written and before anything is removed; raises where neither may be done.
+        """
+        self.folder: Place = folder
+        self._keep = keep
+        self._check = check
+
+    def save(self, checkpoint: Checkpoint, weights: dict[str, np.ndarray]) -> Place:
+        """Writes a checkpoint and removes those that are no longer kept.
+
+        Args:
+          checkpoint: the state to come back to.
+          weights: the online network's weights by layer, for other programs.
+
+        Returns:
+          The checkpoint's folder.
+
+        Raises:
+          OSError: if it cannot be written; the earlier checkpoints stay as they are.
+        """
+        folder = self._free_folder(checkpoint.env_steps)
+        remove_tree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks]}
+        contents = {
+            "model.safetensors": safetensors.numpy.save(weights),
+            "learner.safetensors": safetensors.numpy.save(checkpoint.learner),
+            "state.json": (json.dumps(state, indent=1) + "\n").encode(),
+        }
+        for name, content in contents.items():
+            write_bytes_atomically(folder / name, content)
+        manifest = {
+            "format": FORMAT,
+            "env_steps": checkpoint.env_steps,
+            "score": checkpoint.score,
+            "files": {name: {"bytes": len(c), "sha256": sha256(c)} for name, c in contents.items()},
+            "segments": {segment.file: segment.facts for rank in checkpoint.ranks for segment in rank.segments},
+        }
+        self._check()
+        write_json_atomically(folder / MANIFEST, manifest | {"sha256": _digest(manifest)})
+        self._remove_unkept(written=folder)
+        return folder
+
+    def newest_good(self, allow_missing_replay: bool = False) -> tuple[Checkpoint, list[str]]:
+        """Reads the newest checkpoint that is whole.
+
+        Args:
+          allow_missing_replay: take the newest whose own files are whole, without the transitions of those segments
+            that cannot be used.
+
+        Returns:
+          The checkpoint, and one line for each newer one that had to be passed over, or for what is missing.
+
+        Raises:
+          UserError: if there is none.
+        """
+        passed_over: list[str] = []
+        remedy = ""
+        verdicts: dict[str, str | None] = {}
+        for folder in reversed(self._folders()):
+            try:
+                checkpoint = self._read(folder)
+            except CheckpointError as error:
+                passed_over.append(f"checkpoint {folder} cannot be used: {error}")
+                continue
+            damage = self._damage(checkpoint, verdicts)
+            if not damage:
+                return checkpoint, passed_over
+            whole = _without(checkpoint, set(damage))
+            reason = f"{next(iter(damage.values()))}{f' (and {len(damage) - 1} more)' if len(damage) > 1 else ''}"
+            if allow_missing_replay:
+                passed_over.append(f"checkpoint {folder} lacks {whole.lost:,} transitions: {reason}")
+                return whole, passed_over
+            passed_over.append(f"checkpoint {folder} cannot be used: {reason}")
+            remedy = remedy or (
+                f"\nThe weights of {folder} are whole: --allow-missing-replay goes on from it without "
+                f"{whole.lost:,} of its transitions."
+            )
+        reasons = "\n".join(passed_over) or f"{self.folder} holds none"
+        raise UserError(f"no usable checkpoint:\n{reasons}{remedy}")
+
+    def best(self) -> tuple[Checkpoint | None, list[str]]:
+        """Returns the good checkpoint with the highest score (the newest of equals), or None.
+
+        Its replay is not looked at. One line tells of each better one that had to be passed over.
+        """
+        folder, passed_over = self._best_folder()
+        return (None if folder is None else self._read(folder)), passed_over
+
+    @property
+    def empty(self) -> bool:
+        """Returns whether no checkpoint has ever been completed here."""
+        return not self._folders()
+
+    @property
+    def replay_folder(self) -> Place:
+        """Returns the folder of the segments."""
+        return self.folder / REPLAY_FOLDER
+
+    def _free_folder(self, env_steps: int) -> Place:
+        """Returns a folder for this step that is no checkpoint yet."""
+        numbers = [_place(folder)[1] for folder in self._folders() if _place(folder)[0] == env_steps]
+        return self.folder / (f"{env_steps:012d}" + (f"-{max(numbers) + 1}" if numbers else ""))
+
+    def _folders(self) -> list[Place]:
+        """Returns the folders that have a manifest, oldest first."""
+        folders = (path.parent for path in self.folder.glob(f"*/{MANIFEST}"))
+        return sorted((folder for folder in folders if _FOLDER_NAME.fullmatch(folder.name)), key=_place)
+
+    def _best_folder(self) -> tuple[Place | None, list[str]]:
+        scored, passed_over = [], []
+        for folder in self._folders():
+            try:
+                score = _read_manifest(folder)["score"]
+            except CheckpointError as error:
+                passed_over.append(f"checkpoint {folder} cannot be used: {error}")
+                continue
+            if score is not None:
+                scored.append((score, _place(folder), folder))
+        for _, _, folder in sorted(scored, reverse=True):
+            try:
+                self._read(folder)
+                return folder, passed_over
+            except CheckpointError as error:
+                passed_over.append(f"checkpoint {folder} cannot be used: {error}")
+        return None, passed_over
+
+    def _read(self, folder: Place) -> Checkpoint:
+        manifest = _read_manifest(folder)
+        contents = {name: read_verified(folder / name, manifest["files"][name]) for name in _FILES}
+        try:
+            state = json.loads(contents["state.json"])
+            return Checkpoint(
+                env_steps=manifest["env_steps"],
+                score=manifest["score"],
+                learner=safetensors.numpy.load(contents["learner.safetensors"]),
+                ranks=[RankState.from_json(record) for record in state.pop("ranks")],
+                state=state,
+            )
+        except _NOT_WHAT_IT_SHOULD_BE as error:
+            raise CheckpointError(f"its contents are not a checkpoint ({_brief(error)})") from None
+
+    def _damage(self, checkpoint: Checkpoint, verdicts: dict[str, str | None]) -> dict[str, str]:
+        """Returns what is wrong with a checkpoint's segments, by file.
+
+        Args:
+          checkpoint: the checkpoint.
+          verdicts: of the segments that have been read already; checkpoints share most of theirs.
+        """
+        for segment in (segment for rank in checkpoint.ranks for segment in rank.segments):
+            if segment.file not in verdicts:
+                try:
+                    read_verified(self.replay_folder / segment.file, segment.facts)
+                    verdicts[segment.file] = None
+                except CheckpointError as error:
+                    verdicts[segment.file] = f"{Path(segment.file).parent.name}: {error}"
+        named = {segment.file for rank in checkpoint.ranks for segment in rank.segments}
+        return {file: verdict for file, verdict in verdicts.items() if verdict is not None and file in named}
+
+    def _remove_unkept(self, written: Place) -> None:
+        """Removes older checkpoints that are neither among the newest nor the best good one.
+
+        Newer ones are left alone: a run that had to pass over damaged ones comes by again and writes them anew.
+        """
+        self._check()
+        older = [folder for folder in self._folders() if _place(folder) < _place(written)]
+        replaced = [folder for folder in older if _place(folder)[0] == _place(written)[0]]
+        others = [folder for folder in older if folder not in replaced]
+        unkept = replaced + others[: max(0, len(others) + 1 - self._keep)]
+        best = self._best_folder()[0] if unkept else None
+        for folder in unkept:
+            if folder != best:
+                (folder / MANIFEST).unlink()
+                remove_tree(folder)
+        for folder in filter(lambda path: _FOLDER_NAME.fullmatch(path.name), self.folder.iterdir()):
+            if _place(folder) < _place(written) and not (folder / MANIFEST).exists():
+                remove_tree(folder)  # what a kill left half written
+        self._remove_unnamed_segments()
+
+    def _remove_unnamed_segments(self) -> None:
+        """Removes segments that no checkpoint names; none while a manifest cannot be read, which may name any."""
+        named: set[str] = set()
+        for folder in self._folders():
+            try:
+                named |= set(_read_manifest(folder)["segments"])
+            except CheckpointError:
+                return
+        remove_unnamed(self.replay_folder, named)
+
+
+_NOT_WHAT_IT_SHOULD_BE = (
+    *(OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, MemoryError, OverflowError),
+    safetensors.SafetensorError,
+)
+"""What reading may raise on bytes that somebody else wrote."""
+
+
+def _place(folder: Location) -> tuple[int, int]:
+    """Returns a checkpoint's step, and how many times that had been saved before."""
+    match = _FOLDER_NAME.fullmatch(folder.name)
+    assert match is not None, folder
+    return int(match[1]), int(match[2] or 0)
+
+
+def _without(checkpoint: Checkpoint, lost: set[str]) -> Checkpoint:
+    """Returns a checkpoint without the transitions of some segments."""
+    ranks = [rank.without(lost) for rank in checkpoint.ranks]
+    missing = sum(before.stored - after.stored for before, after in zip(checkpoint.ranks, ranks, strict=True))
+    return replace(checkpoint, ranks=ranks, lost=missing)
+
+
+def _read_manifest(folder: Location) -> dict[str, Any]:
+    """Reads a manifest and checks it against its own checksum and its place.
+
+    Raises:
+      CheckpointError: if it is not this checkpoint's, whole and in this program's format.
+      StoreError: if an object store cannot be asked.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        if manifest["format"] != FORMAT:
+            age = "newer" if manifest["format"] > FORMAT else "older"
+            raise CheckpointError(
+                f"its format {manifest['format']} is {age} than this program's {FORMAT}: use the version that wrote it"
+            )
+        if manifest.pop("sha256") != _digest(manifest):
+            raise CheckpointError(f"{MANIFEST} is damaged: its checksum is not its own")
+        env_steps, score, files = manifest["env_steps"], manifest["score"], manifest["files"]
+        sound = (
+            type(env_steps) is int
+            and (score is None or (type(score) is float and math.isfinite(score)))
+            and set(files) == set(_FILES)
+            and all(type(files[name]) is dict for name in _FILES)
+            and type(manifest["segments"]) is dict
+        )
+    except _NOT_WHAT_IT_SHOULD_BE as error:
+        raise CheckpointError(f"its {MANIFEST} cannot be read ({_brief(error)})") from None
+    if not sound:
+        raise CheckpointError(f"its {MANIFEST} describes no checkpoint")
+    if env_steps != _place(folder)[0]:
+        raise CheckpointError(f"its {MANIFEST} is that of env step {env_steps:,}")
+    return manifest
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """Returns the checksum of a manifest's entries, however they are laid out."""
+    return sha256(json.dumps(manifest, sort_keys=True).encode())
+
+
+def _brief(error: BaseException) -> str:
+    """Returns an error in one line of bounded length."""
+    return repr(error)[:300]

@@ -1,0 +1,130 @@
+"""What the launcher's environment variables say before anything heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hvd_dqn.errors import UserError
+from hvd_dqn.shares import first_index, share
+
+_LAUNCHERS = (
+    # rank, size, rank on this host, ranks on this host
+    ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),  # horovodrun --gloo
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),  # MPICH
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How this process was started."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    under_launcher: bool = False
+    under_mpi: bool = False
+    elastic: bool = False
+
+    @property
+    def one_host(self) -> bool:
+        """Returns whether all ranks are on this host."""
+        return self.local_size == self.size
+
+    @property
+    def cores_per_rank(self) -> int:
+        """Returns this rank's share of the cores that it may use, at least 1.
+
+        A launcher that binds a rank to cores has dealt them out already.
+        """
+        usable = len(os.sched_getaffinity(0))
+        bound = usable < (os.cpu_count() or 1)
+        return usable if bound else max(1, usable // self.local_size)
+
+
+def own_cores(launch: Launch, usable: list[int]) -> list[int]:
+    """Returns this rank's share of the host's cores: its own, or one that it shares where there are too few.
+
+    A rank that a launcher has bound keeps what it was given.
+
+    Args:
+      launch: how this process was started.
+      usable: numbers of the cores that this process may use.
+    """
+    bound = len(usable) < (os.cpu_count() or 1)
+    if bound:
+        return usable
+    if launch.local_size > len(usable):
+        return [usable[launch.local_rank * len(usable) // launch.local_size]]
+    first = first_index(len(usable), launch.local_rank, launch.local_size)
+    return usable[first : first + share(len(usable), launch.local_rank, launch.local_size)]
+
+
+def check_transport(launch: Launch, transport: str) -> None:
+    """Refuses MPI where no MPI launcher has started the ranks, and ways that need ranks that stay, or stay on one host.
+
+    Raises:
+      UserError: on all ranks, before they meet.
+    """
+    alone = launch.size == 1 and not launch.elastic
+    if transport == "mpi" and not alone and not launch.under_mpi:
+        raise UserError(
+            "--transport mpi needs ranks that an MPI launcher has started, and these came from horovodrun --gloo: "
+            "use --transport auto, or start them with mpirun or horovodrun --mpi"
+        )
+    if transport in ("shared-memory", "tcp") and launch.elastic:
+        raise UserError(f"--transport {transport} needs ranks that stay, and elastic ones come and go: use auto")
+    if transport == "shared-memory" and not launch.one_host:
+        raise UserError(
+            f"--transport shared-memory needs all {launch.size} ranks on one host, and {launch.local_size} are on this "
+            "one: use --transport auto"
+        )
+
+
+def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
+    """Reads the launcher's variables; a process that no launcher started is rank 0 of 1."""
+    for rank, size, local_rank, local_size in _LAUNCHERS:
+        if size in environ and rank in environ:
+            place = (environ.get(local_rank, 0), environ.get(local_size, 1))
+            if rank == "PMI_RANK" and local_rank not in environ and "SLURM_LOCALID" in environ:  # srun --mpi=pmi2
+                place = _place_in_slurm(environ)
+            return Launch(
+                rank=int(environ[rank]),
+                size=int(environ[size]),
+                local_rank=int(place[0]),
+                local_size=int(place[1]),
+                under_launcher=True,
+                under_mpi=rank != "HOROVOD_RANK",
+                elastic=environ.get("HOROVOD_ELASTIC") == "1",
+            )
+    if "PMIX_RANK" in environ and "SLURM_NTASKS" in environ:  # srun --mpi=pmix
+        local = _place_in_slurm(environ)
+        return Launch(
+            rank=int(environ["PMIX_RANK"]),
+            size=int(environ["SLURM_NTASKS"]),
+            local_rank=local[0],
+            local_size=local[1],
+            under_launcher=True,
+            under_mpi=True,
+        )
+    return Launch()
+
+
+def tasks_per_node(text: str) -> list[int]:
+    """Returns the number of tasks on each node from Slurm's short form, such as 2(x3),1."""
+    counts: list[int] = []
+    for count, _, times in re.findall(r"(\d+)(\(x(\d+)\))?", text):
+        counts += [int(count)] * int(times or 1)
+    return counts
+
+
+def _place_in_slurm(environ: Mapping[str, str]) -> tuple[int, int]:
+    """Returns a task's number on its node, and how many tasks the node has."""
+    names = ("SLURM_STEP_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
+    counts = tasks_per_node(next((environ[name] for name in names if name in environ), "1"))
+    node = int(environ.get("SLURM_NODEID", 0))
+    return int(environ.get("SLURM_LOCALID", 0)), counts[min(node, len(counts) - 1)]

@@ -1,0 +1,195 @@
+"""Brings a rank up: threads, quiet TensorFlow, device, Horovod."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hvd_dqn.distributed.launcher import Launch, own_cores
+from hvd_dqn.errors import UserError
+
+if TYPE_CHECKING:
+    from hvd_dqn.distributed.communicator import Ranks
+    from hvd_dqn.elastic.membership import Members
+
+_POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A rank that is up."""
+
+    ranks: Ranks
+    members: Members
+    threads: int
+    device: str
+    on_gpu: bool
+    no_device: str = ""
+    """Why this rank has nothing to compute on; empty if it has."""
+
+
+def prepare_environment(
+    launch: Launch, threads_per_rank: int, stall_timeout_seconds: float, bind_to_cores: bool = True
+) -> int:
+    """Binds this rank to its cores and sets what must be set before NumPy, TensorFlow and Horovod are loaded.
+
+    What the user has set stays.
+
+    Args:
+      launch: how this process was started.
+      threads_per_rank: threads of each pool, 0 for this rank's share of the cores.
+      bind_to_cores: whether to take this rank's share of the cores for its own, if no launcher has bound it: ranks
+        that wait and ranks that compute would otherwise meet on one core, and another would idle.
+      stall_timeout_seconds: how long Horovod lets a rank wait for the others, 0 for ever.
+
+    Returns:
+      The threads per pool.
+    """
+    if bind_to_cores:
+        os.sched_setaffinity(0, own_cores(launch, sorted(os.sched_getaffinity(0))))
+    threads = threads_per_rank or launch.cores_per_rank
+    defaults = {name: str(threads) for name in _POOLS}
+    defaults["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    defaults["MPLCONFIGDIR"] = os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}")
+    if stall_timeout_seconds > 0:
+        # The second line, effective with the MPI controller only: our own Watchdog speaks first.
+        defaults["HOROVOD_STALL_CHECK_TIME_SECONDS"] = str(int(stall_timeout_seconds) + 1)
+        defaults["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = str(2 * int(stall_timeout_seconds) + 2)
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    return threads
+
+
+def start(launch: Launch, threads: int, transport: str, device: str, timeline: bool) -> Runtime:
+    """Imports TensorFlow, joins the other ranks and pins this rank's GPU.
+
+    A process that no launcher started, or that is alone, gets the null object: no Horovod, no background thread.
+
+    Args:
+      launch: how this process was started.
+      threads: of TensorFlow's pools.
+      transport: auto, shared-memory, tcp, mpi or horovod.
+      device: auto, cpu or visible-gpu.
+      timeline: whether Horovod is to be ready to write its timeline.
+
+    Raises:
+      ImportError: if TensorFlow or Horovod are not installed.
+    """
+    with _quiet_stderr():
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        from hvd_dqn.distributed.devices import own_gpu, pin, visible_gpus
+
+        gpus = visible_gpus(device)
+    from hvd_dqn.native.denormals import flush_denormals
+    from hvd_dqn.native.heap import keep_freed_memory
+
+    if timeline:
+        os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
+    ranks, members = _join(launch, transport, bool(gpus))  # COLLECTIVE
+    name, problem = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)", ""
+    try:
+        own = own_gpu(device, len(gpus), launch)
+        if own is not None:
+            name = pin(gpus[own])
+    except UserError as error:
+        problem = str(error)
+    flush_denormals()
+    keep_freed_memory()
+    return Runtime(ranks, members, threads, name, bool(gpus), problem)
+
+
+def prepare_mpi(one_host: bool) -> None:
+    """Sets what Open MPI reads when it starts, where the user has not.
+
+    Args:
+      one_host: whether all ranks are on one host, where a message has next to no latency.
+    """
+    # A rank that spins while it waits starves whatever shares its core.
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    if not one_host:
+        rules = Path(__file__).with_name("openmpi_allreduce.conf")
+        os.environ.setdefault("OMPI_MCA_coll_tuned_use_dynamic_rules", "1")
+        os.environ.setdefault("OMPI_MCA_coll_tuned_dynamic_rules_filename", str(rules))
+
+
+def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]:
+    """Joins the other ranks; a collective."""
+    from hvd_dqn.distributed.communicator import SingleRank
+    from hvd_dqn.elastic.membership import FixedMembers, join_elastic
+
+    if launch.size == 1 and not launch.elastic:
+        return SingleRank(), FixedMembers()
+    from hvd_dqn.distributed.horovod import HorovodRanks
+    from hvd_dqn.distributed.mpi import MPIRanks, on_any_rank
+
+    prepare_mpi(one_host=launch.one_host)
+    # A host without GPUs beside one with some: all ranks choose alike, and meet to be told of it.
+    if launch.under_mpi:
+        on_gpu = on_any_rank(on_gpu)  # COLLECTIVE
+    over_mpi, own_way = _carriers(launch, transport, on_gpu)
+    # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
+    # step waits for it; where it carries what is said now and then, a few do; where it carries nothing, it only gets
+    # in the way (docs/performance.md).
+    cycle = "1000" if over_mpi else "2" if own_way else "0" if launch.under_mpi else "0.1"
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
+    if launch.elastic:
+        return join_elastic()  # COLLECTIVE
+    carrier = MPIRanks() if over_mpi else HorovodRanks()  # COLLECTIVE
+    if not launch.under_mpi:
+        _, own_way = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
+    if own_way == "shared-memory":
+        from hvd_dqn.distributed.shared_memory import SharedMemoryRanks
+
+        return SharedMemoryRanks(carrier, required=transport == own_way), FixedMembers()
+    if own_way == "tcp":
+        from hvd_dqn.distributed.tcp_ranks import TCPRanks
+
+        host = os.environ.get("HOROVOD_HOSTNAME", socket.gethostname())
+        return TCPRanks(carrier, host, required=transport == own_way), FixedMembers()
+    return carrier, FixedMembers()
+
+
+def _carriers(launch: Launch, transport: str, on_gpu: bool) -> tuple[bool, str]:
+    """Returns whether MPI is to carry what lies in host memory, and the gradients' own way, if they have one."""
+    on_cpus = transport == "auto" and not on_gpu and not launch.elastic
+    own_way = transport if transport in ("shared-memory", "tcp") else ""
+    if on_cpus:
+        own_way = "shared-memory" if launch.one_host else "" if launch.under_mpi else "tcp"
+    return transport == "mpi" or (launch.under_mpi and (on_cpus or bool(own_way))), own_way
+
+
+def start_compiler() -> None:
+    """Starts XLA's service, which announces itself on standard error, without a word."""
+    import tensorflow as tf
+
+    with _quiet_stderr():
+        tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.constant(0.0))
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Holds back what TensorFlow's C++ prints while it starts; shows it after all if it fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,1 @@
+"""The learner: K updates in one call, flat parameters, optimizers, action values, policy; knows no ranks."""

@@ -1,1 +1,0 @@
-"""Pure functions: targets, losses, optimizers, schedules, shares, statistics."""

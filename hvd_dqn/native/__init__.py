@@ -1,0 +1,1 @@
+"""All C code, its loader, and the native learner of small networks on CPUs."""

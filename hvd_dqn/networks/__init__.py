@@ -1,0 +1,1 @@
+"""Q-networks as Keras models."""

@@ -1,0 +1,1 @@
+"""The run directory, its records, the display, and requests to stop."""

@@ -1,0 +1,243 @@
+"""The run directory: where one run's configuration, metrics and checkpoints lie."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from hvd_dqn.checkpoint.files import write_json_atomically
+from hvd_dqn.checkpoint.storage import Location, ObjectPath, StoreError, open_location
+from hvd_dqn.errors import UserError
+from hvd_dqn.locations import is_url, scheme_of
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+LOCK_FILE = "lock"
+_BEFORE_CONFIG = {LOCK_FILE, "metrics.jsonl", "tensorboard", "profile"}
+"""What a job may have made before it writes its configuration."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class RunDirectory:
+    """Paths below one run directory."""
+
+    def __init__(self, path: Path) -> None:
+        """Names a run directory; nothing is touched."""
+        self.path = path
+        self.metrics = path / METRICS_FILE
+        self.tensorboard = path / "tensorboard"
+        self.profile = path / "profile"
+        self.checkpoints = path / "checkpoints"
+        self.waiting = path / "waiting"
+        self._lock: int | None = None
+
+    @classmethod
+    def of(cls, runs_dir: str, env_id: str, name: str) -> RunDirectory:
+        """Names the directory <runs_dir>/<env>/<name>; characters of env_id that do not suit a folder become '-'."""
+        return cls(Path(runs_dir) / re.sub(r"[^\w.-]+", "-", env_id) / name)
+
+    @classmethod
+    def create(cls, runs_dir: str, env_id: str, name: str, resumed: str = "") -> RunDirectory:
+        """Makes a new run directory <runs_dir>/<env>/<name>.
+
+        Args:
+          runs_dir: folder of all runs.
+          env_id: the environment.
+          name: the run's name, or "" for date and time.
+          resumed: a checkpoint path; a directory of the run that saves there is used again.
+
+        Raises:
+          UserError: if the directory holds a run already or cannot be made.
+        """
+        for attempt in range(100):
+            own_name = name or time.strftime("%Y%m%d-%H%M%S") + (f"-{attempt}" if attempt else "")
+            path = cls.of(runs_dir, env_id, own_name).path
+            try:
+                path.mkdir(parents=True)
+                return cls(path)
+            except FileExistsError:
+                if name and path.is_dir() and _never_began(path):
+                    return cls(path)
+                if name and resumed and _saves_to(path, resumed):
+                    return cls(path)
+                if name:
+                    raise UserError(
+                        f"{path} exists already: choose another --name, or go on with it by --resume {path}"
+                    ) from None
+            except OSError as error:
+                raise UserError(
+                    f"cannot make the run directory {path}: {error.strerror}. "
+                    "Choose a folder that you may write with --runs-dir"
+                ) from None
+        raise UserError(f"no free name for a run of {env_id} below {runs_dir}: give one with --name")
+
+    @classmethod
+    def open(cls, path: str) -> RunDirectory:
+        """Opens an existing run directory.
+
+        Raises:
+          UserError: if it is none.
+        """
+        directory = cls(Path(path))
+        if not directory.path.is_dir():
+            raise UserError(f"--resume {path}: there is no such directory")
+        if not (directory.path / CONFIG_FILE).is_file():
+            raise UserError(
+                f"--resume {path}: no {CONFIG_FILE} in it, so it is not a run directory of this program; "
+                "give the folder that holds config.json and checkpoints/"
+            )
+        return directory
+
+    def checkpoints_at(self, url: str) -> Location:
+        """Returns where the run's checkpoints lie: at a checkpoint path, or in this directory if that is empty.
+
+        Raises:
+          UserError: if the checkpoint path cannot be reached.
+        """
+        return open_location(url, "--checkpoint-path") if url else self.checkpoints
+
+    def start_over(self, url: str) -> None:
+        """Removes what an attempt has left that never came to a checkpoint; a run that has one is not touched.
+
+        Call it once the directory is claimed: another job may be at work on its first checkpoint.
+
+        Args:
+          url: the run's checkpoint path, or "".
+        """
+        if newest_checkpoint(self.checkpoints_at(url)) is None:
+            self.metrics.unlink(missing_ok=True)
+            for folder in (self.tensorboard, self.checkpoints):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def claim(self) -> None:
+        """Keeps other jobs out for as long as this process lives, however it ends: the lock is the kernel's.
+
+        A file system that knows no locks keeps nobody out.
+
+        Raises:
+          UserError: if another job works here, or nothing can be written here.
+        """
+        path = self.path / LOCK_FILE
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise UserError(f"cannot write into the run directory {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(lock, 1000).decode(errors="replace").strip()
+            os.close(lock)
+            if error.errno in _NO_LOCKS:
+                return
+            raise UserError(
+                f"another job works in {self.path} ({holder or 'not known which'}): wait until it has ended, or end it "
+                "with SIGTERM, which saves it"
+            ) from None
+        with contextlib.suppress(OSError):  # a full disk: who holds it is only a courtesy
+            os.ftruncate(lock, 0)
+            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        self._lock = lock
+
+    def discard_unbegun(self) -> None:
+        """Removes the directory of a run that was refused before it began; does nothing where another job may be."""
+        if self._lock is not None and _never_began(self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def release(self) -> None:
+        """Lets other processes in again; does nothing where this one kept nobody out."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def write_config(self, record: dict[str, Any]) -> None:
+        """Writes config.json: the resolved configuration and what it ran on."""
+        write_json_atomically(self.path / CONFIG_FILE, record)
+
+    def read_config(self) -> dict[str, Any]:
+        """Returns the flat configuration of config.json.
+
+        Raises:
+          UserError: if it cannot be read or holds no configuration of this program.
+        """
+        return _read_config(self.path / CONFIG_FILE)
+
+
+def newest_checkpoint(folder: Location) -> int | None:
+    """Returns the env steps of the newest checkpoint in a folder that has a manifest, None where there is none."""
+    names = [path.parent.name.partition("-")[0] for path in folder.glob("*/manifest.json")]
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
+def read_config_of(run: str) -> dict[str, Any]:
+    """Returns the flat configuration of a run directory, or of the run that saves to a checkpoint path.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if not is_url(run):
+        return RunDirectory.open(run).read_config()
+    path = open_location(run, "--resume") / CONFIG_FILE
+    if not path.exists():
+        raise UserError(f"--resume {run}: there is no {CONFIG_FILE}, so it is not the checkpoint path of a run")
+    return _read_config(path) | {"checkpoint_path": run}
+
+
+def check_checkpoint_path(url: str, resumed: bool, ranks: int) -> None:
+    """Makes sure that checkpoints can go to a place outside the run directory.
+
+    Args:
+      url: the place, or "" for the run directory, which is not looked at.
+      resumed: whether the run is there already.
+      ranks: how many ranks will write.
+
+    Raises:
+      UserError: if the place cannot be reached, or cannot be shared, or holds another run.
+    """
+    if not url:
+        return
+    if scheme_of(url) == "memory" and ranks > 1:
+        raise UserError(
+            f"--checkpoint-path {url}: this memory belongs to one process, and these are {ranks} ranks: start one, or "
+            "choose a store that all can reach"
+        )
+    folder = open_location(url, "--checkpoint-path")
+    if isinstance(folder, ObjectPath):
+        folder.reach()
+    if (folder / CONFIG_FILE).exists() and not resumed:
+        raise UserError(f"{url} holds a run already: go on with it by --resume {url}, or choose another place")
+
+
+def _read_config(path: Location) -> dict[str, Any]:
+    try:
+        flat = json.loads(path.read_bytes())["config"]
+    except StoreError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not the configuration of a run of this program ({error!r})") from None
+    if not isinstance(flat, dict):
+        raise UserError(f"{path} is not the configuration of a run of this program: 'config' is no object")
+    return flat
+
+
+def _saves_to(path: Path, checkpoint_path: str) -> bool:
+    try:
+        return bool(_read_config(path / CONFIG_FILE).get("checkpoint_path") == checkpoint_path)
+    except UserError:
+        return False
+
+
+def _never_began(path: Path) -> bool:
+    """Returns whether a directory is empty, or holds only what a job leaves that died while it started."""
+    metrics = path / "metrics.jsonl"
+    return {entry.name for entry in path.iterdir()} <= _BEFORE_CONFIG and not (
+        metrics.exists() and metrics.stat().st_size
+    )
