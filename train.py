@@ -59,7 +59,7 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
     import numpy as np
 
     from hvd_dqn.checkpoint.save import settle_or_warn
-    from hvd_dqn.distributed.agreement import raise_together
+    from hvd_dqn.distributed.agreement import raise_fault_on_any_rank
     from hvd_dqn.elastic.snapshot import commit_if_due
     from hvd_dqn.learner.policy import epsilon_greedy_actions
     from hvd_dqn.training.faults import describe
@@ -67,7 +67,7 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
     from hvd_dqn.training.learning import learn
     from hvd_dqn.training.records import log_training
 
-    config, counters, learner, ranks = job.config, job.counters, job.learner, job.ranks
+    config, counters, learner, communicator = job.config, job.counters, job.learner, job.communicator
     num_envs, total_env_steps = config.environment.num_envs, config.job.total_env_steps
     lagging = config.learner.policy_lag > 0
     while counters.env_steps < total_env_steps:
@@ -102,7 +102,7 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
             own_flags = Flags(job.stop.requested, fault is not None, len(episodes), failed, job.members.changed)
             flags = np.array(own_flags, np.float32)
             if lagging:
-                stop, faults, ended, unsaved, changed = Flags(*ranks.sum(flags))  # COLLECTIVE
+                stop, faults, ended, unsaved, changed = Flags(*communicator.sum(flags))  # COLLECTIVE
             else:
                 due = counters.learner_steps_due(config.learner.train_period)
                 report, skipped = learn(job, due, flags, fault is None)  # COLLECTIVE
@@ -114,14 +114,14 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
             if report.steps > 0:
                 job.acting_values.load(learner.online)
             if faults:
-                raise_together(ranks, fault)  # COLLECTIVE
+                raise_fault_on_any_rank(communicator, fault)  # COLLECTIVE
             if unsaved:
                 settle_or_warn(job)  # COLLECTIVE
 
             # Target. Rank 0's online network becomes everyone's target network.
             target_period = config.learner.target_update_period
             if crossed(counters.learner_steps - report.steps, counters.learner_steps, target_period):
-                learner.load_target(ranks.broadcast(learner.online))  # COLLECTIVE
+                learner.load_target(communicator.broadcast(learner.online))  # COLLECTIVE
                 counters.target_updates += 1
 
         # Report, evaluate, save, commit, stop: due at steps that all ranks compute alike.
@@ -163,7 +163,7 @@ def evaluate_and_save(job: Job, env_steps_before: int) -> bool:
         save(job, score)  # COLLECTIVE
         if ending:
             settle(job)  # COLLECTIVE
-        elif job.ranks.sum(np.array([float(job.stop.at_checkpoint)]))[0]:  # COLLECTIVE
+        elif job.communicator.sum(np.array([float(job.stop.at_checkpoint)]))[0]:  # COLLECTIVE
             return False
         # A checkpoint is an episode boundary here as in a job that goes on from it: both see the same future.
         reset_environments(job, occasion=counters.env_steps)
@@ -195,7 +195,7 @@ def finish(job: Job) -> None:
         best_env_steps=env_steps,
         returns=returns,
         env_id=job.config.environment.env,
-        ranks=job.ranks.size,
+        ranks=job.communicator.size,
     )
     write_record(job, "final_evaluation", record)
     job.display.close()
@@ -242,7 +242,7 @@ def stop_in_time(config: Config, runtime: Runtime, stop: StopRequest) -> None:
     from hvd_dqn.run.time_limit import seconds_left
 
     running_for = time.monotonic() - stop.started
-    left = on_root(runtime.ranks, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
+    left = on_root(runtime.communicator, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
     if left is not None:
         reserve = config.job.time_reserve_seconds
         stop.request_in(left - reserve, patience=reserve / 2, reason="time limit")
@@ -267,7 +267,7 @@ def work(job: Job, config: Config, meeting: Meeting) -> int:
         take_over(job, meeting)  # COLLECTIVE
     job.kept.members = meeting.names
     record_run(job, config, sys.argv)  # COLLECTIVE
-    if job.ranks.rank == 0:
+    if job.communicator.rank == 0:
         tell("run_directory", job.directory.path.resolve())
     reset_environments(job, occasion=job.counters.env_steps)
     begin_commits(job)
@@ -336,22 +336,22 @@ def main(arguments: list[str]) -> int:
     job = config.job
     threads = prepare_environment(launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores)
     runtime = start(launch, threads, job.transport, job.device, job.profile)  # COLLECTIVE
-    ranks = runtime.ranks
+    communicator = runtime.communicator
     try:
         code = run(config, runtime, stop)  # COLLECTIVE
     except UserError as error:
-        if ranks.rank == 0:
+        if communicator.rank == 0:
             print(f"train.py: {error}", file=sys.stderr, flush=True)
         code = EXIT_USER_ERROR
     except Exception:
-        print(f"train.py: rank {ranks.rank} failed; the job ends", file=sys.stderr)
+        print(f"train.py: rank {communicator.rank} failed; the job ends", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()
-        ranks.abort(EXIT_FAILED)
-    if ranks.rank == 0:
+        communicator.abort(EXIT_FAILED)
+    if communicator.rank == 0:
         tell("exit_code", code)
-    ranks.barrier()  # COLLECTIVE: rank 0 has spoken before a launcher sees the first exit code and ends the rest
-    ranks.shutdown()
+    communicator.barrier()  # COLLECTIVE: rank 0 has spoken before a launcher sees the first exit code and ends the rest
+    communicator.shutdown()
     return code
 
 

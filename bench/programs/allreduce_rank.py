@@ -52,32 +52,32 @@ def ours() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    from hvd_dqn.distributed.communicator import Ranks
-    from hvd_dqn.distributed.horovod import HorovodRanks
-    from hvd_dqn.distributed.mpi import MPIRanks
+    from hvd_dqn.distributed.communicator import Communicator
+    from hvd_dqn.distributed.horovod import HorovodCommunicator
+    from hvd_dqn.distributed.mpi import MPICommunicator
     from hvd_dqn.distributed.runtime import prepare_mpi
-    from hvd_dqn.distributed.shared_memory import SharedMemoryRanks
-    from hvd_dqn.distributed.tcp_ranks import TCPRanks
+    from hvd_dqn.distributed.shared_memory import SharedMemoryCommunicator
+    from hvd_dqn.distributed.tcp_ranks import TCPCommunicator
 
     prepare_mpi(one_host=os.environ.get("SEVERAL_HOSTS") is None)
     transport, under_gloo = os.environ["TRANSPORT"], "HOROVOD_RANK" in os.environ
-    ranks: Ranks = HorovodRanks() if transport == "horovod" or under_gloo else MPIRanks()
+    communicator: Communicator = HorovodCommunicator() if transport == "horovod" or under_gloo else MPICommunicator()
     if transport == "shared-memory":
-        ranks = SharedMemoryRanks(ranks, required=True)
+        communicator = SharedMemoryCommunicator(communicator, required=True)
     elif transport == "tcp":
-        ranks = TCPRanks(ranks, "one", required=True)
+        communicator = TCPCommunicator(communicator, "one", required=True)
     own, doing = np.ones(FLOATS, np.float32), [work]
 
     def produce(k: int, total: np.ndarray) -> np.ndarray:
         doing[0]()
         return own
 
-    rounds_of = ranks.make_rounds(FLOATS, produce)
+    rounds_of = communicator.make_rounds(FLOATS, produce)
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([FLOATS], tf.float32)])
     def graph(rounds: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         # Each round's vector is new memory, as a learner's gradient is.
-        step = lambda k, total: (k + 1, ranks.allreduce_sum(vector + tf.cast(k, tf.float32)))  # noqa: E731
+        step = lambda k, total: (k + 1, communicator.allreduce_sum(vector + tf.cast(k, tf.float32)))  # noqa: E731
         return tf.while_loop(lambda k, _: k < rounds, step, (tf.constant(0), vector), parallel_iterations=1)[1]
 
     def run(rounds: int, between: Callable[[], None]) -> None:
@@ -87,7 +87,7 @@ def ours() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
         else:
             graph(tf.constant(rounds), tf.zeros(FLOATS)).numpy()
 
-    return ranks.rank, run
+    return communicator.rank, run
 
 
 def microseconds(run: Callable[[int, Callable[[], None]], None], between: Callable[[], None]) -> float:

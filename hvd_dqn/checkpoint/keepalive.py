@@ -34,7 +34,7 @@ def patiently(job: Job, doing: str, action: Callable[[], Result]) -> Callable[[]
         return action
     with ThreadPoolExecutor(1) as executor:
         future = executor.submit(action)
-        while job.ranks.sum(np.array([float(not future.done())]))[0]:  # COLLECTIVE
+        while job.communicator.sum(np.array([float(not future.done())]))[0]:  # COLLECTIVE
             job.watchdog.beat(doing)
             wait([future], _TELL_SECONDS)
     return future.result

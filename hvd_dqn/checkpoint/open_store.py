@@ -7,13 +7,13 @@ from pathlib import Path
 from hvd_dqn.checkpoint.lease import STALE_SECONDS, Claim, NoClaim, RenewedClaim
 from hvd_dqn.checkpoint.storage import ObjectPath, open_location
 from hvd_dqn.checkpoint.store import CheckpointStore
-from hvd_dqn.distributed.agreement import on_root, together
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.run.progress import Display
 
 
 def open_checkpoints(
-    url: str, own: Path, keep: int, ranks: Ranks, display: Display
+    url: str, own: Path, keep: int, communicator: Communicator, display: Display
 ) -> tuple[CheckpointStore[Path] | CheckpointStore[ObjectPath], Claim]:
     """Opens the place of the checkpoints and claims it for this job, if it is not the run directory; a collective.
 
@@ -23,7 +23,7 @@ def open_checkpoints(
       url: the checkpoint path, or "" for the run directory.
       own: the folder of checkpoints in the run directory, which has a lock.
       keep: how many checkpoints to keep.
-      ranks: the ranks.
+      communicator: the job's.
       display: rank 0's.
 
     Raises:
@@ -31,13 +31,13 @@ def open_checkpoints(
     """
     if not url:
         return CheckpointStore(own, keep), NoClaim()
-    place = together(ranks, lambda: open_location(url, "--checkpoint-path"))  # COLLECTIVE
+    place = raise_on_any_rank(communicator, lambda: open_location(url, "--checkpoint-path"))  # COLLECTIVE
     display.message(f"checkpoints go to {place}")
     claim = RenewedClaim(place)
-    free = on_root(ranks, claim.free)  # COLLECTIVE
+    free = on_root(communicator, claim.free)  # COLLECTIVE
     if not free:
         display.message(f"{place} is claimed by a job that may have ended: watching it for {STALE_SECONDS:g} s")
     while not free:
-        free = on_root(ranks, claim.free)  # COLLECTIVE
-    on_root(ranks, claim.take)  # COLLECTIVE
+        free = on_root(communicator, claim.free)  # COLLECTIVE
+    on_root(communicator, claim.take)  # COLLECTIVE
     return CheckpointStore(place, keep, claim.check), claim

@@ -10,7 +10,7 @@ from hvd_dqn.checkpoint.keepalive import patiently
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import read
 from hvd_dqn.config import RESUME_AUTO
-from hvd_dqn.distributed.agreement import on_root, together
+from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.learner.learner import Vector, load_state
 from hvd_dqn.run.averages import Speed
@@ -29,8 +29,8 @@ def restore(job: Job) -> None:
     """
     state = None
     if job.config.job.resume:
-        load = (lambda: _load_newest(job)) if job.ranks.rank == 0 else lambda: None
-        state = on_root(job.ranks, patiently(job, "reading the checkpoint", load))  # COLLECTIVE
+        load = (lambda: _load_newest(job)) if job.communicator.rank == 0 else lambda: None
+        state = on_root(job.communicator, patiently(job, "reading the checkpoint", load))  # COLLECTIVE
     if state is not None:
         try:
             job.take_shared_state(state)
@@ -50,7 +50,7 @@ def restore(job: Job) -> None:
 def broadcast_learner(job: Job) -> None:
     """Gives rank 0's weights, target and optimizer state to all ranks; a collective."""
     learner = job.learner
-    online, target, *slots = (job.ranks.broadcast(v) for v in (learner.online, learner.target, *learner.slots))
+    online, target, *slots = (job.communicator.broadcast(v) for v in (learner.online, learner.target, *learner.slots))
     learner.load(online, target, slots)
     job.acting_values.load(learner.online)
 
@@ -70,10 +70,12 @@ def best_parameters(job: Job) -> tuple[int | None, Vector]:
             best.append(checkpoint.learner["online"])
         return checkpoint.env_steps if checkpoint else None
 
-    look = patiently(job, "reading the best checkpoint", find if job.ranks.rank == 0 else lambda: None)  # COLLECTIVE
-    env_steps = on_root(job.ranks, look)  # COLLECTIVE
+    look = patiently(
+        job, "reading the best checkpoint", find if job.communicator.rank == 0 else lambda: None
+    )  # COLLECTIVE
+    env_steps = on_root(job.communicator, look)  # COLLECTIVE
     own = best[0] if best else job.learner.online
-    return env_steps, job.ranks.broadcast(own)  # COLLECTIVE
+    return env_steps, job.communicator.broadcast(own)  # COLLECTIVE
 
 
 def _load_newest(job: Job) -> dict[str, Any] | None:
@@ -118,21 +120,25 @@ def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
 
     Where the shares are others, or transitions are missing, it deals the replay out anew.
     """
-    own = job.ranks.rank
-    fits = whole and len(ranks) == job.ranks.size and ranks[own].capacity == job.replay.capacity
-    if job.ranks.sum(np.array([float(fits)]))[0] == job.ranks.size:  # COLLECTIVE
+    own = job.communicator.rank
+    fits = whole and len(ranks) == job.communicator.size and ranks[own].capacity == job.replay.capacity
+    if job.communicator.sum(np.array([float(fits)]))[0] == job.communicator.size:  # COLLECTIVE
         state = ranks[own]
-        held = together(job.ranks, patiently(job, "reading the replay", lambda: _read_replay(job, state)))  # COLLECTIVE
+        held = raise_on_any_rank(
+            job.communicator, patiently(job, "reading the replay", lambda: _read_replay(job, state))
+        )  # COLLECTIVE
         job.replay.restore(held, state.added)
         job.segments.adopt(state.segments)
-        together(job.ranks, lambda: _restore_generators(job, state))  # COLLECTIVE
+        raise_on_any_rank(job.communicator, lambda: _restore_generators(job, state))  # COLLECTIVE
         job.finished_episodes = state.finished_episodes
         return
-    dealt = together(job.ranks, patiently(job, "reading the replay", lambda: _deal(job, ranks)))  # COLLECTIVE
+    dealt = raise_on_any_rank(
+        job.communicator, patiently(job, "reading the replay", lambda: _deal(job, ranks))
+    )  # COLLECTIVE
     job.replay.restore(dealt, len(dealt.a_tm1))
     if own == 0:
         job.finished_episodes = [episode for state in ranks for episode in state.finished_episodes]
-    counts = job.ranks.gather_json(len(job.replay))  # COLLECTIVE
+    counts = job.communicator.gather_json(len(job.replay))  # COLLECTIVE
     if min(counts) == 0:
         job.counters.wait_for_replay(job.config.replay.learning_starts)
     before = f"{sum(state.stored for state in ranks):,} transitions on {len(ranks)} rank(s)"
@@ -175,7 +181,7 @@ def _deal(job: Job, ranks: list[RankState]) -> Transition:
     for number, state in enumerate(ranks):
         held = _read_replay(job, state)
         age = np.arange(state.stored)[::-1]  # 0 is the newest
-        mine = (age + number) % job.ranks.size == job.ranks.rank
+        mine = (age + number) % job.communicator.size == job.communicator.rank
         parts.append(Transition(*(column[mine] for column in held)))
         ages.append(age[mine])
     order = np.argsort(-np.concatenate(ages), kind="stable")

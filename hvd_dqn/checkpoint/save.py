@@ -18,7 +18,7 @@ from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.checkpoint.writing import Writing
-from hvd_dqn.distributed.agreement import on_root, together
+from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.learner import state_of
 from hvd_dqn.run.directory import METRICS_FILE
@@ -43,7 +43,7 @@ def save(job: Job, score: float | None) -> None:
     settle_or_warn(job)  # COLLECTIVE
     job.watchdog.beat("beginning a checkpoint", allow=2.0)
     job.replay.cut_open_episodes()
-    parts = job.store.folder / f"{_PARTS}{job.ranks.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
+    parts = job.store.folder / f"{_PARTS}{job.communicator.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
     replay = job.replay
     oldest = replay.added - len(replay)
     first = max(job.segments.written, oldest)
@@ -58,7 +58,7 @@ def save(job: Job, score: float | None) -> None:
     job.writing = Writing(job.counters.env_steps)
     new = replay.newest(replay.added - first)
     job.writing.start("part", _write_part, job, parts, state, new, first, oldest)
-    if job.ranks.rank == 0:
+    if job.communicator.rank == 0:
         checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), job.shared_state(), [])
         job.writing.start("manifest", _write_checkpoint, job, parts, checkpoint, job.writing.given_up)
 
@@ -83,9 +83,9 @@ def settle(job: Job) -> None:
     doing = "writing a checkpoint"
     job.watchdog.beat(doing, allow=4.0)
     try:
-        together(job.ranks, patiently(job, doing, lambda: writing.finish("part")))  # COLLECTIVE
-        finish = (lambda: writing.finish("manifest")) if job.ranks.rank == 0 else lambda: None
-        on_root(job.ranks, patiently(job, doing, finish))  # COLLECTIVE
+        raise_on_any_rank(job.communicator, patiently(job, doing, lambda: writing.finish("part")))  # COLLECTIVE
+        finish = (lambda: writing.finish("manifest")) if job.communicator.rank == 0 else lambda: None
+        on_root(job.communicator, patiently(job, doing, finish))  # COLLECTIVE
     except UserError as error:
         raise UserError(f"the checkpoint at env step {writing.env_steps:,} could not be written: {error}") from None
     finally:
@@ -95,7 +95,7 @@ def settle(job: Job) -> None:
 def save_metrics(job: Job) -> None:
     """Lets the final evaluation outlive this machine, too; a collective. A store that is gone costs it, not the run."""
     try:
-        on_root(job.ranks, patiently(job, "saving the metrics", lambda: _put_metrics(job)))  # COLLECTIVE
+        on_root(job.communicator, patiently(job, "saving the metrics", lambda: _put_metrics(job)))  # COLLECTIVE
     except UserError as error:
         job.display.message(f"the last metrics could not be saved: {error}")
 
@@ -110,13 +110,13 @@ def _write_part(job: Job, parts: Location, state: RankState, new: Transition, fi
     """Writes this rank's new transitions, then what describes all that it holds."""
     state.segments.extend(job.segments.write(new, first, oldest))
     parts.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(_part(parts, job.ranks.rank), state.to_json())
+    write_json_atomically(_part(parts, job.communicator.rank), state.to_json())
 
 
 def _write_checkpoint(job: Job, parts: Location, checkpoint: Checkpoint, given_up: threading.Event) -> None:
     """Waits for all ranks' parts, then writes rank 0's files and the manifest."""
     look_seconds = _LOOK_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _LOOK_SECONDS
-    for rank in range(job.ranks.size):
+    for rank in range(job.communicator.size):
         while not _part(parts, rank).exists():
             if given_up.wait(look_seconds):
                 remove_tree(parts, ignore_errors=True)
@@ -130,7 +130,7 @@ def _write_checkpoint(job: Job, parts: Location, checkpoint: Checkpoint, given_u
 
 def _put_metrics(job: Job) -> None:
     """Puts all lines that there are by now beside checkpoints elsewhere: a resume cuts those after its checkpoint."""
-    if job.saves_elsewhere and job.ranks.rank == 0:
+    if job.saves_elsewhere and job.communicator.rank == 0:
         write_bytes_atomically(job.store.folder / METRICS_FILE, job.directory.metrics.read_bytes())
 
 

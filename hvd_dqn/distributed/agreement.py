@@ -8,27 +8,27 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import JobFault, UserError
 
 
-def raise_together(ranks: Ranks, fault: str | None) -> None:
+def raise_fault_on_any_rank(communicator: Communicator, fault: str | None) -> None:
     """Raises the same JobFault on all ranks if any rank has a fault, naming the ranks; else does nothing.
 
     Args:
-      ranks: the ranks.
+      communicator: the job's.
       fault: this rank's fault, or None.
 
     Raises:
       JobFault: on all ranks.
     """
-    faults = ranks.gather_json(fault)  # COLLECTIVE
+    faults = communicator.gather_json(fault)  # COLLECTIVE
     named = [f"rank {rank}: {text}" for rank, text in enumerate(faults) if text is not None]
     if named:
         raise JobFault("\n".join(_without_repeats(named)))
 
 
-def together(ranks: Ranks, action: Callable[[], Any]) -> Any:
+def raise_on_any_rank(communicator: Communicator, action: Callable[[], Any]) -> Any:
     """Runs an action on every rank; if it fails with a UserError on any of them, all raise it.
 
     Returns:
@@ -42,41 +42,41 @@ def together(ranks: Ranks, action: Callable[[], Any]) -> Any:
         result = action()
     except UserError as caught:
         error = str(caught)
-    errors = ranks.gather_json(error)  # COLLECTIVE
+    errors = communicator.gather_json(error)  # COLLECTIVE
     if any(text is not None for text in errors):
         _raise_named(errors)
     return result
 
 
-def on_root(ranks: Ranks, action: Callable[[], Any]) -> Any:
+def on_root(communicator: Communicator, action: Callable[[], Any]) -> Any:
     """Runs an action on rank 0 alone and gives its JSON-ready result to all; a UserError or OSError reaches all.
 
     Raises:
       UserError: on all ranks.
     """
     outcome: dict[str, Any] = {}
-    if ranks.rank == 0:
+    if communicator.rank == 0:
         try:
             outcome = {"result": action()}
         except (UserError, OSError) as caught:
             outcome = {"error": str(caught)}
-    outcome = ranks.broadcast_json(outcome)  # COLLECTIVE
+    outcome = communicator.broadcast_json(outcome)  # COLLECTIVE
     if "error" in outcome:
         raise UserError(outcome["error"])
     return outcome["result"]
 
 
-def check_same_job(ranks: Ranks, fingerprint: dict[str, Any]) -> None:
+def check_same_job(communicator: Communicator, fingerprint: dict[str, Any]) -> None:
     """Checks that all ranks run the same job.
 
     Args:
-      ranks: the ranks.
+      communicator: the job's.
       fingerprint: JSON-ready values that must be equal everywhere (configuration, code, spaces).
 
     Raises:
       UserError: on all ranks, showing both sides of each difference.
     """
-    fingerprints = ranks.gather_json(fingerprint)  # COLLECTIVE
+    fingerprints = communicator.gather_json(fingerprint)  # COLLECTIVE
     lines = []
     for rank, other in enumerate(fingerprints):
         for name in sorted(set(other) | set(fingerprints[0])):
@@ -91,11 +91,11 @@ def check_same_job(ranks: Ranks, fingerprint: dict[str, Any]) -> None:
         )
 
 
-def check_same_weights(ranks: Ranks, vectors: Iterable[np.ndarray]) -> None:
+def check_same_weights(communicator: Communicator, vectors: Iterable[np.ndarray]) -> None:
     """Compares a checksum of the weights over the ranks.
 
     Args:
-      ranks: the ranks.
+      communicator: the job's.
       vectors: arrays that must be bitwise equal on all ranks.
 
     Raises:
@@ -104,7 +104,7 @@ def check_same_weights(ranks: Ranks, vectors: Iterable[np.ndarray]) -> None:
     digest = hashlib.blake2b(digest_size=16)
     for vector in vectors:
         digest.update(np.ascontiguousarray(vector).tobytes())
-    digests = ranks.gather_json(digest.hexdigest())  # COLLECTIVE
+    digests = communicator.gather_json(digest.hexdigest())  # COLLECTIVE
     common = max(sorted(set(digests)), key=digests.count)
     odd = [rank for rank, other in enumerate(digests) if other != common]
     if odd:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.distributed.communicator import CompiledExchange, Produce, Ranks, Rounds, Values, plain_rounds
+from hvd_dqn.distributed.communicator import Communicator, CompiledExchange, Produce, Rounds, Values, plain_rounds
 from hvd_dqn.distributed.exchanged_vector import ExchangedVector
 from hvd_dqn.errors import UserError
 from hvd_dqn.native.library import aligned_zeros
@@ -18,10 +18,10 @@ from hvd_dqn.native.memory import LearnerMemory, own_memory
 ExchangeT = TypeVar("ExchangeT", bound=ExchangedVector)
 
 
-class CarriedRanks(ABC, Generic[ExchangeT]):
+class CarriedCommunicator(ABC, Generic[ExchangeT]):
     """A job's ranks; a subclass makes the exchange for each length of vectors."""
 
-    def __init__(self, carrier: Ranks, transport: str, required: bool) -> None:
+    def __init__(self, carrier: Communicator, transport: str, required: bool) -> None:
         """Takes over a job's ranks.
 
         Args:

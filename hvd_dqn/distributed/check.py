@@ -31,26 +31,30 @@ def main(arguments: list[str]) -> int:
         print(f"hvd_dqn.distributed.check: {error}", file=sys.stderr, flush=True)
         return EXIT_USER_ERROR
     threads = prepare_environment(launch, 1, _STALL_TIMEOUT_SECONDS, bind_to_cores=False)
-    ranks = start(launch, threads, transport, "cpu", timeline=False).ranks  # COLLECTIVE
+    communicator = start(launch, threads, transport, "cpu", timeline=False).communicator  # COLLECTIVE
 
     import numpy as np
 
     lines, right = [], True
     for length in _LENGTHS:
-        values = np.arange(length, dtype=np.float32) % 64 + ranks.rank
-        ranks.sum(values)  # COLLECTIVE: the first of a length may set something up
+        values = np.arange(length, dtype=np.float32) % 64 + communicator.rank
+        communicator.sum(values)  # COLLECTIVE: the first of a length may set something up
         start_time = time.perf_counter()
-        total = ranks.sum(values)  # COLLECTIVE
+        total = communicator.sum(values)  # COLLECTIVE
         lines.append(f"  {4 * length:>9,} bytes in {1e3 * (time.perf_counter() - start_time):.2f} ms")
-        expected = ranks.size * (np.arange(length, dtype=np.float32) % 64) + ranks.size * (ranks.size - 1) // 2
+        expected = (
+            communicator.size * (np.arange(length, dtype=np.float32) % 64)
+            + communicator.size * (communicator.size - 1) // 2
+        )
         right &= bool(np.array_equal(total, expected))
-    wrong = [rank for rank, well in enumerate(ranks.gather_json(right)) if not well]  # COLLECTIVE
-    if ranks.rank == 0:
+    wrong = [rank for rank, well in enumerate(communicator.gather_json(right)) if not well]  # COLLECTIVE
+    if communicator.rank == 0:
         verdict = f"wrong sums on rank(s) {', '.join(map(str, wrong))}" if wrong else "the sums are right on all"
-        print(f"{ranks.size} rank(s), controller {ranks.controller}, over {ranks.transport}: {verdict}", flush=True)
+        carriers = f"controller {communicator.controller}, over {communicator.transport}"
+        print(f"{communicator.size} rank(s), {carriers}: {verdict}", flush=True)
         print("\n".join(lines), flush=True)
-    ranks.barrier()  # COLLECTIVE
-    ranks.shutdown()
+    communicator.barrier()  # COLLECTIVE
+    communicator.shutdown()
     return EXIT_FAILED if wrong else EXIT_DONE
 
 

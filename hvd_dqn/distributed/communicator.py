@@ -50,7 +50,7 @@ def plain_rounds(length: int, produce: Produce, exchange: Callable[[np.ndarray],
     return run
 
 
-class Ranks(Protocol):
+class Communicator(Protocol):
     """What the job asks of its ranks. Every method below is a collective: all ranks call it, in the same order."""
 
     rank: int
@@ -103,7 +103,7 @@ class Ranks(Protocol):
         """Ends this process at once, and through its launcher the whole job (not a collective)."""
 
 
-class SingleRank:
+class SingleCommunicator:
     """The job of one process: every collective is the identity and costs nothing."""
 
     rank = 0

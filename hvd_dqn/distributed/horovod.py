@@ -14,7 +14,7 @@ from hvd_dqn.distributed.communicator import ALONE, CompiledExchange, Produce, R
 from hvd_dqn.native.memory import LearnerMemory, own_memory
 
 
-class HorovodRanks:
+class HorovodCommunicator:
     """The ranks of a Horovod job, under any controller and on any device.
 
     An elastic job may have one rank for a while, which need not wait for Horovod's thread to add nothing to a gradient.

@@ -11,14 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.distributed.communicator import Produce, Rounds, Values, plain_rounds
-from hvd_dqn.distributed.horovod import HorovodRanks
+from hvd_dqn.distributed.horovod import HorovodCommunicator
 from hvd_dqn.native.library import aligned_zeros
 
 
 def on_any_rank(flag: bool) -> bool:
     """Returns whether a flag is set on any rank of an MPI job; a collective, called before Horovod is started.
 
-    It initialises MPI, which mpi4py then ends whoever carries the gradients; see `MPIRanks`.
+    It initialises MPI, which mpi4py then ends whoever carries the gradients; see `MPICommunicator`.
     """
     from mpi4py import MPI
 
@@ -27,7 +27,7 @@ def on_any_rank(flag: bool) -> bool:
     return bool(found[0])
 
 
-class MPIRanks(HorovodRanks):
+class MPICommunicator(HorovodCommunicator):
     """A Horovod job whose background thread sleeps; a communicator of its own keeps the two apart."""
 
     transport = "MPI"

@@ -16,7 +16,7 @@ from hvd_dqn.distributed.launcher import Launch, own_cores
 from hvd_dqn.errors import UserError
 
 if TYPE_CHECKING:
-    from hvd_dqn.distributed.communicator import Ranks
+    from hvd_dqn.distributed.communicator import Communicator
     from hvd_dqn.elastic.membership import Members
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -26,7 +26,7 @@ _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR
 class Runtime:
     """A rank that is up."""
 
-    ranks: Ranks
+    communicator: Communicator
     members: Members
     threads: int
     device: str
@@ -122,15 +122,15 @@ def prepare_mpi(one_host: bool) -> None:
         os.environ.setdefault("OMPI_MCA_coll_tuned_dynamic_rules_filename", str(rules))
 
 
-def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]:
+def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Communicator, Members]:
     """Joins the other ranks; a collective."""
-    from hvd_dqn.distributed.communicator import SingleRank
+    from hvd_dqn.distributed.communicator import SingleCommunicator
     from hvd_dqn.elastic.membership import FixedMembers, join_elastic
 
     if launch.size == 1 and not launch.elastic:
-        return SingleRank(), FixedMembers()
-    from hvd_dqn.distributed.horovod import HorovodRanks
-    from hvd_dqn.distributed.mpi import MPIRanks, on_any_rank
+        return SingleCommunicator(), FixedMembers()
+    from hvd_dqn.distributed.horovod import HorovodCommunicator
+    from hvd_dqn.distributed.mpi import MPICommunicator, on_any_rank
 
     prepare_mpi(one_host=launch.one_host)
     # A host without GPUs beside one with some: all ranks choose alike, and meet to be told of it.
@@ -144,18 +144,18 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Ranks, Members]
     os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
     if launch.elastic:
         return join_elastic()  # COLLECTIVE
-    carrier = MPIRanks() if over_mpi else HorovodRanks()  # COLLECTIVE
+    carrier = MPICommunicator() if over_mpi else HorovodCommunicator()  # COLLECTIVE
     if not launch.under_mpi:
         _, own_way = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
     if own_way == "shared-memory":
-        from hvd_dqn.distributed.shared_memory import SharedMemoryRanks
+        from hvd_dqn.distributed.shared_memory import SharedMemoryCommunicator
 
-        return SharedMemoryRanks(carrier, required=transport == own_way), FixedMembers()
+        return SharedMemoryCommunicator(carrier, required=transport == own_way), FixedMembers()
     if own_way == "tcp":
-        from hvd_dqn.distributed.tcp_ranks import TCPRanks
+        from hvd_dqn.distributed.tcp_ranks import TCPCommunicator
 
         host = os.environ.get("HOROVOD_HOSTNAME", socket.gethostname())
-        return TCPRanks(carrier, host, required=transport == own_way), FixedMembers()
+        return TCPCommunicator(carrier, host, required=transport == own_way), FixedMembers()
     return carrier, FixedMembers()
 
 

@@ -8,18 +8,18 @@ import secrets
 import tempfile
 from collections.abc import Sequence
 
-from hvd_dqn.distributed.agreement import together
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.agreement import raise_on_any_rank
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
 
 _FOLDER = "/dev/shm"
 
 
-def open_shared(ranks: Ranks, size: int, group: Sequence[int] = ()) -> mmap.mmap:
+def open_shared(communicator: Communicator, size: int, group: Sequence[int] = ()) -> mmap.mmap:
     """Takes the memory, zero at the start; a collective.
 
     Args:
-      ranks: they carry the agreement.
+      communicator: they carry the agreement.
       size: bytes.
       group: the ranks of this host, the first of which creates the file; by default all are on one.
 
@@ -29,13 +29,13 @@ def open_shared(ranks: Ranks, size: int, group: Sequence[int] = ()) -> mmap.mmap
     creator, created = group[0] if group else 0, list[tuple[str, str]]()
 
     def create() -> None:
-        if ranks.rank == creator:
+        if communicator.rank == creator:
             created.append(_create(size))
 
     try:
-        together(ranks, create)  # COLLECTIVE
-        ((path, mark),) = ranks.gather_json(created)[creator]  # COLLECTIVE
-        return together(ranks, lambda: _open(path, size, mark))  # COLLECTIVE
+        raise_on_any_rank(communicator, create)  # COLLECTIVE
+        ((path, mark),) = communicator.gather_json(created)[creator]  # COLLECTIVE
+        return raise_on_any_rank(communicator, lambda: _open(path, size, mark))  # COLLECTIVE
     finally:
         for own, _ in created:
             os.unlink(own)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from hvd_dqn.distributed.carried_ranks import CarriedRanks
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.carried_ranks import CarriedCommunicator
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.shared_vectors import SharedState, SharedVector
 from hvd_dqn.errors import UserError
 from hvd_dqn.native.memory import LearnerMemory, own_memory
 
 
-class SharedMemoryRanks(CarriedRanks[SharedVector]):
+class SharedMemoryCommunicator(CarriedCommunicator[SharedVector]):
     """The ranks of one host: float32 vectors through shared memory, all else as the carrier does it."""
 
-    def __init__(self, carrier: Ranks, required: bool) -> None:
-        """Takes over a job's ranks; see `CarriedRanks`."""
+    def __init__(self, carrier: Communicator, required: bool) -> None:
+        """Takes over a job's ranks; see `CarriedCommunicator`."""
         super().__init__(carrier, "shared memory", required)
         self._states: list[SharedState] = []
 

@@ -220,7 +220,7 @@ def prepare(environ: Mapping[str, str]) -> dict[str, str]:
     if first != last and "HOROVOD_GLOO_IFACE" not in environ:
         interface = interface_towards(address_of(last) if task.host == first else address)
     port = serve(task, ports) if task.rank == 0 else find(task, address, ports)
-    # Ranks import TensorFlow before they meet, and a busy file server does not give it to all of them at once.
+    # Communicator import TensorFlow before they meet, and a busy file server does not give it to all of them at once.
     defaults = {"HOROVOD_GLOO_TIMEOUT_SECONDS": environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", "120")}
     return defaults | horovod_variables(task, "127.0.0.1" if task.rank == 0 else address, port, interface)
 

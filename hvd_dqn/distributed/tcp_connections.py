@@ -14,8 +14,8 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from hvd_dqn.distributed.agreement import on_root, together
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
 
 _SECONDS = 30.0
@@ -40,11 +40,13 @@ class Connections:
         _close(self._sockets)
 
 
-def connect(ranks: Ranks, members: Sequence[int], one_host: bool, seconds: float = _SECONDS) -> Connections | None:
+def connect(
+    communicator: Communicator, members: Sequence[int], one_host: bool, seconds: float = _SECONDS
+) -> Connections | None:
     """Connects some of the ranks; a collective of all.
 
     Args:
-      ranks: they carry the addresses.
+      communicator: they carry the addresses.
       members: those that are connected; another rank gets None.
       one_host: whether all ranks are on one.
       seconds: until all must have come.
@@ -52,22 +54,22 @@ def connect(ranks: Ranks, members: Sequence[int], one_host: bool, seconds: float
     Raises:
       UserError: on all ranks, if two of them do not reach each other.
     """
-    secret = on_root(ranks, lambda: secrets.token_hex(32))  # COLLECTIVE
-    is_member = ranks.rank in members
+    secret = on_root(communicator, lambda: secrets.token_hex(32))  # COLLECTIVE
+    is_member = communicator.rank in members
 
     def listen() -> socket.socket | None:
         return _listen(own_address(os.environ, one_host), len(members)) if is_member else None
 
-    listener = together(ranks, listen)  # COLLECTIVE
+    listener = raise_on_any_rank(communicator, listen)  # COLLECTIVE
     with listener or contextlib.nullcontext():
-        places = ranks.gather_json(listener.getsockname()[:2] if is_member else None)  # COLLECTIVE
+        places = communicator.gather_json(listener.getsockname()[:2] if is_member else None)  # COLLECTIVE
 
         def meet_others() -> list[socket.socket | None]:
             asked = [(member, places[member]) for member in members]
-            return meet(ranks.rank, listener, asked, secret.encode(), seconds) if is_member else []
+            return meet(communicator.rank, listener, asked, secret.encode(), seconds) if is_member else []
 
-        sockets = together(ranks, meet_others)  # COLLECTIVE
-    return Connections(members, ranks.rank, sockets) if is_member else None
+        sockets = raise_on_any_rank(communicator, meet_others)  # COLLECTIVE
+    return Connections(members, communicator.rank, sockets) if is_member else None
 
 
 def own_address(environ: Mapping[str, str], one_host: bool) -> str:

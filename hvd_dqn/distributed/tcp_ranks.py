@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import contextlib
 
-from hvd_dqn.distributed.agreement import together
-from hvd_dqn.distributed.carried_ranks import CarriedRanks
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.agreement import raise_on_any_rank
+from hvd_dqn.distributed.carried_ranks import CarriedCommunicator
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.tcp_connections import Connections, connect
 from hvd_dqn.distributed.tcp_vectors import HostsVector, TCPVector
 from hvd_dqn.errors import UserError
 from hvd_dqn.native.library import load_kernels
 
 
-class TCPRanks(CarriedRanks[TCPVector | HostsVector]):
+class TCPCommunicator(CarriedCommunicator[TCPVector | HostsVector]):
     """Ranks on any hosts: float32 vectors over TCP, between one rank of each host where some have several."""
 
-    def __init__(self, carrier: Ranks, host: str, required: bool) -> None:
-        """Takes over a job's ranks, which are connected when they first sum; see `CarriedRanks`.
+    def __init__(self, carrier: Communicator, host: str, required: bool) -> None:
+        """Takes over a job's ranks, which are connected when they first sum; see `CarriedCommunicator`.
 
         Args:
           carrier: these ranks over MPI or Horovod.
@@ -40,7 +40,7 @@ class TCPRanks(CarriedRanks[TCPVector | HostsVector]):
         super().shutdown()
 
     def _make_exchange(self, length: int) -> TCPVector | HostsVector:
-        kernels = together(self._carrier, load_kernels)  # COLLECTIVE
+        kernels = raise_on_any_rank(self._carrier, load_kernels)  # COLLECTIVE
         hosts = self._carrier.gather_json(self._host)  # COLLECTIVE
         firsts = tuple(hosts.index(host) for host in dict.fromkeys(hosts))
         if 1 < len(firsts) < self.size:

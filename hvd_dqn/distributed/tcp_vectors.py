@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.exchanged_vector import ExchangedVector
 from hvd_dqn.distributed.shared_file import open_shared
 from hvd_dqn.distributed.shared_vectors import SharedExchange, SharedVector
@@ -83,12 +83,17 @@ class HostsVector(ExchangedVector):
     """The vectors [N] of ranks on several hosts, of which some have several, and their sum."""
 
     def __init__(
-        self, ranks: Ranks, kernels: ctypes.CDLL, group: Sequence[int], connections: Connections | None, length: int
+        self,
+        communicator: Communicator,
+        kernels: ctypes.CDLL,
+        group: Sequence[int],
+        connections: Connections | None,
+        length: int,
     ) -> None:
         """Takes the memory; a collective.
 
         Args:
-          ranks: they carry the agreement.
+          communicator: they carry the agreement.
           kernels: from `load_kernels`.
           group: those of this host.
           connections: to one rank of each other host, on the first of a group; on the others none.
@@ -97,12 +102,12 @@ class HostsVector(ExchangedVector):
         Raises:
           UserError: on all ranks, if the memory is short or is not the same on all of a host.
         """
-        self._within = SharedVector(ranks, length, group)  # COLLECTIVE
-        memory = open_shared(ranks, kernels.shared_state_bytes(len(group), length + 1, 1), group)  # COLLECTIVE
+        self._within = SharedVector(communicator, length, group)  # COLLECTIVE
+        memory = open_shared(communicator, kernels.shared_state_bytes(len(group), length + 1, 1), group)  # COLLECTIVE
         at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         sum_at = kernels.shared_slot(at, len(group), length + 1, 0)
         result = np.frombuffer(memory, np.float32, length, sum_at - at)
-        self._memory, self._total = memory, SharedExchange(at, group.index(ranks.rank), len(group), length + 1)
+        self._memory, self._total = memory, SharedExchange(at, group.index(communicator.rank), len(group), length + 1)
         self._between = None if connections is None else TCPVector(kernels, connections, length, result)
         hosts = _HostsExchange(
             self._within.compiled.context,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.distributed.horovod import HorovodRanks
+from hvd_dqn.distributed.horovod import HorovodCommunicator
 from hvd_dqn.elastic.connections import hang_up, open_sockets
 from hvd_dqn.elastic.rendezvous import take_place
 
@@ -94,16 +94,16 @@ class ElasticMembers:
 
     elastic = True
 
-    def __init__(self, ranks: HorovodRanks, connections: set[str]) -> None:
+    def __init__(self, communicator: HorovodCommunicator, connections: set[str]) -> None:
         """Lets the driver tell this rank of other hosts.
 
         Args:
-          ranks: the ranks.
+          communicator: the job's.
           connections: the sockets that Horovod has opened.
         """
         from horovod.common.elastic import notification_manager
 
-        self._ranks, self._connections = ranks, connections
+        self._communicator, self._connections = communicator, connections
         self._told = threading.Event()
         self.name = f"{os.environ.get('HOROVOD_HOSTNAME', socket.gethostname())} (process {os.getpid()})"
         self.silence_seconds = gloo_timeout_seconds()
@@ -128,7 +128,7 @@ class ElasticMembers:
 
         Horovod leaves them open, and a rank that waits for this one would do so until Gloo's timeout.
         """
-        self._ranks.shutdown()
+        self._communicator.shutdown()
         if is_failed_collective(error):
             hang_up(self._connections)
 
@@ -137,20 +137,20 @@ class ElasticMembers:
         self._told.clear()  # what comes from here on may be news
         take_place(again=True, patience_seconds=self.silence_seconds)  # COLLECTIVE
         before = open_sockets()
-        self._ranks.join()  # COLLECTIVE
+        self._communicator.join()  # COLLECTIVE
         self._connections = open_sockets() - before
 
     def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
         """Sends rows to the other ranks."""
-        return self._ranks.exchange(rows, counts)  # COLLECTIVE
+        return self._communicator.exchange(rows, counts)  # COLLECTIVE
 
 
-def join_elastic() -> tuple[HorovodRanks, ElasticMembers]:
+def join_elastic() -> tuple[HorovodCommunicator, ElasticMembers]:
     """Joins an elastic job, at its start or later; a collective."""
     take_place(again=False, patience_seconds=gloo_timeout_seconds())  # COLLECTIVE
     before = open_sockets()
-    ranks = HorovodRanks()  # COLLECTIVE
-    return ranks, ElasticMembers(ranks, open_sockets() - before)
+    communicator = HorovodCommunicator()  # COLLECTIVE
+    return communicator, ElasticMembers(communicator, open_sockets() - before)
 
 
 def gloo_timeout_seconds() -> float:

@@ -66,7 +66,7 @@ def meet(runtime: Runtime, kept: Kept, stop: StopRequest) -> Meeting:
         "reached": kept.reached,
         "running_for": time.monotonic() - stop.started,
     }
-    meeting = Meeting(runtime.ranks.gather_json(own))  # COLLECTIVE
+    meeting = Meeting(runtime.communicator.gather_json(own))  # COLLECTIVE
     stop.started = time.monotonic() - max(part["running_for"] for part in meeting.parts)
     kept.generation = max(part["generation"] for part in meeting.parts)
     directories = [part["directory"] for part in meeting.parts if part["directory"]]
@@ -113,14 +113,14 @@ def take_over(job: Job, meeting: Meeting) -> None:
     dealt, moved = deal_out(
         held,
         counts,
-        rank=job.ranks.rank,
+        rank=job.communicator.rank,
         capacity=job.config.replay.replay_capacity,
         exchange=job.members.exchange,
         beat=lambda: job.watchdog.beat("dealing out the replay", allow=4.0),
     )  # COLLECTIVE
     job.replay.restore(dealt, len(dealt.a_tm1))
     _wait_until_filled(job, sum(counts))
-    on_root(job.ranks, lambda: job.metrics.cut_after(job.counters.env_steps))  # COLLECTIVE
+    on_root(job.communicator, lambda: job.metrics.cut_after(job.counters.env_steps))  # COLLECTIVE
     job.started = time.monotonic() - max(part["running_for"] for part in meeting.parts)
     job.speed = Speed(job.counters.env_steps, job.counters.learner_steps)
     _tell(job, meeting, moved)
@@ -130,12 +130,12 @@ def take_over(job: Job, meeting: Meeting) -> None:
 def _load_commit(job: Job, source: int) -> None:
     """Gives the source's commit to all ranks; a collective."""
     own = job.kept.commit
-    sends = job.ranks.rank == source
-    shared = job.ranks.gather_json(own.shared if own and sends else None)[source]  # COLLECTIVE
+    sends = job.communicator.rank == source
+    shared = job.communicator.gather_json(own.shared if own and sends else None)[source]  # COLLECTIVE
     learner = {}
     for name, vector in state_of(job.learner).items():
         part = own.learner[name] if own and sends else np.zeros_like(vector)
-        learner[name] = job.ranks.sum(part)  # COLLECTIVE
+        learner[name] = job.communicator.sum(part)  # COLLECTIVE
     job.take_shared_state(shared)
     load_state(job.learner, learner, job.counters.learner_steps)
     job.acting_values.load(job.learner.online)
@@ -146,7 +146,7 @@ def _wait_until_filled(job: Job, stored: int) -> None:
     """Puts learning off until the replay holds again what learning starts with."""
     counters = job.counters
     ahead = max(0, counters.learning_from_env_step - counters.env_steps)
-    missing = max(job.config.replay.learning_starts - stored, int(stored < job.ranks.size))
+    missing = max(job.config.replay.learning_starts - stored, int(stored < job.communicator.size))
     if missing > ahead or job.config.learner.scaling != "strong":  # there train_period has changed: count from here
         counters.wait_for_replay(max(missing, ahead))
 

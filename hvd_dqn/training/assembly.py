@@ -14,8 +14,8 @@ from hvd_dqn.checkpoint.keepalive import patiently
 from hvd_dqn.checkpoint.open_store import open_checkpoints
 from hvd_dqn.checkpoint.segments import SegmentWriter
 from hvd_dqn.config import RESUME_AUTO, Config, flatten
-from hvd_dqn.distributed.agreement import check_same_job, on_root, together
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.agreement import check_same_job, on_root, raise_on_any_rank
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime, start_compiler
 from hvd_dqn.distributed.watchdog import Watchdog
 from hvd_dqn.elastic.state import CommitSchedule, Kept
@@ -72,52 +72,54 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     Raises:
       UserError: on all ranks.
     """
-    ranks, members, kept = runtime.ranks, runtime.members, kept or Kept()
-    config = scale(config, ranks.size)
-    own = shares(config, ranks.rank, ranks.size)
-    together(ranks, lambda: _check_device(runtime))  # COLLECTIVE
-    maker, spaces = together(ranks, lambda: _find_environment(config))  # COLLECTIVE
+    communicator, members, kept = runtime.communicator, runtime.members, kept or Kept()
+    config = scale(config, communicator.size)
+    own = shares(config, communicator.rank, communicator.size)
+    raise_on_any_rank(communicator, lambda: _check_device(runtime))  # COLLECTIVE
+    maker, spaces = raise_on_any_rank(communicator, lambda: _find_environment(config))  # COLLECTIVE
     kind = choose_kind(config.network.network, spaces.observation_shape, spaces.observation_dtype)
     fingerprint = {**flatten(config), **versions(), "code": code_digest(Path(command[0])), **spaces.describe()}
     fingerprint["computes on"] = "a GPU" if runtime.on_gpu else "the CPU"
-    check_same_job(ranks, fingerprint)  # COLLECTIVE
-    collector = together(ranks, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces))  # COLLECTIVE
+    check_same_job(communicator, fingerprint)  # COLLECTIVE
+    collector = raise_on_any_rank(
+        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces)
+    )  # COLLECTIVE
     profile = IterationProfile(traced=config.job.profile)
     agent = _build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
     learner = agent.learner
     begins = kept.directory is None
-    directory = kept.directory = kept.directory or _open_directory(config, ranks)  # COLLECTIVE
-    on_root(ranks, lambda: _claim(directory))  # COLLECTIVE
+    directory = kept.directory = kept.directory or _open_directory(config, communicator)  # COLLECTIVE
+    on_root(communicator, lambda: _claim(directory))  # COLLECTIVE
     if begins and config.job.resume == RESUME_AUTO:
-        on_root(ranks, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
+        on_root(communicator, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
     if config.job.profile:
-        on_root(ranks, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
-        ranks.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
+        on_root(communicator, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
+        communicator.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
     evaluated_values = agent.action_values(follow=False)
-    metrics, display = _outputs(config, ranks, directory)
+    metrics, display = _outputs(config, communicator, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
     store, claim = open_checkpoints(
-        config.job.checkpoint_path, directory.checkpoints, config.job.keep_checkpoints, ranks, display
+        config.job.checkpoint_path, directory.checkpoints, config.job.keep_checkpoints, communicator, display
     )  # COLLECTIVE
-    replay_rng = generator(config.job.seed, "replay", ranks.rank, *kept.stream)
+    replay_rng = generator(config.job.seed, "replay", communicator.rank, *kept.stream)
     silence = config.job.stall_timeout_seconds and config.job.stall_timeout_seconds + members.silence_seconds
     return Job(
         config=config,
-        ranks=ranks,
+        communicator=communicator,
         members=members,
         kept=kept,
         commits=CommitSchedule(config.job.commit_period, config.job.log_period),
         stop=stop,
-        watchdog=Watchdog(silence, ranks.rank, ranks.size, directory.waiting, ranks.abort),
+        watchdog=Watchdog(silence, communicator.rank, communicator.size, directory.waiting, communicator.abort),
         directory=directory,
         store=store,
         claim=claim,
         metrics=metrics,
         display=display,
         collector=collector,
-        exploration=_build_exploration(config, ranks, own.num_envs_per_rank),
-        policy_rng=generator(config.job.seed, "policy", ranks.rank, *kept.stream),
+        exploration=_build_exploration(config, communicator, own.num_envs_per_rank),
+        policy_rng=generator(config.job.seed, "policy", communicator.rank, *kept.stream),
         replay_rng=replay_rng,
         acting_values=agent.action_values(follow=config.learner.policy_lag == 0),
         replay=RingReplay(
@@ -126,7 +128,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
             spaces.observation_dtype,
             replay_rng,
         ),
-        segments=SegmentWriter(store.replay_folder, ranks.rank, ranks.size),
+        segments=SegmentWriter(store.replay_folder, communicator.rank, communicator.size),
         learner=learner,
         batch_size_per_rank=own.batch_size_per_rank,
         worker=_make_worker(config, runtime, agent),
@@ -143,7 +145,7 @@ def reset_environments(job: Job, occasion: int) -> None:
       job: the job.
       occasion: a number that is different at each reset of the run, so that no future repeats a past.
     """
-    first = first_index(job.config.environment.num_envs, job.ranks.rank, job.ranks.size)
+    first = first_index(job.config.environment.num_envs, job.communicator.rank, job.communicator.size)
     job.collector.reset(
         [
             integer_seed(job.config.job.seed, "environment", first + i, occasion, *job.kept.stream)
@@ -165,7 +167,7 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
     """
     record = {
         "config": flatten(config) | {"resume": "", "allow_missing_replay": False},
-        "ranks": job.ranks.size,
+        "ranks": job.communicator.size,
         "command": command,
         "versions": versions(),
         "git_revision": git_revision(),
@@ -173,12 +175,12 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
     }
 
     def write() -> None:
-        if job.ranks.rank == 0:
+        if job.communicator.rank == 0:
             if job.saves_elsewhere:
                 write_json_atomically(job.store.folder / CONFIG_FILE, record)
             job.directory.write_config(record)
 
-    on_root(job.ranks, patiently(job, "writing the configuration", write))  # COLLECTIVE
+    on_root(job.communicator, patiently(job, "writing the configuration", write))  # COLLECTIVE
 
 
 def _check_device(runtime: Runtime) -> None:
@@ -216,7 +218,7 @@ def _build_agent(
       UserError: on all ranks, if the backend is not for this network or the compiled kernels are missing.
     """
     precision = config.network.precision
-    kernels = together(runtime.ranks, load_kernels)  # COLLECTIVE
+    kernels = raise_on_any_rank(runtime.communicator, load_kernels)  # COLLECTIVE
     choose = partial(
         choose_backend,
         config.network.backend,
@@ -226,7 +228,7 @@ def _build_agent(
         threads=runtime.threads,
         compiled=bool(kernels.products_supported()),
     )
-    backend = together(runtime.ranks, choose)  # COLLECTIVE, as hosts may have unlike processors
+    backend = raise_on_any_rank(runtime.communicator, choose)  # COLLECTIVE, as hosts may have unlike processors
     model = build_network(
         kind,
         spaces.observation_shape,
@@ -264,7 +266,7 @@ def _build_agent(
             network,
             initial,
             batch_size_per_rank=batch_size_per_rank,
-            allreduce_sum=runtime.ranks.allreduce_sum,
+            allreduce_sum=runtime.communicator.allreduce_sum,
             jit_compile=kind == "mlp" or runtime.on_gpu,
             **step,
         )
@@ -279,9 +281,9 @@ def _build_agent(
         layout,
         initial,
         make_gradients,
-        make_rounds=runtime.ranks.make_rounds,
-        compiled_exchange=runtime.ranks.compiled_exchange,
-        take_memory=runtime.ranks.take_memory,
+        make_rounds=runtime.communicator.make_rounds,
+        compiled_exchange=runtime.communicator.compiled_exchange,
+        take_memory=runtime.communicator.take_memory,
         **step,
     )
     return _Agent(learner, backend, on_host, network)
@@ -298,7 +300,7 @@ def _make_worker(config: Config, runtime: Runtime, agent: _Agent) -> Worker:
     return ThreadWorker() if config.learner.policy_lag and runtime.threads > 1 and apart else InlineWorker()
 
 
-def _build_exploration(config: Config, ranks: Ranks, num_envs_per_rank: int) -> Exploration:
+def _build_exploration(config: Config, communicator: Communicator, num_envs_per_rank: int) -> Exploration:
     exploration = config.exploration
     return Exploration(
         exploration.epsilon_schedule,
@@ -308,12 +310,12 @@ def _build_exploration(config: Config, ranks: Ranks, num_envs_per_rank: int) -> 
         decay_per_episode=exploration.epsilon_decay_per_episode,
         ladder=exploration.epsilon_ladder,
         num_envs=config.environment.num_envs,
-        first_env=first_index(config.environment.num_envs, ranks.rank, ranks.size),
+        first_env=first_index(config.environment.num_envs, communicator.rank, communicator.size),
         num_envs_per_rank=num_envs_per_rank,
     )
 
 
-def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
+def _open_directory(config: Config, communicator: Communicator) -> RunDirectory:
     """Creates or opens the run directory on rank 0 and tells all ranks where it is; a collective."""
 
     def create_or_open() -> str:
@@ -336,7 +338,7 @@ def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
                     f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
                     "with it, or --resume out to start anew"
                 )
-        check_checkpoint_path(job.checkpoint_path, bool(job.resume), ranks.size)
+        check_checkpoint_path(job.checkpoint_path, bool(job.resume), communicator.size)
         if job.resume == RESUME_AUTO:
             directory.path.mkdir(parents=True, exist_ok=True)
         elif job.resume and not is_url(job.resume):
@@ -345,7 +347,7 @@ def _open_directory(config: Config, ranks: Ranks) -> RunDirectory:
             directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name, job.resume)
         return str(directory.path)
 
-    return RunDirectory(Path(on_root(ranks, create_or_open)))  # COLLECTIVE
+    return RunDirectory(Path(on_root(communicator, create_or_open)))  # COLLECTIVE
 
 
 def _claim(directory: RunDirectory) -> None:
@@ -354,22 +356,23 @@ def _claim(directory: RunDirectory) -> None:
     directory.claim()
 
 
-def _outputs(config: Config, ranks: Ranks, directory: RunDirectory) -> tuple[MetricsWriter, Display]:
+def _outputs(config: Config, communicator: Communicator, directory: RunDirectory) -> tuple[MetricsWriter, Display]:
     """Opens rank 0's metrics and display; the other ranks get null objects."""
     opened: list[MetricsWriter] = []
-    on_root(ranks, lambda: opened.append(DiskMetrics(directory.metrics, directory.tensorboard)))  # COLLECTIVE
-    if ranks.rank == 0:
+    on_root(communicator, lambda: opened.append(DiskMetrics(directory.metrics, directory.tensorboard)))  # COLLECTIVE
+    if communicator.rank == 0:
         return opened[0], make_display(config.job.progress, config.job.total_env_steps)
     return NullMetrics(), NullDisplay()
 
 
 def _derived_sizes(config: Config, runtime: Runtime, kind: str, agent: _Agent) -> dict[str, Any]:
     """Returns what follows from the configuration at this number of ranks, for the start report."""
-    size = runtime.ranks.size
+    size = runtime.communicator.size
     environments = config.environment.num_envs
     batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
+    communicator = runtime.communicator
     return {
-        "ranks (W)": f"{size}, controller {runtime.ranks.controller}, gradients by {runtime.ranks.transport}",
+        "ranks (W)": f"{size}, controller {communicator.controller}, gradients by {communicator.transport}",
         "device per rank": runtime.device,
         "network": f"{kind}, {agent.learner.layout.total:,} parameters, updated by {agent.backend}",
         "environments": f"{environments} = {_dealt(environments, size)} per rank",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hvd_dqn.distributed.agreement import raise_together
+from hvd_dqn.distributed.agreement import raise_fault_on_any_rank
 from hvd_dqn.learner.learner import Vector
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.training.faults import describe
@@ -30,7 +30,7 @@ def evaluate(job: Job, parameters: Vector, stream: str, occasion: int, episodes:
     Raises:
       JobFault: on all ranks, if an environment fails on any.
     """
-    rank, size = job.ranks.rank, job.ranks.size
+    rank, size = job.communicator.rank, job.communicator.size
     job.evaluated_values.load(parameters)
     job.evaluation.begin(
         [(i, integer_seed(job.config.job.seed, stream, occasion, i)) for i in range(rank, episodes, size)]
@@ -43,14 +43,14 @@ def evaluate(job: Job, parameters: Vector, stream: str, occasion: int, episodes:
         except Exception as error:
             fault, remaining = describe(error), 0
         mine = [float(remaining), float(fault is not None), float(job.stop.requested)]
-        unfinished, faults, stops = job.ranks.sum(np.array(mine))  # COLLECTIVE
+        unfinished, faults, stops = job.communicator.sum(np.array(mine))  # COLLECTIVE
         if faults:
-            raise_together(job.ranks, fault)  # COLLECTIVE
+            raise_fault_on_any_rank(job.communicator, fault)  # COLLECTIVE
         if stops:
             return None
         if not unfinished:
             break
     returns: dict[str, float] = {}
-    for part in job.ranks.gather_json(job.evaluation.returns()):  # COLLECTIVE
+    for part in job.communicator.gather_json(job.evaluation.returns()):  # COLLECTIVE
         returns |= part
     return np.array([returns[str(i)] for i in range(episodes)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import NoReturn
 
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import JobFault, UserError
 
 
@@ -16,17 +16,17 @@ def describe(error: Exception) -> str:
     return "the environment raised an exception:\n" + "".join(traceback.format_exception(error)).rstrip()
 
 
-def where_not_finite(ranks: Ranks, local_finite: bool) -> str:
+def where_not_finite(communicator: Communicator, local_finite: bool) -> str:
     """Returns in words whose part of a gradient was not finite; a collective."""
-    culprits = [rank for rank, finite in enumerate(ranks.gather_json(local_finite)) if not finite]  # COLLECTIVE
+    culprits = [rank for rank, finite in enumerate(communicator.gather_json(local_finite)) if not finite]  # COLLECTIVE
     return f"on rank(s) {', '.join(map(str, culprits))}" if culprits else "when summed over the ranks"
 
 
-def raise_not_finite(ranks: Ranks, update: int, local_finite: bool, allowed: int) -> NoReturn:
+def raise_not_finite(communicator: Communicator, update: int, local_finite: bool, allowed: int) -> NoReturn:
     """Ends the job after a gradient that was not finite; a collective.
 
     Args:
-      ranks: the ranks.
+      communicator: the job's.
       update: its number, skipped ones counted, equal on all ranks.
       local_finite: whether this rank's part of the gradient was finite.
       allowed: how many such updates --skip-nonfinite lets pass.
@@ -34,7 +34,7 @@ def raise_not_finite(ranks: Ranks, update: int, local_finite: bool, allowed: int
     Raises:
       JobFault: on all ranks, naming the ranks and the step.
     """
-    where = where_not_finite(ranks, local_finite)  # COLLECTIVE
+    where = where_not_finite(communicator, local_finite)  # COLLECTIVE
     before = f", after {allowed} that --skip-nonfinite has let pass" if allowed else ""
     raise JobFault(
         f"the gradient of learner step {update} is not finite {where}{before}; it was not applied and nothing was "

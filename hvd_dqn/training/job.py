@@ -16,7 +16,7 @@ from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.config import Config
 from hvd_dqn.counters import Counters
-from hvd_dqn.distributed.communicator import Ranks
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.watchdog import Watchdog
 from hvd_dqn.elastic.membership import Members
 from hvd_dqn.elastic.state import CommitSchedule, Kept
@@ -50,7 +50,7 @@ class Job:
     """Built by `assemble`; `directory`, `store` and `claim` are used on rank 0 alone."""
 
     config: Config
-    ranks: Ranks
+    communicator: Communicator
     members: Members
     kept: Kept
     commits: CommitSchedule

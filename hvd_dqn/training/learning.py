@@ -35,7 +35,7 @@ def learn(job: Job, due: int, flags: np.ndarray, healthy: bool) -> Learned:
     """
     if due == 0:
         with job.profile.phase("allreduce"):
-            total = job.ranks.sum(flags)  # COLLECTIVE
+            total = job.communicator.sum(flags)  # COLLECTIVE
         return Learned(make_report(0, 0, 0, [0.0] * NUM_STATISTICS, total.tolist()), 0)
     shape = (due, job.batch_size_per_rank)
     with job.profile.phase("sample"):
@@ -56,8 +56,8 @@ def _skip(job: Job, update: int, skipped_here: int, local_finite: bool) -> None:
     """Says whose gradient it was and lets it pass, or ends the job; a collective."""
     allowed, skipped = job.config.learner.skip_nonfinite, job.counters.skipped_updates + skipped_here
     if skipped > allowed:
-        raise_not_finite(job.ranks, update, local_finite, allowed)  # COLLECTIVE
-    where = where_not_finite(job.ranks, local_finite)  # COLLECTIVE
+        raise_not_finite(job.communicator, update, local_finite, allowed)  # COLLECTIVE
+    where = where_not_finite(job.communicator, local_finite)  # COLLECTIVE
     job.display.warn(
         f"the gradient of learner step {update} is not finite {where}: skipped on all ranks "
         f"({skipped} of {allowed} by --skip-nonfinite)"

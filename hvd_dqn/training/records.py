@@ -21,7 +21,7 @@ def log_training(job: Job) -> None:
     Raises:
       JobFault: on all ranks, if weights, target or optimizer state differ.
     """
-    check_same_weights(job.ranks, state_of(job.learner).values())  # COLLECTIVE
+    check_same_weights(job.communicator, state_of(job.learner).values())  # COLLECTIVE
     speed = job.speed.take(job.counters.env_steps, job.counters.learner_steps)
     own = {
         "episodes": job.finished_episodes,
@@ -30,7 +30,7 @@ def log_training(job: Job) -> None:
         "env_steps_per_second": speed["env_steps_per_second"],
         "commit_seconds": job.commits.cost_seconds,
     }
-    parts = job.ranks.gather_json(own)  # COLLECTIVE
+    parts = job.communicator.gather_json(own)  # COLLECTIVE
     job.finished_episodes = []
     job.recent.add([episode for part in parts for episode in part["episodes"]])
     counters = job.counters
@@ -84,9 +84,9 @@ def write_profile(job: Job) -> None:
     """Writes this rank's trace where --profile asks for one; a full disk costs the trace, not the run."""
     if not job.config.job.profile:
         return
-    path = job.directory.profile / f"rank-{job.ranks.rank:05d}.trace.json"
+    path = job.directory.profile / f"rank-{job.communicator.rank:05d}.trace.json"
     try:
-        job.profile.write_trace(path, job.ranks.rank)
+        job.profile.write_trace(path, job.communicator.rank)
     except OSError as error:
-        print(f"hvd_dqn: rank {job.ranks.rank} could not write its trace: {error}", file=sys.stderr, flush=True)
+        print(f"hvd_dqn: rank {job.communicator.rank} could not write its trace: {error}", file=sys.stderr, flush=True)
     job.display.message(f"traces for https://ui.perfetto.dev: {path.parent}")

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.distributed.communicator import Produce, Rounds, SingleRank
+from hvd_dqn.distributed.communicator import Produce, Rounds, SingleCommunicator
 from hvd_dqn.learner.graph_gradients import GraphGradients
 from hvd_dqn.learner.graph_network import GraphNetwork
 from hvd_dqn.learner.learner import NUM_STATISTICS
@@ -77,7 +77,7 @@ def make_learner(
     return GraphLearner(
         passes,
         passes.layout.flatten_variables(network),
-        allreduce_sum=SingleRank().allreduce_sum if exchange is None else exchange.allreduce_sum,
+        allreduce_sum=SingleCommunicator().allreduce_sum if exchange is None else exchange.allreduce_sum,
         jit_compile=jit_compile,
         **step | shapes,
     )
@@ -116,11 +116,11 @@ def _host_learner(
     **step: Any,
 ) -> HostLearner:
     layout = ParameterLayout(network)
-    ranks = SingleRank() if exchange is None else exchange
+    communicator = SingleCommunicator() if exchange is None else exchange
     initial = layout.flatten_variables(network) if initial is None else initial
-    rounds: dict[str, Any] = {"make_rounds": ranks.make_rounds}
-    if isinstance(ranks, SingleRank):
-        rounds["compiled_exchange"] = ranks.compiled_exchange
+    rounds: dict[str, Any] = {"make_rounds": communicator.make_rounds}
+    if isinstance(communicator, SingleCommunicator):
+        rounds["compiled_exchange"] = communicator.compiled_exchange
     return HostLearner(KERNELS, layout, initial, make_gradients, **rounds, **step)
 
 

@@ -126,7 +126,7 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
         ("hvd_dqn/replay/ring.py", "import horovod.tensorflow as hvd", "only hvd_dqn/distributed/ may"),
         ("hvd_dqn/run/metrics.py", "def f():\n    from mpi4py import MPI", "only hvd_dqn/distributed/ may"),
         ("train.py", "import horovod", "only hvd_dqn/distributed/ may"),
-        ("hvd_dqn/envs/make.py", "from hvd_dqn.distributed.communicator import Ranks", "of one floor"),
+        ("hvd_dqn/envs/make.py", "from hvd_dqn.distributed.communicator import Communicator", "of one floor"),
         ("hvd_dqn/envs/make.py", "from ..replay import ring", "of one floor"),
         ("hvd_dqn/envs/make.py", "def f():\n    import hvd_dqn.learner.learner", "points up"),
         ("hvd_dqn/algorithms/losses.py", "from hvd_dqn.learner import learner", "points up"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import train
 from hvd_dqn.checkpoint.restore import restore
 from hvd_dqn.config import Config, replace
-from hvd_dqn.distributed.communicator import SingleRank
+from hvd_dqn.distributed.communicator import SingleCommunicator
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.elastic.membership import ElasticMembers, is_failed_collective
 from hvd_dqn.elastic.recovery import meet, rescue, take_over
@@ -41,7 +41,7 @@ CONFIG: dict[str, Any] = {
 
 def _assembled(folder: Path, kept: Kept, total_env_steps: int) -> tuple[Job, Runtime]:
     config = replace(Config(), CONFIG | {"runs_dir": str(folder), "total_env_steps": total_env_steps})
-    alone = SingleRank()
+    alone = SingleCommunicator()
     runtime = Runtime(alone, ElasticMembers(alone, set()), 1, "CPU", False)  # type: ignore[arg-type]
     return assemble(config, runtime, StopRequest(), [train.__file__], kept), runtime
 
@@ -134,7 +134,7 @@ def test_one_slow_commit_does_not_change_the_cost() -> None:
 
 def test_an_exception_of_our_own_inside_a_graph_is_no_lost_peer() -> None:
     def broken() -> np.ndarray:
-        raise OSError("HorovodRanks could not do it")
+        raise OSError("HorovodCommunicator could not do it")
 
     with pytest.raises(tf.errors.OpError) as caught:
         tf.function(lambda: tf.numpy_function(broken, [], tf.float32))()

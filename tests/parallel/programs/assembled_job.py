@@ -52,12 +52,12 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     from hvd_dqn.training.evaluation import evaluate
     from hvd_dqn.training.job import Job
 
-    ranks = runtime.ranks
-    victim = ranks.size - 1
+    communicator = runtime.communicator
+    victim = communicator.size - 1
     config = replace(Config(), CONFIG | {"runs_dir": sys.argv[2]})
     job: Job = assemble(config, runtime, StopRequest(), [train.__file__])
     learner = job.learner
-    said: dict[str, Any] = {"ranks": ranks.size}
+    said: dict[str, Any] = {"ranks": communicator.size}
 
     def vectors() -> list[np.ndarray]:
         """Returns copies of online, target and slots."""
@@ -67,7 +67,7 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
         """Changes one number of some of `vectors` in its last bit but seven, on the victim."""
         changed = vectors()
         for place in places:
-            changed[place][7] += 1e-5 if ranks.rank == victim else 0.0
+            changed[place][7] += 1e-5 if communicator.rank == victim else 0.0
         learner.load(changed[0], changed[1], changed[2:])
 
     def digest(*arrays: np.ndarray) -> str:
@@ -76,7 +76,7 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     def verdict() -> str:
         """Returns what this rank is told about the weights, "" if they are the same everywhere."""
         try:
-            check_same_weights(ranks, state_of(learner).values())
+            check_same_weights(communicator, state_of(learner).values())
         except UserError as error:
             return str(error)
         return ""
@@ -86,36 +86,38 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
         assert train.train(job)
 
     def digests() -> list[dict[str, str]]:
-        return ranks.gather_json({name: digest(vector) for name, vector in state_of(learner).items()})
+        return communicator.gather_json({name: digest(vector) for name, vector in state_of(learner).items()})
 
     # The start: rank 0's state becomes everyone's.
     spoil(*range(len(vectors())))
-    said["before_the_broadcast"] = ranks.gather_json(verdict())
+    said["before_the_broadcast"] = communicator.gather_json(verdict())
     restore(job)
     said["after_the_broadcast"] = digests()
     reset_environments(job, occasion=0)
 
     # Evaluation, with weights that do not depend on the number of ranks.
     weights = tf.constant(np.random.default_rng(0).normal(size=learner.layout.total), tf.float32)
-    said["returns"] = ranks.gather_json(evaluate(job, weights, "evaluation", 0, EPISODES).tolist())  # type: ignore[union-attr]
+    said["returns"] = communicator.gather_json(evaluate(job, weights, "evaluation", 0, EPISODES).tolist())  # type: ignore[union-attr]
 
     # Training.
     train_on(960)
-    said["counters"] = ranks.gather_json(dataclasses.asdict(job.counters))
+    said["counters"] = communicator.gather_json(dataclasses.asdict(job.counters))
     said["after_training"] = digests()
     stored = job.replay.contents()
     # CartPole ends by termination here; what is truncated was cut by the last checkpoint, and is no finished episode.
-    said["episodes_stored"] = ranks.gather_json(int(stored.terminated.sum()))
-    said["transitions"] = ranks.gather_json([digest(column) for column in (stored.s_tm1, stored.a_tm1, stored.s_t)])
-    said["first_observations"] = ranks.gather_json(stored.s_tm1[: job.collector.num_envs].tolist())
+    said["episodes_stored"] = communicator.gather_json(int(stored.terminated.sum()))
+    said["transitions"] = communicator.gather_json(
+        [digest(column) for column in (stored.s_tm1, stored.a_tm1, stored.s_t)]
+    )
+    said["first_observations"] = communicator.gather_json(stored.s_tm1[: job.collector.num_envs].tolist())
 
     # Damage, and who names it.
     sound = vectors()
     for place, name in enumerate(("online", "target", "slots")):
         spoil(place)
-        said[f"{name}_spoilt"] = ranks.gather_json(verdict())
+        said[f"{name}_spoilt"] = communicator.gather_json(verdict())
         learner.load(sound[0], sound[1], sound[2:])
-    said["all_restored"] = ranks.gather_json(verdict())
+    said["all_restored"] = communicator.gather_json(verdict())
 
     # A damaged target is repaired by the next target sync, not earlier. No log line is due in between.
     job.config = replace(job.config, {"log_period": 10**9})
@@ -127,20 +129,20 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     said["after_the_target_sync"] = digests()
 
     # Ranks that are not the same job.
-    fingerprint = {"seed": 1, "code": "aaaa" if ranks.rank < victim else "bbbb"}
+    fingerprint = {"seed": 1, "code": "aaaa" if communicator.rank < victim else "bbbb"}
     try:
-        check_same_job(ranks, fingerprint)
-        said["other_code"] = ranks.gather_json("")
+        check_same_job(communicator, fingerprint)
+        said["other_code"] = communicator.gather_json("")
     except UserError as error:
-        said["other_code"] = ranks.gather_json(str(error))
-    check_same_job(ranks, {"seed": 1, "code": "aaaa"})
+        said["other_code"] = communicator.gather_json(str(error))
+    check_same_job(communicator, {"seed": 1, "code": "aaaa"})
 
-    if ranks.rank == 0:
+    if communicator.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(said))
     job.metrics.close()
     job.collector.close()
     job.evaluation.close()
-    ranks.shutdown()
+    communicator.shutdown()
 
 
 if __name__ == "__main__":

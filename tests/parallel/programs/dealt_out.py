@@ -17,7 +17,7 @@ prepare_environment(read_launch(), 1, 60.0)
 import numpy as np  # noqa: E402
 
 from hvd_dqn.checkpoint import reshard as dealing  # noqa: E402
-from hvd_dqn.distributed.horovod import HorovodRanks  # noqa: E402
+from hvd_dqn.distributed.horovod import HorovodCommunicator  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
 HELD = [1000, 400, 0]
@@ -33,16 +33,16 @@ def numbered(first: int, count: int) -> Transition:
 
 def main() -> None:
     """Runs on every rank."""
-    ranks = HorovodRanks()
+    communicator = HorovodCommunicator()
     dealing._BYTES_AT_A_TIME = 100 * 32  # some hundred rows
-    first = [10_000, 20_000, 30_000][ranks.rank]
+    first = [10_000, 20_000, 30_000][communicator.rank]
     beats: list[None] = []
     dealt, moved = dealing.deal_out(
-        numbered(first, HELD[ranks.rank]),
+        numbered(first, HELD[communicator.rank]),
         HELD,
-        rank=ranks.rank,
+        rank=communicator.rank,
         capacity=CAPACITY,
-        exchange=ranks.exchange,
+        exchange=communicator.exchange,
         beat=lambda: beats.append(None),
     )
     numbers = dealt.a_tm1.tolist()
@@ -53,11 +53,11 @@ def main() -> None:
         for name, column in dealt._asdict().items()
     )
     said = {"numbers": numbers, "moved": moved, "same": bool(same), "beats": len(beats)}
-    parts = ranks.gather_json(said)
-    if ranks.rank == 0:
+    parts = communicator.gather_json(said)
+    if communicator.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(parts))
-    ranks.barrier()
-    ranks.shutdown()
+    communicator.barrier()
+    communicator.shutdown()
 
 
 if __name__ == "__main__":

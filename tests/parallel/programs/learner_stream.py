@@ -21,10 +21,10 @@ from hvd_dqn.distributed.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
-from hvd_dqn.distributed.communicator import Ranks  # noqa: E402
-from hvd_dqn.distributed.horovod import HorovodRanks  # noqa: E402
-from hvd_dqn.distributed.mpi import MPIRanks  # noqa: E402
-from hvd_dqn.distributed.shared_memory import SharedMemoryRanks  # noqa: E402
+from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
+from hvd_dqn.distributed.horovod import HorovodCommunicator  # noqa: E402
+from hvd_dqn.distributed.mpi import MPICommunicator  # noqa: E402
+from hvd_dqn.distributed.shared_memory import SharedMemoryCommunicator  # noqa: E402
 from hvd_dqn.learner.graph_gradients import GraphGradients  # noqa: E402
 from hvd_dqn.learner.graph_network import GraphNetwork  # noqa: E402
 from hvd_dqn.learner.learner import Learner, LearnReport, state_of  # noqa: E402
@@ -59,7 +59,7 @@ def global_batches(rng: np.random.Generator, updates: int) -> Transition:
 
 
 def make_learner(
-    ranks: Ranks, *, optimizer: str, learning_rate: float, loss: str, clip: float, jit_compile: bool
+    communicator: Communicator, *, optimizer: str, learning_rate: float, loss: str, clip: float, jit_compile: bool
 ) -> Learner:
     """Builds the learner that the command line names, for this rank's share."""
     model = build_network("mlp", (4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)
@@ -75,65 +75,67 @@ def make_learner(
         "max_grad_norm": clip,
         "num_flags": 2,
     }
-    shapes: dict[str, Any] = {"batch_size_per_rank": share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size)}
+    shapes: dict[str, Any] = {"batch_size_per_rank": share(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)}
     network, kernels = GraphNetwork(model, **rule), load_kernels()
     layout, initial = network.layout, network.layout.flatten_variables(model)
     if KIND == "graph":
         return GraphLearner(
-            network, initial, allreduce_sum=ranks.allreduce_sum, jit_compile=jit_compile, **step, **shapes
+            network, initial, allreduce_sum=communicator.allreduce_sum, jit_compile=jit_compile, **step, **shapes
         )
     make_gradients: MakeGradients = partial(GraphGradients, network, **shapes)
     if KIND == "numpy":
         mlp = make_mlp(kernels, layout, 0, np.dtype(np.float32), threads=1)
         make_gradients = partial(make_host_gradients, mlp, **rule, **shapes)
     rounds: dict[str, Any] = {
-        "make_rounds": ranks.make_rounds,
-        "compiled_exchange": ranks.compiled_exchange,
-        "take_memory": ranks.take_memory,
+        "make_rounds": communicator.make_rounds,
+        "compiled_exchange": communicator.compiled_exchange,
+        "take_memory": communicator.take_memory,
     }
     return HostLearner(kernels, layout, initial, make_gradients, **rounds, **step)
 
 
-def own_part(ranks: Ranks, batches: Transition) -> Transition:
+def own_part(communicator: Communicator, batches: Transition) -> Transition:
     """Returns this rank's slice of each global batch."""
-    first = first_index(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size)
-    own = slice(first, first + share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size))
+    first = first_index(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)
+    own = slice(first, first + share(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size))
     return Transition(*(column[:, own] for column in batches))
 
 
-def gradient(ranks: Ranks, loss: str) -> tuple[np.ndarray, LearnReport]:
+def gradient(communicator: Communicator, loss: str) -> tuple[np.ndarray, LearnReport]:
     """Returns the global gradient [P] that one unclipped step of plain gradient descent takes."""
     learner = make_learner(
-        ranks, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, jit_compile=False
+        communicator, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, jit_compile=False
     )  # compiled by XLA below; here its seconds are saved
     before = np.array(learner.online)
-    report = learner.learn(own_part(ranks, global_batches(np.random.default_rng(1), 1)), np.array([1.0, ranks.rank]))
+    report = learner.learn(
+        own_part(communicator, global_batches(np.random.default_rng(1), 1)), np.array([1.0, communicator.rank])
+    )
     return (before - np.array(learner.online)) / HUGE_STEP, report
 
 
-def hundred_steps(ranks: Ranks) -> dict[str, np.ndarray]:
+def hundred_steps(communicator: Communicator) -> dict[str, np.ndarray]:
     """Returns the learner's state after one hundred clipped Adam steps with a target sync after each call."""
-    learner = make_learner(ranks, optimizer="adam", learning_rate=1e-3, loss="mse", clip=1.0, jit_compile=True)
+    learner = make_learner(communicator, optimizer="adam", learning_rate=1e-3, loss="mse", clip=1.0, jit_compile=True)
     rng = np.random.default_rng(2)
     for updates in UPDATES_PER_CALL:
-        learner.learn(own_part(ranks, global_batches(rng, updates)), np.zeros(2))
-        learner.load_target(ranks.broadcast(learner.online))
+        learner.learn(own_part(communicator, global_batches(rng, updates)), np.zeros(2))
+        learner.load_target(communicator.broadcast(learner.online))
     assert learner.step == 100
     return state_of(learner)
 
 
 def main() -> None:
     """Runs on every rank."""
-    ranks: Ranks = HorovodRanks() if KIND == "graph" else MPIRanks()
-    if KIND == "mixed" and ranks.size > 1:
-        ranks = SharedMemoryRanks(ranks, required=True)
-    saved: dict[str, np.ndarray] = {"share": np.array(share(GLOBAL_BATCH_SIZE, ranks.rank, ranks.size))}
+    communicator: Communicator = HorovodCommunicator() if KIND == "graph" else MPICommunicator()
+    if KIND == "mixed" and communicator.size > 1:
+        communicator = SharedMemoryCommunicator(communicator, required=True)
+    saved: dict[str, np.ndarray] = {"share": np.array(share(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size))}
     for loss in ("mse", "huber"):
-        saved[f"gradient_{loss}"], report = gradient(ranks, loss)
+        saved[f"gradient_{loss}"], report = gradient(communicator, loss)
         saved[f"report_{loss}"] = np.array([report.loss, report.abs_td_error, report.mean_q])
         saved["flags"] = report.flags
-    np.savez(Path(sys.argv[1]) / f"rank{ranks.rank}.npz", **saved, **hundred_steps(ranks))
-    ranks.shutdown()
+    np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
+    communicator.shutdown()
 
 
 if __name__ == "__main__":

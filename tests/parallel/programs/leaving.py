@@ -12,20 +12,20 @@ from hvd_dqn.distributed.runtime import prepare_environment
 
 prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
-from hvd_dqn.distributed.mpi import MPIRanks  # noqa: E402
+from hvd_dqn.distributed.mpi import MPICommunicator  # noqa: E402
 
 
 def main() -> None:
     """Runs on every rank."""
-    ranks = MPIRanks()
-    ranks.barrier()
-    if ranks.rank > 0:
+    communicator = MPICommunicator()
+    communicator.barrier()
+    if communicator.rank > 0:
         from mpi4py import MPI
 
         time.sleep(2.0)  # more than Horovod's threads take to hear of it
         assert not MPI.Is_finalized()
         assert MPI.COMM_SELF.allreduce(7) == 7
-    ranks.shutdown()
+    communicator.shutdown()
 
 
 if __name__ == "__main__":

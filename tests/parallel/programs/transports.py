@@ -28,11 +28,11 @@ os.environ["HOROVOD_CYCLE_TIME"] = "5"  # the transports in turn: Horovod's thre
 import tensorflow as tf  # noqa: E402
 
 from hvd_dqn.distributed import shared_file  # noqa: E402
-from hvd_dqn.distributed.communicator import Ranks  # noqa: E402
-from hvd_dqn.distributed.horovod import HorovodRanks  # noqa: E402
-from hvd_dqn.distributed.mpi import MPIRanks  # noqa: E402
-from hvd_dqn.distributed.shared_memory import SharedMemoryRanks  # noqa: E402
-from hvd_dqn.distributed.tcp_ranks import TCPRanks  # noqa: E402
+from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
+from hvd_dqn.distributed.horovod import HorovodCommunicator  # noqa: E402
+from hvd_dqn.distributed.mpi import MPICommunicator  # noqa: E402
+from hvd_dqn.distributed.shared_memory import SharedMemoryCommunicator  # noqa: E402
+from hvd_dqn.distributed.tcp_ranks import TCPCommunicator  # noqa: E402
 
 LENGTH = 17_000
 LONG_LENGTH = 200_000
@@ -41,9 +41,9 @@ ROUNDS = 3
 MANY_ROUNDS = 50
 
 
-def results(ranks: Ranks) -> dict[str, np.ndarray]:
+def results(communicator: Communicator) -> dict[str, np.ndarray]:
     """Returns what every collective gives on this rank."""
-    rng = np.random.default_rng(ranks.rank)
+    rng = np.random.default_rng(communicator.rank)
     own = (rng.normal(size=LENGTH) * 10.0 ** rng.integers(-6, 6, size=LENGTH)).astype(np.float32)
     own[:2] = -0.0, 0.0
 
@@ -54,7 +54,7 @@ def results(ranks: Ranks) -> dict[str, np.ndarray]:
     def in_a_graph(vector: tf.Tensor) -> tf.Tensor:
         return tf.while_loop(
             lambda k, _: k < ROUNDS,
-            lambda k, v: (k + 1, ranks.allreduce_sum(v) * 0.5),
+            lambda k, v: (k + 1, communicator.allreduce_sum(v) * 0.5),
             (tf.constant(0), vector),
             parallel_iterations=1,
         )[1]
@@ -63,25 +63,28 @@ def results(ranks: Ranks) -> dict[str, np.ndarray]:
         """Sums and broadcasts in turn, each time other numbers: a rank that is early must not disturb a late one."""
         vector = np.resize(own, length)
         for k in range(MANY_ROUNDS):
-            weights = [k % 7 + rank + 1 for rank in range(ranks.size)]
-            total = ranks.sum(vector * np.float32(weights[ranks.rank]))
-            vector = ranks.broadcast(total * np.float32(1 / sum(weights)) + np.float32(ranks.rank))
+            weights = [k % 7 + rank + 1 for rank in range(communicator.size)]
+            total = communicator.sum(vector * np.float32(weights[communicator.rank]))
+            vector = communicator.broadcast(total * np.float32(1 / sum(weights)) + np.float32(communicator.rank))
         return vector
 
-    run = ranks.make_rounds(LENGTH, produce)
-    said = [ranks.gather_json({"rank": ranks.rank, "text": "ü" * ranks.rank}), ranks.broadcast_json([ranks.rank, "x"])]
+    run = communicator.make_rounds(LENGTH, produce)
+    said = [
+        communicator.gather_json({"rank": communicator.rank, "text": "ü" * communicator.rank}),
+        communicator.broadcast_json([communicator.rank, "x"]),
+    ]
     return {
-        "sum": ranks.sum(own),
-        "long_sum": ranks.sum(np.resize(own, LONG_LENGTH)),
-        "sum_of_doubles": ranks.sum(own.astype(np.float64)[::2]),
+        "sum": communicator.sum(own),
+        "long_sum": communicator.sum(np.resize(own, LONG_LENGTH)),
+        "sum_of_doubles": communicator.sum(own.astype(np.float64)[::2]),
         "rounds": run(ROUNDS).copy(),
         "no_rounds_but_one": run(1).copy(),
-        "rounds_of_tensorflow": ranks.make_rounds(LENGTH, produce, True)(ROUNDS).copy(),
+        "rounds_of_tensorflow": communicator.make_rounds(LENGTH, produce, True)(ROUNDS).copy(),
         "graph": in_a_graph(tf.constant(own)).numpy(),
-        "broadcast_array": ranks.broadcast(own),
-        "sum_of_a_square": ranks.sum(own[:9].reshape(3, 3).T),
-        "broadcast_nothing": ranks.broadcast(own[:0]),
-        "broadcast_tensor": ranks.broadcast(tf.constant(own)).numpy(),
+        "broadcast_array": communicator.broadcast(own),
+        "sum_of_a_square": communicator.sum(own[:9].reshape(3, 3).T),
+        "broadcast_nothing": communicator.broadcast(own[:0]),
+        "broadcast_tensor": communicator.broadcast(tf.constant(own)).numpy(),
         "own_after_all": own,
         "alternating": alternating(LENGTH),
         "long_alternating": alternating(LONG_LENGTH),
@@ -89,44 +92,50 @@ def results(ranks: Ranks) -> dict[str, np.ndarray]:
     }
 
 
-def save_memory(name: str, ranks: Ranks, parameters: int) -> None:
+def save_memory(name: str, communicator: Communicator, parameters: int) -> None:
     """Saves what a learner's memory holds before and after each rank has written its part, and which part that was."""
-    memory = ranks.take_memory(np.arange(parameters, dtype=np.float32), 2, parameters + 8)
-    parts = ranks.gather_json([memory.part.start, memory.part.stop])
+    memory = communicator.take_memory(np.arange(parameters, dtype=np.float32), 2, parameters + 8)
+    parts = communicator.gather_json([memory.part.start, memory.part.stop])
     begun = np.array(memory.state)
-    ranks.barrier()
+    communicator.barrier()
     for vector in memory.state:
-        vector[memory.part] = ranks.rank + 1
-    ranks.barrier()
+        vector[memory.part] = communicator.rank + 1
+    communicator.barrier()
     held = {"begun": begun, "state": np.array(memory.state), "parts": np.array(parts)}
-    np.savez(Path(sys.argv[1]) / f"memory-{name}-rank{ranks.rank}.npz", **held)
+    np.savez(Path(sys.argv[1]) / f"memory-{name}-rank{communicator.rank}.npz", **held)
 
 
 def main() -> None:
     """Runs on every rank."""
-    over_mpi, over_horovod = MPIRanks(), HorovodRanks()
-    shared, fallback = (SharedMemoryRanks(over_mpi, required=required) for required in (True, False))
-    over_tcp, unconnected = (TCPRanks(over_mpi, "one", required=required) for required in (True, False))
-    over_hosts = TCPRanks(over_mpi, f"host {over_mpi.rank // 2}", required=True)
-    all_ranks: dict[str, Ranks] = {ranks.transport: ranks for ranks in (over_mpi, over_horovod, over_tcp, shared)}
+    over_mpi, over_horovod = MPICommunicator(), HorovodCommunicator()
+    shared, fallback = (SharedMemoryCommunicator(over_mpi, required=required) for required in (True, False))
+    over_tcp, unconnected = (TCPCommunicator(over_mpi, "one", required=required) for required in (True, False))
+    over_hosts = TCPCommunicator(over_mpi, f"host {over_mpi.rank // 2}", required=True)
+    all_ranks: dict[str, Communicator] = {
+        communicator.transport: communicator for communicator in (over_mpi, over_horovod, over_tcp, shared)
+    }
     shared.sum(np.zeros(400_009, np.float32))  # later there is room for this sum, but not for its learner's state
     all_ranks |= {"hosts": over_hosts, "fallback": fallback, "unconnected": unconnected}
-    for name, ranks in all_ranks.items():
+    for name, communicator in all_ranks.items():
         if name == "fallback":
             shared_file._FOLDER = "/no/such/folder"
             os.environ["HOROVOD_GLOO_IFACE"] = "nowhere7"
-        ranks.barrier()
-        np.savez(Path(sys.argv[1]) / f"{name}-rank{ranks.rank}.npz", **results(ranks))
+        communicator.barrier()
+        np.savez(Path(sys.argv[1]) / f"{name}-rank{communicator.rank}.npz", **results(communicator))
     assert fallback.transport.startswith("MPI (rank 0: no shared memory: "), fallback.transport
     assert unconnected.transport.startswith("MPI (the network interface nowhere7 "), unconnected.transport
     with pytest.raises(UserError, match="no shared memory"):
-        SharedMemoryRanks(over_mpi, required=True).sum(np.zeros(5, np.float32))
+        SharedMemoryCommunicator(over_mpi, required=True).sum(np.zeros(5, np.float32))
     with pytest.raises(UserError, match="nowhere7"):
-        TCPRanks(over_mpi, "one", required=True).sum(np.zeros(5, np.float32))
+        TCPCommunicator(over_mpi, "one", required=True).sum(np.zeros(5, np.float32))
     save_memory("crowded", shared, 400_001)
     shared_file._FOLDER = "/dev/shm"
-    for name, ranks, parameters in (("common", shared, 300_001), ("short", shared, 1000), ("MPI", over_mpi, 300_001)):
-        save_memory(name, ranks, parameters)
+    for name, communicator, parameters in (
+        ("common", shared, 300_001),
+        ("short", shared, 1000),
+        ("MPI", over_mpi, 300_001),
+    ):
+        save_memory(name, communicator, parameters)
     over_tcp.shutdown()  # and Horovod
 
 
