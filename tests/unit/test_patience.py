@@ -26,7 +26,7 @@ def _wait(folder: Location, seconds: float, marks: Path) -> tuple[Any, list[int]
 
     aborted: list[int] = []
     watchdog = Watchdog(0.6, 0, 1, marks, aborted.append)
-    parts = SimpleNamespace(store=SimpleNamespace(folder=folder), ranks=SingleCommunicator(), watchdog=watchdog)
+    parts = SimpleNamespace(store=SimpleNamespace(folder=folder), communicator=SingleCommunicator(), watchdog=watchdog)
     watchdog.start()
     try:
         outcome = patiently(cast(Job, parts), "waiting", slow)
@@ -51,7 +51,7 @@ def test_an_error_comes_out_where_it_is_asked_for(tmp_path: Path) -> None:
 
     folder = open_location("memory://x/run", "--checkpoint-path")
     watchdog = Watchdog(0.0, 0, 1, tmp_path, lambda code: None)
-    job = SimpleNamespace(store=SimpleNamespace(folder=folder), ranks=SingleCommunicator(), watchdog=watchdog)
+    job = SimpleNamespace(store=SimpleNamespace(folder=folder), communicator=SingleCommunicator(), watchdog=watchdog)
     outcome = patiently(cast(Job, job), "failing", fail)
     with pytest.raises(UserError, match="no"):
         outcome()
