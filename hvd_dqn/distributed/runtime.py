@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,6 @@ from hvd_dqn.errors import UserError
 
 if TYPE_CHECKING:
     from hvd_dqn.distributed.communicator import Communicator
-    from hvd_dqn.elastic.membership import Members
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -26,7 +25,6 @@ class Runtime:
     """A rank that is up."""
 
     communicator: Communicator
-    members: Members
     threads: int
     device: str
     on_gpu: bool
@@ -66,7 +64,9 @@ def prepare_environment(
     return threads
 
 
-def start(launch: Launch, threads: int, device: str, timeline: bool) -> Runtime:
+def start(
+    launch: Launch, threads: int, device: str, timeline: bool, connect: Callable[[], Communicator] | None = None
+) -> Runtime:
     """Imports TensorFlow, pins this rank's GPU and joins the other ranks.
 
     A process that no launcher started, or that is alone, gets the null object: no Horovod, no background thread.
@@ -76,6 +76,7 @@ def start(launch: Launch, threads: int, device: str, timeline: bool) -> Runtime:
       threads: of TensorFlow's pools.
       device: auto, cpu or visible-gpu.
       timeline: whether Horovod is to be ready to write its timeline.
+      connect: joins the other ranks, a collective; None where they stay the same for the whole job.
 
     Raises:
       ImportError: if TensorFlow or Horovod are not installed.
@@ -98,30 +99,28 @@ def start(launch: Launch, threads: int, device: str, timeline: bool) -> Runtime:
             name = pin(gpus[own])
     except UserError as error:
         problem = str(error)
-    communicator, members = _join(launch)  # COLLECTIVE
-    return Runtime(communicator, members, threads, name, bool(gpus), problem)
+    communicator = _join(launch, connect)  # COLLECTIVE
+    return Runtime(communicator, threads, name, bool(gpus), problem)
 
 
-def _join(launch: Launch) -> tuple[Communicator, Members]:
+def _join(launch: Launch, connect: Callable[[], Communicator] | None) -> Communicator:
     """Joins the other ranks; a collective."""
-    from hvd_dqn.elastic.membership import FixedMembers, join_elastic
-
     # Milliseconds between two looks of Horovod's background thread: every update of the general learner waits for it.
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "0" if launch.under_mpi else "0.1")
-    if launch.elastic:
-        return join_elastic()  # COLLECTIVE
+    if connect is not None:
+        return connect()  # COLLECTIVE
     if launch.size == 1:
         from hvd_dqn.distributed.communicator import SingleCommunicator
 
-        return SingleCommunicator(), FixedMembers()
+        return SingleCommunicator()
     if launch.under_mpi:
         from hvd_dqn.distributed.mpi import MPICommunicator
 
         prepare_mpi(one_host=launch.one_host)
-        return MPICommunicator(launch.local_rank), FixedMembers()  # COLLECTIVE
+        return MPICommunicator(launch.local_rank)  # COLLECTIVE
     from hvd_dqn.distributed.horovod import HorovodCommunicator
 
-    return HorovodCommunicator(), FixedMembers()  # COLLECTIVE
+    return HorovodCommunicator()  # COLLECTIVE
 
 
 def prepare_mpi(one_host: bool) -> None:
