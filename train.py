@@ -32,7 +32,7 @@ from hvd_dqn.distributed.launcher import Launch, read_launch
 from hvd_dqn.distributed.runtime import Runtime, prepare_environment, start
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
 from hvd_dqn.run.directory import check_checkpoint_path, read_config_of
-from hvd_dqn.run.status import tell
+from hvd_dqn.run.status import write_status
 from hvd_dqn.run.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def work(job: Job, config: Config, meeting: Meeting) -> int:
     job.kept.members = meeting.names
     record_run(job, config, sys.argv)  # COLLECTIVE
     if job.communicator.rank == 0:
-        tell("run_directory", job.directory.path.resolve())
+        write_status("run_directory", job.directory.path.resolve())
     reset_environments(job, occasion=job.counters.env_steps)
     begin_commits(job)
     if train(job):
@@ -292,7 +292,7 @@ def close(job: Job | None, kept: Kept, lost: bool) -> None:
     if job is not None:
         job.watchdog.stop()
         abandon(job, *([_HURRIED_SECONDS] if lost else []))
-        job.claim.release()
+        job.lease.release()
         write_profile(job)
         job.display.close()
         job.metrics.close()
@@ -302,7 +302,7 @@ def close(job: Job | None, kept: Kept, lost: bool) -> None:
     if kept.directory is not None:
         if not lost:
             kept.directory.discard_unbegun()
-        kept.directory.release()
+        kept.directory.unlock()
 
 
 def refuse(error: UserError, launch: Launch, stop: StopRequest) -> int:
@@ -317,7 +317,7 @@ def refuse(error: UserError, launch: Launch, stop: StopRequest) -> int:
             time.sleep(0.05)
     print(f"train.py: {error}", file=sys.stderr, flush=True)
     if launch.rank == 0:
-        tell("exit_code", EXIT_USER_ERROR)
+        write_status("exit_code", EXIT_USER_ERROR)
     return EXIT_USER_ERROR
 
 
@@ -348,7 +348,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.flush()
         communicator.abort(EXIT_FAILED)
     if communicator.rank == 0:
-        tell("exit_code", code)
+        write_status("exit_code", code)
     communicator.barrier()  # COLLECTIVE: rank 0 has spoken before a launcher sees the first exit code and ends the rest
     communicator.shutdown()
     return code

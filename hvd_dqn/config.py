@@ -45,7 +45,7 @@ class JobConfig:
     open episodes, so leave time for several episodes in each environment between two."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept on disk, beside the best one."""
-    commit_period: int = 0
+    snapshot_period: int = 0
     """Global env steps between two copies in memory, to which an elastic job comes back when it loses a rank; 0: as
     often as costs 1 % of the time."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"

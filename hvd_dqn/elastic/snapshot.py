@@ -77,4 +77,4 @@ def choose_period(job: Job, cost_seconds: float, env_steps_per_second: float) ->
             f"a commit takes {1e3 * cost_seconds:.3f} ms and is made every {schedule.period:,} env steps: "
             f"{cost_seconds * env_steps_per_second / schedule.period:.2%} of the time"
         )
-    return {"commit_milliseconds": 1e3 * cost_seconds, "commit_period": schedule.period}
+    return {"snapshot_milliseconds": 1e3 * cost_seconds, "snapshot_period": schedule.period}

@@ -108,7 +108,7 @@ class RunDirectory:
     def start_over(self, url: str) -> None:
         """Removes what an attempt has left that never came to a checkpoint; a run that has one is not touched.
 
-        Call it once the directory is claimed: another job may be at work on its first checkpoint.
+        Call it once the directory is locked: another job may be writing its first checkpoint.
 
         Args:
           url: the run's checkpoint path, or "".
@@ -118,7 +118,7 @@ class RunDirectory:
             for folder in (self.tensorboard, self.checkpoints):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def claim(self) -> None:
+    def lock(self) -> None:
         """Keeps other jobs out for as long as this process lives, however it ends: the lock is the kernel's.
 
         A file system that knows no locks keeps nobody out.
@@ -152,7 +152,7 @@ class RunDirectory:
         if self._lock is not None and _never_began(self.path):
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def release(self) -> None:
+    def unlock(self) -> None:
         """Lets other processes in again; does nothing where this one kept nobody out."""
         if self._lock is not None:
             os.close(self._lock)

@@ -80,7 +80,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     learner = agent.learner
     begins = kept.directory is None
     directory = kept.directory = kept.directory or _open_directory(config, communicator)  # COLLECTIVE
-    on_root(communicator, lambda: _claim(directory))  # COLLECTIVE
+    on_root(communicator, lambda: _lock(directory))  # COLLECTIVE
     if begins and config.job.resume == RESUME_AUTO:
         on_root(communicator, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
     if config.job.profile:
@@ -90,7 +90,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     metrics, display = _outputs(config, communicator, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     display.message(start_report(_derived_sizes(config, runtime, agent)))
-    store, claim = open_checkpoints(
+    store, lease = open_checkpoints(
         config.job.checkpoint_path, directory.checkpoints, config.job.keep_checkpoints, communicator, display
     )  # COLLECTIVE
     replay_rng = generator(config.job.seed, "replay", communicator.rank, *kept.stream)
@@ -100,12 +100,12 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         communicator=communicator,
         members=members,
         kept=kept,
-        commits=CommitSchedule(config.job.commit_period, config.job.log_period),
+        commits=CommitSchedule(config.job.snapshot_period, config.job.log_period),
         stop=stop,
         watchdog=Watchdog(silence, communicator.rank, communicator.size, directory.waiting, communicator.abort),
         directory=directory,
         store=store,
-        claim=claim,
+        lease=lease,
         metrics=metrics,
         display=display,
         collector=collector,
@@ -240,10 +240,10 @@ def _open_directory(config: Config, communicator: Communicator) -> RunDirectory:
     return RunDirectory(Path(on_root(communicator, create_or_open)))  # COLLECTIVE
 
 
-def _claim(directory: RunDirectory) -> None:
+def _lock(directory: RunDirectory) -> None:
     """Takes the directory for this job; rank 0 may be on another host now, on which it does not exist."""
     directory.path.mkdir(parents=True, exist_ok=True)
-    directory.claim()
+    directory.lock()
 
 
 def _outputs(config: Config, communicator: Communicator, directory: RunDirectory) -> tuple[MetricsWriter, Display]:

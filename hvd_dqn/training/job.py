@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hvd_dqn.checkpoint.lease import Claim
+from hvd_dqn.checkpoint.lease import Lease
 from hvd_dqn.checkpoint.segments import SegmentWriter
 from hvd_dqn.checkpoint.storage import ObjectPath
 from hvd_dqn.checkpoint.store import CheckpointStore
@@ -47,7 +47,7 @@ class Flags(NamedTuple):
 
 @dataclass
 class Job:
-    """Built by `assemble`; `directory`, `store` and `claim` are used on rank 0 alone."""
+    """Built by `assemble`; `directory`, `store` and `lease` are used on rank 0 alone."""
 
     config: Config
     communicator: Communicator
@@ -58,7 +58,7 @@ class Job:
     watchdog: Watchdog
     directory: RunDirectory
     store: CheckpointStore[Path] | CheckpointStore[ObjectPath]
-    claim: Claim
+    lease: Lease
     metrics: MetricsWriter
     display: Display
     collector: Collector

@@ -89,7 +89,7 @@ def stored_on_ranks(directory: Path) -> list[int]:
 @pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_rank_is_survived_and_replaced(tmp_path: Path, victim: int) -> None:
     write_hosts(tmp_path, *HOSTS[:2])
-    period = ("--commit-period", str(COMMIT_PERIOD), "--total-env-steps", str(TOTAL))
+    period = ("--snapshot-period", str(COMMIT_PERIOD), "--total-env-steps", str(TOTAL))
     with elastic(tmp_path, *period) as job:
         job.wait_until(lambda: trained_to(tmp_path) >= 3 * LOG_PERIOD, 120.0)
         os.kill(job.rank_pid(victim), signal.SIGKILL)
@@ -187,7 +187,7 @@ def test_hosts_that_go_and_come_by_the_discovery_are_followed(tmp_path: Path) ->
     assert said is not None
     assert float(said[1]) <= 1.0
     for line in read_metrics(_run_directory(tmp_path), "training"):
-        share = line["commit_milliseconds"] / 1e3 * line["env_steps_per_second"] / line["commit_period"]
+        share = line["snapshot_milliseconds"] / 1e3 * line["env_steps_per_second"] / line["snapshot_period"]
         assert share <= 0.02, line
 
 

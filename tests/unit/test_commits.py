@@ -35,7 +35,7 @@ CONFIG: dict[str, Any] = {
     "log_period": 120,
     "evaluation_period": 0,
     "progress": "off",
-    "commit_period": 10_000,
+    "snapshot_period": 10_000,
 }
 
 
