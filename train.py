@@ -245,7 +245,7 @@ def stop_in_time(config: Config, runtime: Runtime, stop: StopRequest) -> None:
     left = on_root(runtime.communicator, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
     if left is not None:
         reserve = config.job.time_reserve_seconds
-        stop.request_in(left - reserve, patience=reserve / 2, reason="time limit")
+        stop.request_in(left - reserve, grace_seconds=reserve / 2, reason="time limit")
 
 
 def work(job: Job, config: Config, meeting: Meeting) -> int:

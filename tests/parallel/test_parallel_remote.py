@@ -150,7 +150,7 @@ def _steps(folder: Path) -> int:
 
 REFUSED = {
     "credentials in the URL": (f"--checkpoint-path s3://identity:{SECRET}@{BUCKET}/run", "holds credentials"),
-    "unknown scheme": ("--checkpoint-path s4://bucket/run", "s4:// is not known"),
+    "unknown scheme": ("--checkpoint-path s4://bucket/run", "s4:// is not supported"),
     "a path": ("--checkpoint-path /tmp/here", "give a URL such as s3://bucket/run"),
     "one process' memory": ("--checkpoint-path memory://run", "these are 2 ranks"),
     "no such bucket": ("--checkpoint-path s3://nobody/run", "s3://nobody/run: The specified bucket does not exist"),

@@ -281,7 +281,7 @@ def test_an_azure_url_may_name_its_account() -> None:
         ("runs/here", "give a URL such as s3://bucket/run"),
         ("file://runs/here", "three slashes"),
         ("s3://", "name a place in the store"),
-        ("s4://bucket/run", "s4:// is not known"),
+        ("s4://bucket/run", "s4:// is not supported"),
         ("oss://bucket/run", "needs fsspec and its package"),
     ],
 )
@@ -373,10 +373,10 @@ def test_a_run_is_found_again_by_its_checkpoint_path(tmp_path: Path) -> None:
         read_config_of(url)
     write_bytes_atomically(open_location(url, "x") / CONFIG_FILE, b'{"config": {"seed": 3, "checkpoint_path": "old"}}')
     assert read_config_of(url) == {"seed": 3, "checkpoint_path": url}
-    with pytest.raises(UserError, match=f"holds a run already: go on with it by --resume {url}"):
+    with pytest.raises(UserError, match=f"already holds a run: resume it with --resume {url}"):
         check_checkpoint_path(url, False, 1)
     check_checkpoint_path(url, True, 1)
-    with pytest.raises(UserError, match="these are 2 ranks"):
+    with pytest.raises(UserError, match="there are 2 ranks"):
         check_checkpoint_path(url, True, 2)
 
 

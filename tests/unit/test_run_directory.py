@@ -111,12 +111,12 @@ def test_starting_over_leaves_a_run_with_a_checkpoint_alone(tmp_path: Path) -> N
 def test_an_unlocked_directory_can_be_locked_again_by_the_same_process(tmp_path: Path) -> None:
     first, second = RunDirectory(tmp_path), RunDirectory(tmp_path)
     first.lock()
-    with pytest.raises(UserError, match="another job works"):
+    with pytest.raises(UserError, match="another job is using"):
         second.lock()
     first.unlock()
     second.lock()
     first.unlock()
-    with pytest.raises(UserError, match="another job works"):
+    with pytest.raises(UserError, match="another job is using"):
         RunDirectory(tmp_path).lock()
     second.unlock()
 
