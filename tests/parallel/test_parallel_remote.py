@@ -149,10 +149,10 @@ def _steps(folder: Path) -> int:
 
 
 REFUSED = {
-    "credentials in the URL": (f"--checkpoint-path s3://identity:{SECRET}@{BUCKET}/run", "holds credentials"),
+    "credentials in the URL": (f"--checkpoint-path s3://identity:{SECRET}@{BUCKET}/run", "contains credentials"),
     "unknown scheme": ("--checkpoint-path s4://bucket/run", "s4:// is not supported"),
     "a path": ("--checkpoint-path /tmp/here", "give a URL such as s3://bucket/run"),
-    "one process' memory": ("--checkpoint-path memory://run", "these are 2 ranks"),
+    "one process' memory": ("--checkpoint-path memory://run", "there are 2 ranks"),
     "no such bucket": ("--checkpoint-path s3://nobody/run", "s3://nobody/run: The specified bucket does not exist"),
     "nothing to resume": (f"--resume {URL}", f"--resume {URL}: there is no config.json"),
     "extra missing": (f"--checkpoint-path {URL}", "s3:// needs the extra [s3]: make setup EXTRAS='atari s3'"),

@@ -280,7 +280,7 @@ def test_an_azure_url_may_name_its_account() -> None:
     [
         ("runs/here", "give a URL such as s3://bucket/run"),
         ("file://runs/here", "three slashes"),
-        ("s3://", "name a place in the store"),
+        ("s3://", "add a path, such as"),
         ("s4://bucket/run", "s4:// is not supported"),
         ("oss://bucket/run", "needs fsspec and its package"),
     ],
