@@ -154,7 +154,7 @@ def test_a_mistyped_command_line_is_refused_with_the_nearest_match(arguments: tu
         ('loss = "hubber"', "did you mean 'huber'"),
         ('preset = "cartpool"', "did you mean 'cartpole'"),
         ("gamma = 2.0", "--gamma is 2.0"),
-        ("[learner]\ngamma = 0.5", "unknown key 'learner'"),
+        ("[exploration]\nepsilon_end = 0.5", "unknown key 'exploration'"),
         ("gamma 0.5", "is not a configuration"),
     ],
 )
