@@ -137,9 +137,9 @@ class LearnerConfig:
     algorithm: str = "dqn"
     """dqn: Q-learning with a target network (Mnih et al. 2015)."""
     learner: Literal["auto", "tensorflow", "native"] = "auto"
-    """tensorflow: any algorithm and network on any device, with gradients summed by Horovod. native: C code for dqn with
-    an MLP on CPUs, with gradients summed by MPI. auto: native if it can run the job, otherwise tensorflow. A resumed
-    run keeps its learner."""
+    """tensorflow: any algorithm and network on any device; Horovod sums the gradients. native: C code for dqn with an
+    MLP on CPUs; MPI sums the gradients. auto: native if it can run the job, otherwise tensorflow. A resumed run keeps
+    its learner."""
     train_period: int = 1
     """Env steps per learner step."""
     learning_rate: float = 1e-3
