@@ -49,10 +49,10 @@ def closing_summary(
     text = "\n".join(
         [
             "",
-            f"Greedy evaluation of the {which} over {len(returns)} fresh episodes of {env_id}:",
+            f"Greedy evaluation of the {which} over {len(returns)} new episodes of {env_id}:",
             f"  mean return {mean:.2f}, 95 % confidence interval {low:.2f} to {high:.2f}, "
             f"min {returns.min():.2f}, max {returns.max():.2f}",
-            f"Trained {env_steps:,} env steps and {learner_steps:,} learner steps in {seconds:.1f} s of wall time.",
+            f"The run has {env_steps:,} env steps and {learner_steps:,} learner steps. This job took {seconds:.1f} s.",
             f"Run directory: {run_directory}",
             "Next:",
             f"  tensorboard --logdir {run_directory}",
