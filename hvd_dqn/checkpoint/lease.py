@@ -48,11 +48,22 @@ class Lease(Protocol):
 class NoLease:
     """The lease of checkpoints in the run directory, which has a lock of its own."""
 
+    def __init__(self) -> None:
+        """Creates a lease that is held until it is released."""
+        self._released = False
+
     def check(self) -> None:
-        """Does nothing."""
+        """Checks that the lease is not released, since a thread of an ended job may still be writing.
+
+        Raises:
+          UserError: if it is released.
+        """
+        if self._released:
+            raise UserError("this job has given up its checkpoints")
 
     def release(self) -> None:
-        """Does nothing."""
+        """Forbids further writes and removals."""
+        self._released = True
 
 
 class RenewedLease:
