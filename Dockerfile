@@ -56,7 +56,7 @@ RUN rm -rf .tools build .venv/lib/python3.*/site-packages/tensorflow/include
 
 # ---- what runs: the same release without compilers
 FROM ${RUN_IMAGE}
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0.dev0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="hvd_dqn" \
       org.opencontainers.image.description="Distributed Deep Q-Networks on Horovod" \

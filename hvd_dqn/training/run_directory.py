@@ -40,7 +40,7 @@ class RunDirectoryHandle:
         if self.directory is not None:
             if not keep:
                 self.directory.discard_unbegun()
-            self.directory.release()
+            self.directory.unlock()
 
 
 def _create_or_open(config: Config, ranks: int) -> RunDirectory:
@@ -81,4 +81,4 @@ def _check_same_run(known: str, config: Config) -> None:
 def _lock(directory: RunDirectory) -> None:
     """Locks the directory for this job; rank 0 may be on another host now, where it does not exist yet."""
     directory.path.mkdir(parents=True, exist_ok=True)
-    directory.claim()
+    directory.lock()

@@ -176,7 +176,7 @@ def test_a_poisoned_segment_is_not_unpacked(copy: Path, injected: Any) -> None:
     _sign(newest)
     outcome = run("mpirun", 2, "--resume", copy, "--total-env-steps", "3000")
     assert outcome.code == 2, outcome.output
-    assert "it holds more than it should" in outcome.output
+    assert "it is larger than expected" in outcome.output
     assert "Traceback" not in outcome.output
 
 
@@ -219,7 +219,7 @@ def test_a_damaged_segment_that_all_checkpoints_share_costs_only_its_transitions
     assert refused.code == 2, refused.output
     assert refused.output.count(shared.name) == 3
     count = state["ranks"][1]["segments"][3]["count"]
-    assert f"The weights of {newest} are whole: --allow-missing-replay goes on from it" in refused.output
+    assert f"The weights of {newest} are intact: add --allow-missing-replay to resume from it" in refused.output
     resumed = run_well("mpirun", 2, *more, "--allow-missing-replay")
     assert f"checkpoint {newest} lacks {count} transitions: rank-00001-of-00002: {shared.name}" in resumed.output
     assert f"was resharded: {1500 - count:,} on 2" in resumed.output

@@ -70,7 +70,7 @@ def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(tmp_
         injected("second job on one run directory")
         second = run("mpirun", 2, "--resume", run_directory)
         assert second.code == 2, second.output
-        assert second.output.count(f"another job works in {run_directory} (process {job.rank_pid(0)} on ") == 1
+        assert second.output.count(f"another job is using {run_directory} (process {job.rank_pid(0)} on ") == 1
         assert "Traceback" not in second.output
         # The first goes on: lines of metrics come, and a checkpoint of a step behind them.
         seen = read_metrics(run_directory)[-1]["env_steps"]
