@@ -102,16 +102,19 @@ def digests() -> dict[str, str]:
     return {}
 
 
-@pytest.mark.parametrize("way", ["srun", "pmix", "mpirun", "horovodrun"])
-def test_every_launch_way_runs_over_two_nodes(slurm: Slurm, way: str, digests: dict[str, str], tmp_path: Path) -> None:
-    """Rank 0 tells all, each line says which rank speaks, and two ranks end in the same bits whatever carries them."""
+@pytest.mark.parametrize(
+    "way", ["auto", *(pytest.param(way, marks=pytest.mark.slow) for way in ("srun", "pmix", "mpirun", "horovodrun"))]
+)
+def test_every_launcher_runs_over_two_nodes(slurm: Slurm, way: str, digests: dict[str, str], tmp_path: Path) -> None:
+    """Each output line names its rank, and two ranks end in the same bits with every launcher."""
     folder = tmp_path / "runs of mine"
     job = submit(slurm, *TWO_NODES, "--launcher", way, run=SHORT_RUN, folder=folder)
     slurm.wait_for(job, "COMPLETED", "FAILED")
     text, run_directory = job.text(), folder / "CartPole-v1" / "run"
     assert slurm.state(job) == "COMPLETED", text
-    controller = "MPI" if way in ("pmix", "mpirun") else "Gloo"
+    controller = "Gloo" if way in ("srun", "horovodrun") else "MPI"
     assert f"2, controller {controller}" in text
+    assert ("--launcher auto chose pmix: srun --mpi=list names pmix" in text) == (way == "auto")
     spoken = [line for line in text.splitlines() if "Greedy evaluation of the best checkpoint" in line]
     assert len(spoken) == 1
     assert spoken[0].startswith({"mpirun": "[1,0]<stdout>:", "horovodrun": "[0]<stdout>:"}.get(way, "0: "))
@@ -122,10 +125,51 @@ def test_every_launch_way_runs_over_two_nodes(slurm: Slurm, way: str, digests: d
     assert len(set(digests.values())) == 1, digests
 
 
-def test_two_ranks_on_each_of_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
-    job = submit(slurm, "--nodes", "2", "--ranks-per-node", "2", run=SHORT_RUN, folder=tmp_path)
+@pytest.mark.parametrize(("way", "controller"), [("auto", "MPI"), ("srun", "Gloo")])
+def test_two_ranks_on_each_of_two_nodes(slurm: Slurm, way: str, controller: str, tmp_path: Path) -> None:
+    options = ("--nodes", "2", "--ranks-per-node", "2", "--launcher", way)
+    job = submit(slurm, *options, run=SHORT_RUN, folder=tmp_path)
     assert slurm.wait_for(job, "COMPLETED", "FAILED") == "COMPLETED", job.text()
-    assert "4, controller Gloo" in job.text()
+    assert f"4, controller {controller}" in job.text()
+
+
+def chosen(slurm: Slurm, *options: str, folder: Path) -> tuple[str, str]:
+    """Runs a job over two nodes with --launcher auto; returns the launcher that it chose, and why."""
+    job = submit(slurm, *TWO_NODES, *options, run=SHORT_RUN, folder=folder)
+    assert slurm.wait_for(job, "COMPLETED", "FAILED") == "COMPLETED", job.text()
+    choice = re.search(r"--launcher auto chose (\w+): (.*)", job.text())
+    assert choice is not None, job.text()
+    controller = "Gloo" if choice[1] == "srun" else "MPI"
+    assert f"2, controller {controller}" in job.text()
+    return choice[1], choice[2]
+
+
+def test_a_gpu_job_is_started_by_plain_srun(slurm: Slurm, tmp_path: Path) -> None:
+    way, why = chosen(slurm, "--gpus", folder=tmp_path)
+    assert (way, why) == ("srun", "the job has GPUs, whose gradients NCCL carries")
+
+
+@pytest.fixture(scope="module")
+def no_pmix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """Returns a Slurm that was built without PMIx."""
+    with running_slurm(tmp_path_factory.mktemp("slurm"), pmix=False) as cluster:
+        yield cluster
+
+
+def test_without_pmix_cpu_ranks_are_started_by_mpirun(no_pmix: Slurm, tmp_path: Path) -> None:
+    way, why = chosen(no_pmix, folder=tmp_path)
+    assert (way, why) == ("mpirun", "srun --mpi=list does not name pmix; mpirun works in this allocation")
+
+
+def test_without_pmix_and_without_a_working_mpirun_ranks_are_started_by_plain_srun(
+    no_pmix: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An mpirun that can start ranks on its own node only."""
+    monkeypatch.setitem(no_pmix.environ, "OMPI_MCA_plm", "isolated")
+    way, why = chosen(no_pmix, "--environment", "OMPI_MCA_plm", folder=tmp_path)
+    assert way == "srun"
+    assert why.startswith("srun --mpi=list does not name pmix, and mpirun does not work in this allocation (")
+    assert why.endswith("Gloo is slower than MPI")
 
 
 def test_pmi2_without_an_mpi_that_knows_it_fails_with_the_reason(slurm: Slurm, tmp_path: Path) -> None:
@@ -137,7 +181,7 @@ def test_pmi2_without_an_mpi_that_knows_it_fails_with_the_reason(slurm: Slurm, t
 
 def test_a_run_over_two_nodes_solves_cartpole(slurm: Slurm, tmp_path: Path) -> None:
     run = ("--preset", "cartpole", "--seed", "0")
-    job = submit(slurm, *TWO_NODES, "--launcher", "pmix", run=run, folder=tmp_path)
+    job = submit(slurm, *TWO_NODES, run=run, folder=tmp_path)
     assert slurm.wait_for(job, "COMPLETED", "FAILED", seconds=240.0) == "COMPLETED", job.text()
     (final,) = read_metrics(tmp_path / "CartPole-v1" / "run", "final_evaluation")
     assert final["mean_return"] >= 475.0
@@ -209,7 +253,8 @@ def test_a_job_preempted_before_it_could_save_goes_back_to_the_queue(
     for name, value in astray.items():
         monkeypatch.setitem(slurm.environ, name, value)
     passed_on = [word for name in astray for word in ("--environment", name)]
-    job = submit(slurm, *TWO_NODES, "--time", "10", *passed_on, run=ENDLESS, folder=tmp_path)
+    options = (*TWO_NODES, "--launcher", "srun", "--time", "10", *passed_on)
+    job = submit(slurm, *options, run=ENDLESS, folder=tmp_path)
     node = slurm.hosts.nodes[1]
     wait_until(
         lambda: any("-m hvd_dqn.distributed.slurm" in line for line in node.processes().values()), 30.0, "it looks"
@@ -362,6 +407,6 @@ def test_a_dry_run_prints_the_script_and_leaves_nothing(slurm: Slurm, tmp_path: 
     script = slurm.run(SUBMIT, *options, "--", "--runs-dir", tmp_path / "a b", "--name", "x")
     for line in ("--nodes=2", "--account=abc", "--partition=low", "--gpus-per-node=1", "--qos=long", "--requeue"):
         assert f"#SBATCH {line}\n" in script
-    assert script.splitlines()[-1].startswith(f"exec {ROOT}/launch/slurm/train.sbatch --launcher srun -- ")
+    assert script.splitlines()[-1].startswith(f"exec {ROOT}/launch/slurm/train.sbatch --launcher auto -- ")
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     assert not (tmp_path / "a b").exists()
