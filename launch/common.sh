@@ -13,6 +13,15 @@ check_named() {
     done
 }
 
+# gpus_wanted OPTIONS_OF_TRAIN.PY...: whether the ranks will compute on GPUs.
+gpus_wanted() {
+    case " $* " in
+        *" --device visible-gpu "* | *" --device=visible-gpu "*) return 0 ;;
+        *" --device cpu "* | *" --device=cpu "*) return 1 ;;
+    esac
+    compgen -G '/dev/nvidia[0-9]*' >/dev/null
+}
+
 # keep_only NAME...: forgets all exported variables but the named ones and those that every job may need. horovodrun
 # writes the whole environment on ssh's command line, which everybody on the machine can read.
 keep_only() {

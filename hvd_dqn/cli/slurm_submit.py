@@ -66,7 +66,7 @@ class Submission:
     runtime: Literal["apptainer", "charliecloud", "pyxis"] = "apptainer"
     """What runs the container."""
     launcher: Literal["auto", "srun", "pmix", "pmi2", "mpirun", "horovodrun", "elastic"] = "auto"
-    """What starts the ranks. auto: on CPUs MPI (pmix, else mpirun) where it works, else srun with Gloo; see docs/launching.md."""
+    """What starts the ranks; auto: for CPU jobs MPI (pmix, else mpirun) where it works, else plain srun with Gloo."""
     min_ranks: int = 0
     """Elastic jobs only: wait while there are fewer ranks; 0: the ranks of one node."""
     seeds: str = ""
