@@ -31,7 +31,7 @@ keep_only() {
         case $name in
             PATH | HOME | USER | LOGNAME | SHELL | LANG | LC_* | TERM | TMPDIR | LD_LIBRARY_PATH | PYTHON* | SSH_AUTH_SOCK) ;;
             HOROVOD_* | OMPI_* | NCCL_* | UCX_* | FI_* | GLOO_* | TF_* | XLA_* | CUDA_* | OMP_* | MKL_* | OPENBLAS_*) ;;
-            SLURM_CONF | SLURM_JOB_ID | SLURM_JOB_END_TIME) ;;
+            SLURM_CONF | SLURM_JOB_ID | SLURM_JOB_END_TIME | HVD_DQN_HEARTBEAT_FILE) ;;
             *) unset "$name" ;;
         esac
     done

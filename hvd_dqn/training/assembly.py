@@ -34,10 +34,12 @@ from hvd_dqn.run.directory import (
     newest_checkpoint,
     read_config_of,
 )
+from hvd_dqn.run.heartbeat import make_heartbeat
 from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import Display, NullDisplay, make_display
 from hvd_dqn.run.report import start_report
+from hvd_dqn.run.shared_folder import check_shared_folder
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator, integer_seed
 from hvd_dqn.shares import first_index, share
@@ -77,6 +79,7 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     begins = kept.directory is None
     directory = kept.directory = kept.directory or _open_directory(config, communicator)  # COLLECTIVE
     on_root(communicator, lambda: _claim(directory))  # COLLECTIVE
+    _check_shared(config, communicator, directory)  # COLLECTIVE
     if begins and config.job.resume == RESUME_AUTO:
         on_root(communicator, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
     if config.job.profile:
@@ -98,7 +101,14 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         kept=kept,
         commits=CommitSchedule(config.job.commit_period, config.job.log_period),
         stop=stop,
-        watchdog=Watchdog(silence, communicator.rank, communicator.size, directory.waiting, communicator.abort),
+        watchdog=Watchdog(
+            silence,
+            communicator.rank,
+            communicator.size,
+            directory.waiting,
+            communicator.abort,
+            make_heartbeat(communicator.local_rank),
+        ),
         directory=directory,
         store=store,
         claim=claim,
@@ -236,6 +246,14 @@ def _claim(directory: RunDirectory) -> None:
     """Takes the directory for this job; rank 0 may be on another host now, on which it does not exist."""
     directory.path.mkdir(parents=True, exist_ok=True)
     directory.claim()
+
+
+def _check_shared(config: Config, communicator: Communicator, directory: RunDirectory) -> None:
+    """Refuses a folder for the checkpoints that is not the same on all hosts; object stores are. A collective."""
+    url = config.job.checkpoint_path
+    place = directory.checkpoints_at(url) if url else directory.path
+    if isinstance(place, Path):
+        check_shared_folder(communicator, place, "--checkpoint-path" if url else "--runs-dir")  # COLLECTIVE
 
 
 def _outputs(config: Config, communicator: Communicator, directory: RunDirectory) -> tuple[MetricsWriter, Display]:

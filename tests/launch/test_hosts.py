@@ -120,7 +120,7 @@ def started(
     """
     counts = ranks or (1,) * len(hosts.nodes)
     places = [f"{node.name}:{count}" for node, count in zip(hosts.nodes, counts, strict=True)]
-    where = ("--runs-dir", str(folder), "--name", "run")
+    where = ("--name", "run") if "--runs-dir" in run else ("--runs-dir", str(folder), "--name", "run")
     chosen = () if controller == "default" else (f"--{controller}",)
     start: tuple[str, ...] = (str(HOSTS_SCRIPT), *chosen, "-H", ",".join(places))
     if controller == "elastic":
@@ -191,6 +191,28 @@ def test_ranks_that_ask_for_gpus_use_gloo(hosts: Hosts, tmp_path: Path) -> None:
         assert job.finish() != 0
     assert "launch/hosts.sh: the ranks use --gloo: the default for GPUs" in job.output
     assert "GPU" in job.output.replace("default for GPUs", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize("flag", ["--runs-dir", "--checkpoint-path"])
+def test_a_folder_that_the_hosts_do_not_share_is_refused_at_the_start(
+    hosts: Hosts, controller: str, flag: str, tmp_path: Path
+) -> None:
+    """Each host has a /run of its own."""
+    place = Path("/run") / tmp_path.name
+    value = str(place) if flag == "--runs-dir" else place.as_uri()
+    options = (*SHORT_RUN, flag, value)
+    began = time.monotonic()
+    with started(hosts, controller, *options, folder=tmp_path) as job:
+        code = job.finish()
+    assert code == (2 if controller == "mpi" else 1)  # Gloo's launcher makes a 1 of every code
+    assert f"rank 1: node2 does not see the folder {place}" in job.output
+    assert f"of rank 0 on node1: give a {flag} on a file system that all hosts share" in job.output
+    assert "Traceback" not in job.output.split("Process 0 exit")[0]
+    assert time.monotonic() - began < 60.0
+    if flag == "--runs-dir":
+        assert hosts.nodes[0].run("find", str(place), "-type", "f") == ""
 
 
 @pytest.mark.slow
