@@ -81,9 +81,11 @@ COPY --from=test /app/unit_tests.txt .
 ENV PATH=/app/.venv/bin:$PATH \
     HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
+    HVD_DQN_HEARTBEAT_FILE=/tmp/hvd_dqn-heartbeat \
     OMPI_MCA_btl_vader_single_copy_mechanism=none
 # trainer, not root: mpirun refuses root.
 USER 1000
-HEALTHCHECK --interval=15m --timeout=60s --start-period=30s --retries=2 CMD ["/app/launch/container/healthcheck"]
+# Whether the job makes progress.
+HEALTHCHECK --interval=1m --timeout=10s --start-period=2m --retries=2 CMD ["/app/launch/container/healthcheck"]
 ENTRYPOINT []
 CMD ["/app/launch/local.sh", "--preset", "cartpole"]

@@ -11,20 +11,16 @@ counters and on signals that are equal on all ranks; what one rank alone knows t
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
-from pathlib import Path
-
-if __name__ == "__main__" and importlib.util.find_spec("horovod") is None:
-    # `python` may be the system's (a launcher named by its path, no activation): go on in the project's own.
-    own_python = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
-    if own_python.exists():
-        os.execv(own_python, [str(own_python), *sys.argv])
-
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hvd_dqn.cli.packages import require_packages
+
+if __name__ == "__main__":
+    require_packages(Path(__file__))  # the imports below need them
 
 from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
@@ -94,7 +90,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         return refuse(error, launch, stop)
     job = config.job
-    threads = prepare_environment(launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores)
+    threads = prepare_environment(
+        launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores
+    )  # COLLECTIVE
     elastic = None
     if launch.elastic:
         from hvd_dqn.elastic.entry import ElasticJob  # ranks that come and go

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvd_dqn.distributed.launcher import Launch, own_cores
+from hvd_dqn.distributed.cores import cpu_quota, find_peers, own_cores, threads_of
+from hvd_dqn.distributed.launcher import Launch
 from hvd_dqn.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,21 +38,23 @@ def prepare_environment(
 ) -> int:
     """Binds this rank to its cores and sets what must be set before NumPy, TensorFlow and Horovod are loaded.
 
-    What the user has set stays.
+    What the user has set stays. COLLECTIVE under MPI, where the ranks of a host compare their cores.
 
     Args:
       launch: how this process was started.
       threads_per_rank: threads of each pool, 0 for this rank's share of the cores.
-      bind_to_cores: whether to take this rank's share of the cores for its own, if no launcher has bound it: ranks
-        that wait and ranks that compute would otherwise meet on one core, and another would idle.
+      bind_to_cores: whether to bind this rank to its share of the cores: otherwise a waiting and a computing rank may
+        run on one core while another core is idle.
       stall_timeout_seconds: how long Horovod lets a rank wait for the others, 0 for ever.
 
     Returns:
       The threads per pool.
     """
+    prepare_mpi(one_host=launch.one_host)
+    cores = own_cores(find_peers(launch), sorted(os.sched_getaffinity(0)))  # COLLECTIVE
     if bind_to_cores:
-        os.sched_setaffinity(0, own_cores(launch, sorted(os.sched_getaffinity(0))))
-    threads = threads_per_rank or launch.cores_per_rank
+        os.sched_setaffinity(0, cores)
+    threads = threads_per_rank or threads_of(len(cores), launch.local_size, cpu_quota())
     defaults = {name: str(threads) for name in _POOLS}
     defaults["TF_CPP_MIN_LOG_LEVEL"] = "3"
     defaults["MPLCONFIGDIR"] = os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}")
@@ -116,7 +119,6 @@ def _join(launch: Launch, connect: Callable[[], Communicator] | None) -> Communi
     if launch.under_mpi:
         from hvd_dqn.distributed.mpi import MPICommunicator
 
-        prepare_mpi(one_host=launch.one_host)
         return MPICommunicator(launch.local_rank)  # COLLECTIVE
     from hvd_dqn.distributed.horovod import HorovodCommunicator
 

@@ -22,6 +22,8 @@ from hvd_dqn.locations import is_url, scheme_of
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 LOCK_FILE = "lock"
+TOKEN_PREFIX = ".shared-"
+"""Of files by which the ranks find out at the start whether they see the same folder."""
 _BEFORE_CONFIG = {LOCK_FILE, "metrics.jsonl", "tensorboard", "profile"}
 """Entries that a job may create before it writes its configuration."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -237,6 +239,5 @@ def _saves_to(path: Path, checkpoint_path: str) -> bool:
 def _never_began(path: Path) -> bool:
     """Returns True if a directory is empty or holds only the files of a job that died while it started."""
     metrics = path / "metrics.jsonl"
-    return {entry.name for entry in path.iterdir()} <= _BEFORE_CONFIG and not (
-        metrics.exists() and metrics.stat().st_size
-    )
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(TOKEN_PREFIX)}
+    return names <= _BEFORE_CONFIG and not (metrics.exists() and metrics.stat().st_size)

@@ -21,6 +21,7 @@ from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
 from hvd_dqn.registry import REPLAYS, load
 from hvd_dqn.run.directory import RunDirectory
+from hvd_dqn.run.heartbeat import make_heartbeat
 from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import NullDisplay, make_display
@@ -86,7 +87,9 @@ def assemble(
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     records.display.message(start_report(_derived_sizes(config, runtime, agent)))
     limit = config.job.stall_timeout_seconds and config.job.stall_timeout_seconds + grace_seconds
-    watchdog = Watchdog(limit, rank, size, directory.waiting, communicator.abort)
+    watchdog = Watchdog(
+        limit, rank, size, directory.waiting, communicator.abort, make_heartbeat(communicator.local_rank)
+    )
     checkpoints = open_checkpoint_store(
         config.job.checkpoint_path,
         directory.checkpoints,
