@@ -25,6 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 TRAIN = ROOT / "train.py"
 LAUNCHERS = ("mpirun", "horovodrun --mpi", "horovodrun --gloo")
+LEARNERS = {
+    "tensorflow": ("--backend", "tensorflow", "--transport", "horovod"),
+    "native": ("--backend", "auto"),
+}
+"""The options that choose each learner."""
+GENERAL = LEARNERS["tensorflow"]
+"""The learner that a law is tested on unless it names another."""
 
 MARK = "HVD_DQN_TEST_LAUNCH"
 """The environment variable by which all processes of a launch are found."""
@@ -48,6 +55,7 @@ class Launch:
     def __init__(self, command: list[str], environ: Mapping[str, str]) -> None:
         """Starts the command in a session of its own."""
         self._mark = uuid.uuid4().hex
+        _count_launch()
         self._log = tempfile.NamedTemporaryFile(mode="w+b", prefix="launch-", suffix=".log")  # noqa: SIM115
         self._started = time.monotonic()
         self.process = subprocess.Popen(
@@ -155,6 +163,15 @@ def launched(
       program: what each rank runs.
       environ: additional environment variables of all ranks.
     """
+    launch = Launch(command(how, ranks, program, *arguments), environment_of_ranks() | dict(environ or {}))
+    try:
+        yield launch
+    finally:
+        launch.end()
+
+
+def command(how: str, ranks: int, program: Path, *arguments: str | Path) -> list[str]:
+    """Returns the command that starts `program` on some ranks; see `launched`."""
     bin_folder = Path(sys.executable).parent
     start = {
         "python": [],
@@ -164,12 +181,7 @@ def launched(
         "horovodrun --gloo": [str(bin_folder / "horovodrun"), "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}"],
     }[how]
     assert how != "python" or ranks == 1
-    own = environment_of_ranks() | dict(environ or {})
-    launch = Launch([*start, sys.executable, str(program), *map(str, arguments)], own)
-    try:
-        yield launch
-    finally:
-        launch.end()
+    return [*start, sys.executable, str(program), *map(str, arguments)]
 
 
 def environment_of_ranks() -> dict[str, str]:
@@ -208,6 +220,13 @@ def read_metrics(run_directory: Path, kind: str | None = None) -> list[dict[str,
 def newest_checkpoint(run_directory: Path) -> Path:
     """Returns the folder of the newest checkpoint that has a manifest."""
     return max(path.parent for path in run_directory.glob("checkpoints/*/manifest.json"))
+
+
+def _count_launch() -> None:
+    """Adds the running test to the file that HVD_DQN_LAUNCHES names, for a count of the launches by test."""
+    if path := os.environ.get("HVD_DQN_LAUNCHES"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(os.environ.get("PYTEST_CURRENT_TEST", "?") + "\n")
 
 
 def _command_line(pid: int) -> str:

@@ -33,6 +33,7 @@ CONFIG = {
     "evaluation_period": 0,
     "progress": "off",
     "seed": 3,
+    "backend": "tensorflow",
 }
 EPISODES = 13
 
@@ -40,7 +41,8 @@ EPISODES = 13
 def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top to bottom
     """Runs on every rank."""
     launch = read_launch()
-    runtime = start(launch, prepare_environment(launch, 1, 60.0), "auto", "cpu", timeline=False)
+    transport = "auto" if launch.size == 1 else "horovod"
+    runtime = start(launch, prepare_environment(launch, 1, 60.0), transport, "cpu", timeline=False)
 
     import numpy as np
     import tensorflow as tf
