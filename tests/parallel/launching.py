@@ -25,13 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 TRAIN = ROOT / "train.py"
 LAUNCHERS = ("mpirun", "horovodrun --mpi", "horovodrun --gloo")
-LEARNERS = {
-    "tensorflow": ("--backend", "tensorflow", "--transport", "horovod"),
-    "native": ("--backend", "auto"),
-}
-"""The options that choose each learner."""
-GENERAL = LEARNERS["tensorflow"]
+GENERAL = ("--backend", "tensorflow", "--transport", "horovod")
 """The learner that a law is tested on unless it names another."""
+LEARNERS: dict[str, tuple[str, ...]] = {"tensorflow": GENERAL, "native": ("--backend", "auto")}
+"""The options that choose each learner."""
 
 MARK = "HVD_DQN_TEST_LAUNCH"
 """The environment variable by which all processes of a launch are found."""
@@ -77,23 +74,13 @@ class Launch:
         """Returns as soon as the text has been printed; fails if the job ends or the time is over before."""
         self.wait_until(lambda: text in self.output, seconds, f"it printed {text!r}")
 
-    def wait_until(self, holds: Callable[[], bool], seconds: float = 60.0, what: str = "it should") -> None:
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 180.0, what: str = "it should") -> None:
         """Returns as soon as something holds; fails if the job ends or the time is over before."""
         deadline = time.monotonic() + seconds
         while not holds():
             assert self.process.poll() is None, f"the job ended before {what}:\n{self.output}"
             assert time.monotonic() < deadline, f"{seconds:g} s went by before {what}:\n{self.output}"
             time.sleep(0.05)
-
-    def wait_for_silence(self, quiet: float, seconds: float = 180.0) -> None:
-        """Returns when nothing has been printed for `quiet` seconds."""
-        deadline = time.monotonic() + seconds
-        seen, since = self.output, time.monotonic()
-        while time.monotonic() - since < quiet:
-            assert time.monotonic() < deadline, f"the job never fell silent:\n{self.output}"
-            time.sleep(0.1)
-            if (now := self.output) != seen:
-                seen, since = now, time.monotonic()
 
     def rank_pid(self, rank: int) -> int:
         """Returns the process id of a rank's interpreter."""
@@ -217,9 +204,27 @@ def read_metrics(run_directory: Path, kind: str | None = None) -> list[dict[str,
     return [record for record in records if kind in (None, record["kind"])]
 
 
+def timeless_metrics(run_directory: Path) -> list[dict[str, Any]]:
+    """Returns the records of metrics.jsonl without the fields that differ between two runs of the same job."""
+    return [
+        {name: value for name, value in record.items() if not _depends_on_the_machine(name)}
+        for record in read_metrics(run_directory)
+    ]
+
+
+def _depends_on_the_machine(field: str) -> bool:
+    measured = ("unix_time", "seconds", "resident_mebibytes")
+    return field in measured or "_microseconds" in field or "_per_second" in field
+
+
+def checkpoints(run_directory: Path) -> list[Path]:
+    """Returns the folders of all checkpoints that have a manifest, oldest first."""
+    return sorted(path.parent for path in run_directory.glob("checkpoints/*/manifest.json"))
+
+
 def newest_checkpoint(run_directory: Path) -> Path:
     """Returns the folder of the newest checkpoint that has a manifest."""
-    return max(path.parent for path in run_directory.glob("checkpoints/*/manifest.json"))
+    return max(checkpoints(run_directory))
 
 
 def _count_launch() -> None:

@@ -100,7 +100,8 @@ class PersistentRanks:
     def _start(self, ranks: int, arguments: tuple[str | Path, ...], program: Path, environ: Mapping[str, str]) -> Job:
         if ranks not in self._launches:
             folder = Path(tempfile.mkdtemp(prefix=f"{ranks}-", dir=self._folder.name))
-            start = command("python" if ranks == 1 else "mpirun", ranks, PROGRAMS / "run_in_turn.py", folder)
+            how = "python" if ranks == 1 else "mpirun"
+            start = command(how, ranks, PROGRAMS / "run_in_turn.py", folder, str(os.getpid()))
             self._launches[ranks] = Launch(start, environment_of_ranks()), folder, 0
         launch, folder, number = self._launches[ranks]
         self._launches[ranks] = launch, folder, number + 1

@@ -37,7 +37,10 @@ def main() -> None:
     RingReplay.sample = poisoned_sample  # type: ignore[method-assign]
     script = str(Path(__file__).resolve().parents[3] / "train.py")
     sys.argv = [script, *arguments]
-    runpy.run_path(script, run_name="__main__")
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:
+        RingReplay.sample = sample  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Runs programs in turn on ranks that stay up: TensorFlow is imported and MPI started once for all of them.
 
-    run_in_turn.py FOLDER
+    run_in_turn.py FOLDER PID
 
 Every rank takes FOLDER/<number>.json, number after number: {"program": path, "arguments": [...], "environ": {...}}.
 It runs the program as `python program arguments...` would, with its output in <number>.rank<r>.log, and then writes
-its exit code to <number>.rank<r>.code. A job without a program ends the ranks.
+its exit code to <number>.rank<r>.code. The ranks end when process PID has ended.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import runpy
+import signal
 import sys
 import time
 import traceback
@@ -29,15 +30,25 @@ os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 # Horovod's thread looks for work this often, and ends with its next look: its default of a second costs one per job.
 os.environ["HOROVOD_CYCLE_TIME"] = "5"
 
-import tensorflow as tf  # noqa: E402, F401
+import tensorflow as tf  # noqa: E402
 
 
-def wait_for_job(path: Path) -> dict[str, Any]:
+def wait_for_job(path: Path, pid: int) -> dict[str, Any]:
     """Returns the next job, once it is there."""
     while not path.exists():
+        if not is_running(pid):
+            sys.exit(1)
         time.sleep(0.02)
     job: dict[str, Any] = json.loads(path.read_text())
     return job
+
+
+def is_running(pid: int) -> bool:
+    """Returns whether a process exists and has not ended; one that nobody has waited for yet has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
 
 
 def redirect_output(path: Path) -> None:
@@ -48,8 +59,12 @@ def redirect_output(path: Path) -> None:
     os.close(log)
 
 
-def forget_stores() -> None:
-    """Drops connections to object stores: the next job's credentials and addresses are others."""
+def forget() -> None:
+    """Drops what stays in the process: signal handlers, the numbers of Keras' layers, fsspec's connections."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    tf.keras.backend.clear_session()
     for name, kind in (("s3fs", "S3FileSystem"), ("fsspec.implementations.memory", "MemoryFileSystem")):
         if name in sys.modules:
             getattr(sys.modules[name], kind).clear_instance_cache()
@@ -70,12 +85,10 @@ def run(program: str, arguments: list[str]) -> int:
 
 def main() -> None:
     """Runs on every rank."""
-    folder = Path(sys.argv[1])
+    folder, pid = Path(sys.argv[1]), int(sys.argv[2])
     environ = dict(os.environ)
     for number in itertools.count():
-        job = wait_for_job(folder / f"{number}.json")
-        if "program" not in job:
-            return
+        job = wait_for_job(folder / f"{number}.json", pid)
         own = folder / f"{number}.rank{LAUNCH.rank}"
         redirect_output(own.with_name(f"{own.name}.log"))
         os.environ.update(job["environ"])
@@ -84,7 +97,7 @@ def main() -> None:
         sys.stderr.flush()
         os.environ.clear()
         os.environ.update(environ)
-        forget_stores()
+        forget()
         part = own.with_name(f"{own.name}.part")
         part.write_text(str(code))
         part.rename(own.with_name(f"{own.name}.code"))
