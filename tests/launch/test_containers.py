@@ -113,6 +113,7 @@ def test_large_vectors_pass_between_ranks(docker: Docker, runs: Path, transport:
     assert FLOOD not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "verdict"), [((), "healthy"), (("--env=PATH=/usr/bin:/bin",), "unhealthy")])
 def test_a_container_is_healthy_while_two_ranks_can_sum(docker: Docker, options: tuple[str, ...], verdict: str) -> None:
     quick = ("--health-interval=2s", "--health-start-period=1s", "--health-retries=1", "--network=none")
@@ -125,6 +126,7 @@ def test_a_container_is_healthy_while_two_ranks_can_sum(docker: Docker, options:
         docker.run("rm", "--force", container)
 
 
+@pytest.mark.slow
 def test_docker_stop_saves_the_run_and_the_next_container_goes_on(docker: Docker, runs: Path) -> None:
     launch = ("/app/launch/local.sh", "-np", "2", "--", "--name", "run", "--resume", "auto")
     options = (o for o in hardened(runs) if o != "--rm")
@@ -153,6 +155,7 @@ def unpacked(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["srun", "pmix", "mpirun"])
 def test_ranks_run_in_the_image_on_two_nodes_of_slurm(unpacked: Path, way: str, tmp_path: Path) -> None:
     options = (*TWO_NODES, "--container", str(unpacked), "--runtime", "charliecloud", "--launcher", way)
@@ -165,6 +168,7 @@ def test_ranks_run_in_the_image_on_two_nodes_of_slurm(unpacked: Path, way: str, 
     assert read_metrics(run_directory, "final_evaluation")
 
 
+@pytest.mark.slow
 def test_the_hosts_mpirun_starts_ranks_in_the_image(unpacked: Path, tmp_path: Path) -> None:
     """Debian's Open MPI outside, the environment's inside: they meet by PMIx."""
     require_root_and(("/usr/bin/mpirun",), ("openmpi-bin",))
@@ -178,6 +182,7 @@ def test_the_hosts_mpirun_starts_ranks_in_the_image(unpacked: Path, tmp_path: Pa
     assert "2, controller MPI" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_worker_image_of_kubernetes_has_an_ssh_server(docker: Docker) -> None:
     docker.build(ROOT / "launch" / "kubernetes", f"{IMAGE}-worker", 300.0, IMAGE=IMAGE)
     told = docker.run(
@@ -194,6 +199,7 @@ def test_the_dockerfile_has_no_lint() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_the_definition_of_apptainer_is_read_and_its_scripts_are_shell(docker: Docker) -> None:
     """By the parser of Singularity's Python client, and by the image's own shell; Apptainer itself is not in Debian."""
     parse = (
