@@ -70,11 +70,11 @@ class Launch:
         """Returns what launcher and ranks have printed so far."""
         return _GLOO_PREFIX.sub("", Path(self._log.name).read_text(errors="replace").replace("\r\n", "\n"))
 
-    def wait_for(self, text: str, seconds: float = 180.0) -> None:
+    def wait_for(self, text: str, seconds: float = 600.0) -> None:
         """Returns as soon as the text has been printed; fails if the job ends or the time is over before."""
         self.wait_until(lambda: text in self.output, seconds, f"it printed {text!r}")
 
-    def wait_until(self, holds: Callable[[], bool], seconds: float = 180.0, what: str = "it should") -> None:
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 600.0, what: str = "it should") -> None:
         """Returns as soon as something holds; fails if the job ends or the time is over before."""
         deadline = time.monotonic() + seconds
         while not holds():
@@ -112,7 +112,7 @@ class Launch:
                         found.append(int(entry.name))
         return found
 
-    def finish(self, seconds: float = 240.0) -> Outcome:
+    def finish(self, seconds: float = 600.0) -> Outcome:
         """Waits for the launcher's end and checks that no process outlives it by more than a moment."""
         try:
             code = self.process.wait(seconds)
@@ -184,7 +184,7 @@ def run(
     *arguments: str | Path,
     program: Path = TRAIN,
     environ: Mapping[str, str] | None = None,
-    seconds: float = 240.0,
+    seconds: float = 600.0,
 ) -> Outcome:
     """Runs a program to its end; see `launched`."""
     with launched(how, ranks, *arguments, program=program, environ=environ) as launch:

@@ -72,7 +72,7 @@ class PersistentRanks:
         *arguments: str | Path,
         program: Path = TRAIN,
         environ: Mapping[str, str] | None = None,
-        seconds: float = 240.0,
+        seconds: float = 600.0,
     ) -> Outcome:
         """Runs a program to its end on some ranks, without a launcher on one; takes what `launching.run` takes.
 
@@ -90,7 +90,7 @@ class PersistentRanks:
         *arguments: str | Path,
         program: Path = TRAIN,
         environ: Mapping[str, str] | None = None,
-        seconds: float = 240.0,
+        seconds: float = 600.0,
     ) -> Outcome:
         """Runs a program that has to end with exit code 0."""
         outcome = self.run(ranks, *arguments, program=program, environ=environ, seconds=seconds)

@@ -31,7 +31,7 @@ def test_ranks_whose_episodes_end_at_different_times_never_deadlock(
         *("--runs-dir", tmp_path, "--name", "unequal"),
         *GENERAL,
     )
-    persistent_ranks.run_well(4, *map(str, arguments), seconds=300.0)
+    persistent_ranks.run_well(4, *map(str, arguments))
     (run_directory,) = tmp_path.glob("*/unequal")
     state = json.loads((newest_checkpoint(run_directory) / "state.json").read_text())
     counters = state["counters"]

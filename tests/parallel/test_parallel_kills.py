@@ -87,7 +87,7 @@ def _wait_for_a_moment(job: Launch, run_directory: Path, rng: random.Random, kil
 
 def _wait_while(job: Launch, holds: Callable[[], object]) -> None:
     """Waits until something no longer holds, or the job is over."""
-    deadline = time.monotonic() + 180.0
+    deadline = time.monotonic() + 600.0
     while holds() and job.process.poll() is None:
         assert time.monotonic() < deadline, job.output
         time.sleep(0.01)
