@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
-from hvd_dqn.distributed.launcher import Launch, check_transport, read_launch
+from hvd_dqn.distributed.launcher import Launch, read_launch
 from hvd_dqn.distributed.runtime import Runtime, prepare_environment, start
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_REQUEUE, EXIT_USER_ERROR, UserError
 from hvd_dqn.run.directory import check_checkpoint_path, read_config_of
@@ -106,11 +106,11 @@ def train(job: Job) -> bool:  # noqa: PLR0912, PLR0915 the whole algorithm, on a
             else:
                 due = counters.learner_steps_due(config.learner.train_period)
                 report, skipped = learn(job, due, flags, fault is None)  # COLLECTIVE
-                stop, faults, ended, unsaved, changed = Flags(*report.flags)
+                stop, faults, ended, unsaved, changed = Flags(*report.signals)
             counters.learner_steps += report.steps
             counters.skipped_updates += skipped
             counters.episodes += round(ended)
-            job.averages.add(report.steps, report.loss, report.abs_td_error, report.mean_q)
+            job.averages.add(report.steps, report.loss, report.priority, report.mean_q)
             if report.steps > 0:
                 job.acting_values.load(learner.online)
             if faults:
@@ -328,14 +328,13 @@ def main(arguments: list[str]) -> int:
     stop.install()
     try:
         config = parse(arguments, read_config_of, quiet=launch.rank > 0)
-        check_transport(launch, config.job.transport)
         # A rank that comes later finds what the others have saved: where a run begins, the ranks look together.
         check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume) or launch.elastic, launch.size)
     except UserError as error:
         return refuse(error, launch, stop)
     job = config.job
     threads = prepare_environment(launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores)
-    runtime = start(launch, threads, job.transport, job.device, job.profile)  # COLLECTIVE
+    runtime = start(launch, threads, job.device, job.profile)  # COLLECTIVE
     communicator = runtime.communicator
     try:
         code = run(config, runtime, stop)  # COLLECTIVE

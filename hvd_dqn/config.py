@@ -67,9 +67,6 @@ class JobConfig:
     device: Literal["auto", "cpu", "visible-gpu"] = "auto"
     """auto: of the GPUs that a rank sees, the one with its number on its host, else the CPU; cpu; visible-gpu: the
     first that it sees, where a scheduler shows each rank its own (or for ranks that share one)."""
-    transport: Literal["auto", "shared-memory", "tcp", "mpi", "horovod"] = "auto"
-    """What carries the gradients: horovod (anywhere), mpi (CPUs under an MPI launcher), tcp (CPUs of any hosts),
-    shared-memory (CPUs of one host); auto takes the fastest."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +88,10 @@ class EnvironmentConfig:
 class NetworkConfig:
     """The Q-network."""
 
-    network: Literal["auto", "mlp", "cnn"] = "auto"
+    network: str = "auto"
     """mlp for vectors and Discrete observations, cnn (Mnih et al. 2015) for images; auto looks at the observation."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of the MLP's hidden layers (ReLU); none makes it linear. The CNN's sizes are fixed."""
-    backend: Literal["auto", "numpy", "mixed", "tensorflow"] = "auto"
-    """What computes the updates: numpy (compiled code or NumPy on the CPU, in float32), mixed (gradients by TensorFlow,
-    the optimizer in host memory) or tensorflow (all in one graph, on any device); auto takes the fastest."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What layers compute in; weights, last layer, loss, optimizer and the sum over ranks are float32 always. The
     halves are for GPUs with tensor cores, where a large network is then faster."""
@@ -128,6 +122,8 @@ class ExplorationConfig:
 class ReplayConfig:
     """Experience replay."""
 
+    replay: str = "uniform"
+    """uniform: every stored transition is drawn alike."""
     replay_capacity: int = 50_000
     """Transitions kept, summed over ranks; each rank keeps its share."""
     learning_starts: int = 1_000
@@ -140,6 +136,12 @@ class ReplayConfig:
 class LearnerConfig:
     """The learner."""
 
+    algorithm: str = "dqn"
+    """dqn: Q-learning with a target network (Mnih et al. 2015)."""
+    learner: Literal["auto", "tensorflow", "native"] = "auto"
+    """tensorflow: any algorithm and network on any device; gradients are summed by Horovod. native: compiled code for
+    dqn on the mlp on CPUs; gradients are summed by MPI. auto: native where it can run the job. A resumed run keeps
+    what it began with."""
     train_period: int = 1
     """Global env steps per learner step."""
     learning_rate: float = 1e-3

@@ -165,7 +165,7 @@ def _read_replay(job: Job, state: RankState) -> Transition:
       UserError: if a segment cannot be used.
     """
     try:
-        held = read(job.store.replay_folder, state.segments, job.replay.blank(0))
+        held = read(job.store.replay_folder, state.segments, job.replay.empty())
     except CheckpointError as error:
         raise UserError(str(error)) from None
     return Transition(*(column[len(column) - state.stored :] for column in held))

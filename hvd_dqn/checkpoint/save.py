@@ -42,7 +42,6 @@ def save(job: Job, score: float | None) -> None:
     """
     settle_or_warn(job)  # COLLECTIVE
     job.watchdog.beat("beginning a checkpoint", allow=2.0)
-    job.replay.cut_open_episodes()
     parts = job.store.folder / f"{_PARTS}{job.communicator.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
     replay = job.replay
     oldest = replay.added - len(replay)

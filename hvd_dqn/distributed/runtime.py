@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -67,15 +66,14 @@ def prepare_environment(
     return threads
 
 
-def start(launch: Launch, threads: int, transport: str, device: str, timeline: bool) -> Runtime:
-    """Imports TensorFlow, joins the other ranks and pins this rank's GPU.
+def start(launch: Launch, threads: int, device: str, timeline: bool) -> Runtime:
+    """Imports TensorFlow, pins this rank's GPU and joins the other ranks.
 
     A process that no launcher started, or that is alone, gets the null object: no Horovod, no background thread.
 
     Args:
       launch: how this process was started.
       threads: of TensorFlow's pools.
-      transport: auto, shared-memory, tcp, mpi or horovod.
       device: auto, cpu or visible-gpu.
       timeline: whether Horovod is to be ready to write its timeline.
 
@@ -90,22 +88,40 @@ def start(launch: Launch, threads: int, transport: str, device: str, timeline: b
         from hvd_dqn.distributed.devices import own_gpu, pin, visible_gpus
 
         gpus = visible_gpus(device)
-    from hvd_dqn.native.denormals import flush_denormals
-    from hvd_dqn.native.heap import keep_freed_memory
-
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
-    ranks, members = _join(launch, transport, bool(gpus))  # COLLECTIVE
     name, problem = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)", ""
     try:
+        # Before anything computes: TensorFlow refuses to hide devices that it has begun to use.
         own = own_gpu(device, len(gpus), launch)
         if own is not None:
             name = pin(gpus[own])
     except UserError as error:
         problem = str(error)
-    flush_denormals()
-    keep_freed_memory()
-    return Runtime(ranks, members, threads, name, bool(gpus), problem)
+    communicator, members = _join(launch)  # COLLECTIVE
+    return Runtime(communicator, members, threads, name, bool(gpus), problem)
+
+
+def _join(launch: Launch) -> tuple[Communicator, Members]:
+    """Joins the other ranks; a collective."""
+    from hvd_dqn.elastic.membership import FixedMembers, join_elastic
+
+    # Milliseconds between two looks of Horovod's background thread: every update of the general learner waits for it.
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0" if launch.under_mpi else "0.1")
+    if launch.elastic:
+        return join_elastic()  # COLLECTIVE
+    if launch.size == 1:
+        from hvd_dqn.distributed.communicator import SingleCommunicator
+
+        return SingleCommunicator(), FixedMembers()
+    if launch.under_mpi:
+        from hvd_dqn.distributed.mpi import MPICommunicator
+
+        prepare_mpi(one_host=launch.one_host)
+        return MPICommunicator(launch.local_rank), FixedMembers()  # COLLECTIVE
+    from hvd_dqn.distributed.horovod import HorovodCommunicator
+
+    return HorovodCommunicator(), FixedMembers()  # COLLECTIVE
 
 
 def prepare_mpi(one_host: bool) -> None:
@@ -120,52 +136,6 @@ def prepare_mpi(one_host: bool) -> None:
         rules = Path(__file__).with_name("openmpi_allreduce.conf")
         os.environ.setdefault("OMPI_MCA_coll_tuned_use_dynamic_rules", "1")
         os.environ.setdefault("OMPI_MCA_coll_tuned_dynamic_rules_filename", str(rules))
-
-
-def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Communicator, Members]:
-    """Joins the other ranks; a collective."""
-    from hvd_dqn.distributed.communicator import SingleCommunicator
-    from hvd_dqn.elastic.membership import FixedMembers, join_elastic
-
-    if launch.size == 1 and not launch.elastic:
-        return SingleCommunicator(), FixedMembers()
-    from hvd_dqn.distributed.horovod import HorovodCommunicator
-    from hvd_dqn.distributed.mpi import MPICommunicator, on_any_rank
-
-    prepare_mpi(one_host=launch.one_host)
-    # A host without GPUs beside one with some: all ranks choose alike, and meet to be told of it.
-    if launch.under_mpi:
-        on_gpu = on_any_rank(on_gpu)  # COLLECTIVE
-    over_mpi, own_way = _carriers(launch, transport, on_gpu)
-    # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
-    # step waits for it; where it carries what is said now and then, a few do; where it carries nothing, it only gets
-    # in the way (docs/performance.md).
-    cycle = "1000" if over_mpi else "2" if own_way else "0" if launch.under_mpi else "0.1"
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
-    if launch.elastic:
-        return join_elastic()  # COLLECTIVE
-    carrier = MPICommunicator() if over_mpi else HorovodCommunicator()  # COLLECTIVE
-    if not launch.under_mpi:
-        _, own_way = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
-    if own_way == "shared-memory":
-        from hvd_dqn.distributed.shared_memory import SharedMemoryCommunicator
-
-        return SharedMemoryCommunicator(carrier, required=transport == own_way), FixedMembers()
-    if own_way == "tcp":
-        from hvd_dqn.distributed.tcp_ranks import TCPCommunicator
-
-        host = os.environ.get("HOROVOD_HOSTNAME", socket.gethostname())
-        return TCPCommunicator(carrier, host, required=transport == own_way), FixedMembers()
-    return carrier, FixedMembers()
-
-
-def _carriers(launch: Launch, transport: str, on_gpu: bool) -> tuple[bool, str]:
-    """Returns whether MPI is to carry what lies in host memory, and the gradients' own way, if they have one."""
-    on_cpus = transport == "auto" and not on_gpu and not launch.elastic
-    own_way = transport if transport in ("shared-memory", "tcp") else ""
-    if on_cpus:
-        own_way = "shared-memory" if launch.one_host else "" if launch.under_mpi else "tcp"
-    return transport == "mpi" or (launch.under_mpi and (on_cpus or bool(own_way))), own_way
 
 
 def start_compiler() -> None:

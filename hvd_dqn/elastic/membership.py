@@ -137,7 +137,7 @@ class ElasticMembers:
         self._told.clear()  # what comes from here on may be news
         take_place(again=True, patience_seconds=self.silence_seconds)  # COLLECTIVE
         before = open_sockets()
-        self._communicator.join()  # COLLECTIVE
+        self._communicator.start()  # COLLECTIVE
         self._connections = open_sockets() - before
 
     def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:

@@ -80,7 +80,6 @@ def rescue(job: Job | None, kept: Kept) -> None:
     kept.generation += 1
     if job is not None and kept.commit is not None and kept.replay is None:
         kept.reached = job.counters.env_steps
-        job.replay.cut_open_episodes()
         kept.replay = job.replay.contents()
 
 
@@ -108,7 +107,7 @@ def take_over(job: Job, meeting: Meeting) -> None:
     kept, source = job.kept, meeting.source
     assert source is not None
     _load_commit(job, source)  # COLLECTIVE
-    held = kept.replay if kept.replay is not None else job.replay.blank(0)
+    held = kept.replay if kept.replay is not None else job.replay.empty()
     counts = [part["stored"] for part in meeting.parts]
     dealt, moved = deal_out(
         held,

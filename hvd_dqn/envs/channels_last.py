@@ -11,13 +11,8 @@ from gymnasium.vector.utils import batch_space
 
 
 def has_channels_first(space: gym.Space[Any]) -> bool:
-    """Returns whether a single observation is an integer image whose first side is the smallest."""
-    return (
-        isinstance(space, gym.spaces.Box)
-        and np.issubdtype(space.dtype, np.integer)
-        and len(space.shape) == 3
-        and space.shape[0] < min(space.shape[1:])
-    )
+    """Returns whether a single observation is an image whose first side is the smallest."""
+    return isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.shape[0] < min(space.shape[1:])
 
 
 def turned_space(space: gym.spaces.Box) -> gym.spaces.Box:

@@ -28,8 +28,13 @@ class Collector:
     it is no transition, so it is never returned.
     """
 
-    def __init__(self, vector_env: VectorEnv[Any, Any, Any], spaces: Spaces) -> None:
+    def __init__(self, vector_env: VectorEnv[Any, Any, Any], spaces: Spaces, gamma: float) -> None:
         """Takes the environments over; `reset` must be called before `step`.
+
+        Args:
+          vector_env: the environments.
+          spaces: of one of them.
+          gamma: discount of a step that does not end the task.
 
         Raises:
           UserError: if the environment resets in a mode other than NEXT_STEP or SAME_STEP.
@@ -44,6 +49,7 @@ class Collector:
         self._vector_env = vector_env
         self._same_step = mode == AutoresetMode.SAME_STEP
         self._dtype = spaces.observation_dtype
+        self._gamma = np.float32(gamma)
         self._shape = (self.num_envs, *spaces.observation_shape)
         self._guarded = isinstance(vector_env, (SyncVectorEnv, AsyncVectorEnv))
         self._step = 0
@@ -85,8 +91,7 @@ class Collector:
             s_tm1=self.observation,
             a_tm1=actions.astype(np.int32),
             r_t=reward.astype(np.float32),
-            terminated=terminated,
-            truncated=truncated,
+            discount_t=self._gamma * ~terminated,
             s_t=self._with_final_observations(s_t, done, info) if self._same_step else s_t,
         )
         if self._resetting.any():

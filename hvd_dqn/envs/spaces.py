@@ -21,6 +21,8 @@ class Spaces:
     num_categories: int
     """Number of values of a Discrete observation (one-hot in the network); 0 for a Box."""
     num_actions: int
+    action_shape: tuple[int, ...] = ()
+    """() for one Discrete action."""
 
     def describe(self) -> dict[str, object]:
         """Returns a JSON-ready description, compared over the ranks."""

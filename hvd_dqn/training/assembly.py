@@ -25,8 +25,7 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, git_revision, versions
 from hvd_dqn.learner.policy import Exploration
 from hvd_dqn.locations import is_url
-from hvd_dqn.networks.build import choose_kind
-from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.registry import REPLAYS, load
 from hvd_dqn.run.directory import (
     CONFIG_FILE,
     RunDirectory,
@@ -41,9 +40,15 @@ from hvd_dqn.run.report import start_report
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator, integer_seed
 from hvd_dqn.shares import first_index, share
-from hvd_dqn.training.agent import Agent, build_agent, make_worker
+from hvd_dqn.training.agent import Agent, build_agent, configured, make_worker
 from hvd_dqn.training.job import Job
 from hvd_dqn.validation import environment_arguments, scale, shares
+
+LEARNERS = {
+    "tensorflow": "tensorflow (gradients summed by Horovod inside the graph)",
+    "native": "native (C on the CPU, gradients summed by MPI_Allreduce)",
+}
+"""The learners as the start report shows them."""
 
 
 def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[str], kept: Kept | None = None) -> Job:
@@ -64,15 +69,14 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     own = shares(config, communicator.rank, communicator.size)
     raise_on_any_rank(communicator, lambda: _check_device(runtime))  # COLLECTIVE
     maker, spaces = raise_on_any_rank(communicator, lambda: _find_environment(config))  # COLLECTIVE
-    kind = choose_kind(config.network.network, spaces.observation_shape, spaces.observation_dtype)
     fingerprint = {**flatten(config), **versions(), "code": code_digest(Path(command[0])), **spaces.describe()}
     fingerprint["computes on"] = "a GPU" if runtime.on_gpu else "the CPU"
     check_same_job(communicator, fingerprint)  # COLLECTIVE
     collector = raise_on_any_rank(
-        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces)
+        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.learner.gamma)
     )  # COLLECTIVE
     profile = IterationProfile(traced=config.job.profile)
-    agent = build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
+    agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE
     learner = agent.learner
     begins = kept.directory is None
     directory = kept.directory = kept.directory or _open_directory(config, communicator)  # COLLECTIVE
@@ -82,10 +86,10 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     if config.job.profile:
         on_root(communicator, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         communicator.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
-    evaluated_values = agent.action_values(follow=False)
+    evaluated_values = agent.action_values(False)
     metrics, display = _outputs(config, communicator, directory)
     display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
-    display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
+    display.message(start_report(_derived_sizes(config, runtime, agent)))
     store, claim = open_checkpoints(
         config.job.checkpoint_path, directory.checkpoints, config.job.keep_checkpoints, communicator, display
     )  # COLLECTIVE
@@ -108,17 +112,21 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
         exploration=_build_exploration(config, communicator, own.num_envs_per_rank),
         policy_rng=generator(config.job.seed, "policy", communicator.rank, *kept.stream),
         replay_rng=replay_rng,
-        acting_values=agent.action_values(follow=config.learner.policy_lag == 0),
-        replay=RingReplay(
-            own.replay_capacity_per_rank,
-            spaces.observation_shape,
-            spaces.observation_dtype,
-            replay_rng,
+        acting_values=agent.action_values(config.learner.policy_lag == 0),
+        replay=configured(
+            load(REPLAYS, config.replay.replay),
+            config,
+            capacity=own.replay_capacity_per_rank,
+            observation_shape=spaces.observation_shape,
+            observation_dtype=spaces.observation_dtype,
+            action_shape=spaces.action_shape,
+            rng=replay_rng,
         ),
         segments=SegmentWriter(store.replay_folder, communicator.rank, communicator.size),
         learner=learner,
+        chosen_learner=agent.chosen,
         batch_size_per_rank=own.batch_size_per_rank,
-        worker=make_worker(config, runtime, agent),
+        worker=make_worker(config, runtime),
         profile=profile,
         evaluation=GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype),
         evaluated_values=evaluated_values,
@@ -153,7 +161,7 @@ def record_run(job: Job, config: Config, command: list[str]) -> None:
       UserError: on all ranks, if it cannot be written.
     """
     record = {
-        "config": flatten(config) | {"resume": "", "allow_missing_replay": False},
+        "config": flatten(config) | {"resume": "", "allow_missing_replay": False, "learner": job.chosen_learner},
         "ranks": job.communicator.size,
         "command": command,
         "versions": versions(),
@@ -247,16 +255,17 @@ def _outputs(config: Config, communicator: Communicator, directory: RunDirectory
     return NullMetrics(), NullDisplay()
 
 
-def _derived_sizes(config: Config, runtime: Runtime, kind: str, agent: Agent) -> dict[str, Any]:
+def _derived_sizes(config: Config, runtime: Runtime, agent: Agent) -> dict[str, Any]:
     """Returns what follows from the configuration at this number of ranks, for the start report."""
     size = runtime.communicator.size
     environments = config.environment.num_envs
     batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
     communicator = runtime.communicator
     return {
-        "ranks (W)": f"{size}, controller {communicator.controller}, gradients by {communicator.transport}",
+        "ranks (W)": f"{size}, {communicator.controller}",
         "device per rank": runtime.device,
-        "network": f"{kind}, {agent.learner.layout.total:,} parameters, updated by {agent.backend}",
+        "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
+        "learner": LEARNERS[agent.chosen],
         "environments": f"{environments} = {_dealt(environments, size)} per rank",
         "batch": f"{batch} = {_dealt(batch, size)} per rank",
         "replay capacity": f"{capacity:,} = {_dealt(capacity, size)} per rank",

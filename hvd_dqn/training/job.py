@@ -25,7 +25,7 @@ from hvd_dqn.envs.greedy import GreedyEvaluation
 from hvd_dqn.learner.action_values import ActionValues
 from hvd_dqn.learner.learner import Learner
 from hvd_dqn.learner.policy import Exploration
-from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.replay.base import Replay
 from hvd_dqn.run.averages import LearnerAverages, RecentEpisodes, Speed
 from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.metrics import MetricsWriter
@@ -66,9 +66,10 @@ class Job:
     policy_rng: np.random.Generator
     replay_rng: np.random.Generator
     acting_values: ActionValues
-    replay: RingReplay
+    replay: Replay
     segments: SegmentWriter
     learner: Learner
+    chosen_learner: str
     batch_size_per_rank: int
     worker: Worker
     profile: IterationProfile

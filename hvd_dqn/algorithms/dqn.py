@@ -1,10 +1,47 @@
-"""Bootstrapped targets of Q-learning; no gradient flows through any of them."""
+"""DQN (Mnih et al. 2015) and Double DQN (van Hasselt et al. 2016): targets, loss, and the class that joins them."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
+from hvd_dqn.algorithms.base import Losses, Values
 from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
+from hvd_dqn.algorithms.losses import LOSSES
+from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.transition import Transition
+
+
+class DQN:
+    """Q-learning with a target network; with `double_dqn` the online network chooses the action that is valued."""
+
+    outputs_per_action = 1
+
+    def __init__(self, loss: str, double_dqn: bool) -> None:
+        """Chooses the loss of the TD error.
+
+        Args:
+          loss: a name in `LOSSES`.
+          double_dqn: whether the online network chooses the target's action.
+        """
+        self._loss = LOSSES[loss]
+        self._double_dqn = double_dqn
+        self.native_rule = "double_dqn" if double_dqn else "dqn"
+
+    def action_values(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Returns the network's outputs [B, A]: they are the action values."""
+        return outputs
+
+    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+        """Computes the loss of the TD error, target minus prediction; see `Algorithm`."""
+        del noise
+        q_t = target(batch.s_t)  # [B, A]
+        if self._double_dqn:
+            targets = double_q_targets(batch.r_t, batch.discount_t, q_t, online(batch.s_t))  # [B]
+        else:
+            targets = td_targets(batch.r_t, batch.discount_t, q_t)  # [B]
+        q = chosen_action_values(online(batch.s_tm1), batch.a_tm1)  # [B]
+        td_error = targets - q  # [B]
+        return Losses(self._loss(td_error), tf.abs(td_error), q)
 
 
 def td_targets(r_t: tf.Tensor, discount_t: tf.Tensor, q_t: tf.Tensor) -> tf.Tensor:

@@ -1,11 +1,11 @@
 /* What stands around the matrix products of a small MLP's update, each as one pass over memory.
  *
- * NumPy needs a dozen passes, and a dozen calls, for what one loop does here. Every loop gives the same bits whatever
+ * Every loop gives the same bits whatever
  * vector instructions the processor has, so that ranks on unlike hosts stay equal: the compiler is told to fuse no
  * multiplication with an addition. packaging/compile_kernels.py tells it, and what WIDEST is.
  * All arrays are contiguous, float32 where not said otherwise, and the caller's.
  */
-#include "kernels.h"
+#include "q_learning.h"
 
 #include <math.h>
 
@@ -32,16 +32,6 @@ WIDEST void rows_with_ones(const float *restrict rows_in, size_t rows, size_t wi
     }
 }
 
-/* Puts zero in place of what is negative; NaN stays. */
-WIDEST void relu(float *values, size_t size) {
-    for (size_t i = 0; i < size; i++) values[i] = values[i] < 0.0f ? 0.0f : values[i];
-}
-
-/* Lets a gradient through where the rectified value is positive, also where it is infinite or NaN. */
-WIDEST void relu_gradient(float *restrict gradient, const float *restrict rectified, size_t size) {
-    for (size_t i = 0; i < size; i++) gradient[i] = rectified[i] > 0.0f ? gradient[i] : 0.0f;
-}
-
 /* Targets [rows]: r_t + discount_t times q_t's value of the action that `chooser` values most, the first of equals.
  * Both are Q-values [rows, actions]; Q-learning gives q_t twice, Double Q-learning the online network's as chooser. */
 WIDEST void q_learning_targets(const float *chooser, const float *q_t, const float *r_t, const float *discount_t,
@@ -58,21 +48,21 @@ WIDEST void q_learning_targets(const float *chooser, const float *q_t, const flo
     }
 }
 
-/* From Q-values [rows, actions], each row's action (int32) and target: the gradient [rows, actions] of the loss' sum times
- * `scale`, and the sums times `scale` of loss, |td| and the actions' values. The loss is (target - Q)^2, or Huber's
- * with threshold 1. */
-WIDEST void q_learning_gradient(const float *restrict q, const int32_t *restrict action, const float *restrict target,
-                                size_t rows, size_t actions, float scale, int huber, float *restrict gradient,
-                                float *restrict statistics) {
+/* From Q-values [rows, actions]: the gradient [rows, actions] of the weighted losses' sum times `scale`, each row's
+ * priority |td|, and the sums times `scale` of weighted loss, |td| and the actions' values. The loss is (target - Q)^2, or
+ * Huber's with threshold 1. */
+WIDEST void q_learning_gradient(const float *restrict q, struct q_learning_rows own, size_t rows, size_t actions,
+                                float scale, int huber, float *restrict gradient, float *restrict statistics) {
     float loss = 0.0f, abs_td_error = 0.0f, mean_q = 0.0f;
     for (size_t i = 0; i < rows * actions; i++) gradient[i] = 0.0f;
     for (size_t row = 0; row < rows; row++) {
-        const size_t place = row * actions + (size_t)action[row];
-        const float td_error = target[row] - q[place];
+        const size_t place = row * actions + (size_t)own.action[row];
+        const float td_error = own.target[row] - q[place], weight = own.weight[row];
         const float cut = td_error < -1.0f ? -1.0f : td_error > 1.0f ? 1.0f : td_error;
-        loss += huber ? cut * (td_error - 0.5f * cut) : td_error * td_error;
-        gradient[place] = (huber ? cut : 2.0f * td_error) * -scale;
-        abs_td_error += fabsf(td_error);
+        loss += (huber ? cut * (td_error - 0.5f * cut) : td_error * td_error) * weight;
+        gradient[place] = (huber ? cut : 2.0f * td_error) * -scale * weight;
+        own.priority[row] = fabsf(td_error);
+        abs_td_error += own.priority[row];
         mean_q += q[place];
     }
     statistics[0] = loss * scale;
