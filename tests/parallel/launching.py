@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 TRAIN = ROOT / "train.py"
 LAUNCHERS = ("mpirun", "horovodrun --mpi", "horovodrun --gloo")
-GENERAL = ("--backend", "tensorflow", "--transport", "horovod")
+GENERAL = ("--learner", "tensorflow")
 """The learner that a law is tested on unless it names another."""
-LEARNERS: dict[str, tuple[str, ...]] = {"tensorflow": GENERAL, "native": ("--backend", "auto")}
+LEARNERS: dict[str, tuple[str, ...]] = {"tensorflow": GENERAL, "native": ("--learner", "native")}
 """The options that choose each learner."""
 
 MARK = "HVD_DQN_TEST_LAUNCH"

@@ -43,8 +43,8 @@ RUN = (
     *("--checkpoint-period", "400", "--keep-checkpoints", "100", "--name", "whole"),
 )
 """The replay begins to drop its oldest at 1,500; log lines and evaluations lie between the checkpoints."""
-CARTPOLE_SHAPES = ((4,), (), (), (), (), (4,))
-CARTPOLE_DTYPES = (np.float32, np.int32, np.float32, np.bool_, np.bool_, np.float32)
+CARTPOLE_SHAPES = ((4,), (), (), (), (4,))
+CARTPOLE_DTYPES = (np.float32, np.int32, np.float32, np.float32, np.float32)
 
 MakeRun = Callable[[str, int, str], Path]
 

@@ -102,7 +102,7 @@ def test_one_command_starts_a_run_and_goes_on_with_it_from_the_store(
     """What a scheduler of spot machines does: the same command again, on machines that know nothing of the run."""
     command = (*LONG, "--checkpoint-path", URL, "--resume", "auto")
     with launched("mpirun", 2, *command, "--runs-dir", tmp_path / "first", environ=server.environ) as job:
-        job.wait_until(lambda: len(_manifests(server.names())) > 0, 180.0)
+        job.wait_until(lambda: len(_manifests(server.names())) > 0)
         os.kill(job.rank_pid(0), signal.SIGKILL)
         job.finish()
     saved = int(_manifests(server.names())[-1].split("/")[-2])
@@ -124,7 +124,7 @@ def test_a_store_that_is_gone_costs_checkpoints_until_it_is_back(
     """Meanwhile a second job is refused."""
     arguments = (*LONG, "--runs-dir", tmp_path, "--checkpoint-path", URL)
     with launched("mpirun", 2, *arguments, environ=server.environ) as job:
-        job.wait_until(lambda: len(_manifests(server.names())) > 1, 180.0)
+        job.wait_until(lambda: len(_manifests(server.names())) > 1)
         second = persistent_ranks.run(1, "--resume", URL, "--name", "second", environ=server.environ)
         assert second.code == 2
         assert f"another job saves to {URL}" in second.output

@@ -27,8 +27,6 @@ LAUNCH = read_launch()
 # One core and one thread per rank, whatever the machine: TensorFlow's threads cannot be changed after its first job.
 prepare_environment(LAUNCH, 1, 0.0)
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-# Horovod's thread looks for work this often, and ends with its next look: its default of a second costs one per job.
-os.environ["HOROVOD_CYCLE_TIME"] = "5"
 
 import tensorflow as tf  # noqa: E402
 
