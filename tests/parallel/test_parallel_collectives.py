@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launching import PROGRAMS, read_metrics, run, run_well
+from launching import LEARNERS, PROGRAMS, newest_checkpoint, read_metrics, run, run_well
+from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
 
@@ -19,14 +20,17 @@ SHORT_RUN = (
 )
 
 
-def _weights(folder: Path, launcher: str, ranks: int, *arguments: str, says: tuple[str, ...] = ()) -> str:
-    """Runs the short run, looks for some words in its start report and returns its learner's digest."""
+def _weights(folder: Path, *arguments: str) -> str:
+    """Runs the short run on one rank and returns its learner's digest."""
     name = f"r{len(list(folder.glob('*/*')))}"
-    outcome = run_well(launcher, ranks, *SHORT_RUN, *arguments, "--runs-dir", folder, "--name", name)
-    for text in says:
-        assert text in outcome.output
-    newest = max(folder.glob(f"*/{name}/checkpoints/*/learner.safetensors"), key=lambda file: int(file.parent.name))
-    return hashlib.sha256(newest.read_bytes()).hexdigest()
+    run_well("python", 1, *SHORT_RUN, *arguments, "--runs-dir", folder, "--name", name)
+    return _digest(folder, name)
+
+
+def _digest(folder: Path, name: str) -> str:
+    return hashlib.sha256(
+        (newest_checkpoint(*folder.glob(f"*/{name}")) / "learner.safetensors").read_bytes()
+    ).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,9 @@ def test_all_communicators_give_the_same(tmp_path: Path, how: str, ranks: int, n
         assert sent == [0, "x"]
 
 
-def test_the_choice_of_the_learner_is_made_for_all_ranks_recorded_printed_and_kept(tmp_path: Path) -> None:
+def test_the_choice_of_the_learner_is_made_for_all_ranks_recorded_printed_and_kept(
+    persistent_ranks: PersistentRanks, tmp_path: Path
+) -> None:
     """Rank 1 has no native library: all ranks take TensorFlow, and a resume where all have one stays with it."""
     options = ("--runs-dir", tmp_path, "--name", "r")
     lacking = {"HVD_DQN_TEST_WITHOUT_LIBRARY": "1"}
@@ -63,7 +69,7 @@ def test_the_choice_of_the_learner_is_made_for_all_ranks_recorded_printed_and_ke
     config = json.loads((tmp_path / "CartPole-v1" / "r" / "config.json").read_text())["config"]
     assert config["learner"] == "tensorflow"
     more = ("--resume", tmp_path / "CartPole-v1" / "r", "--total-env-steps", "1600")
-    assert "learner                      tensorflow" in run_well("mpirun", 2, *more).output
+    assert "learner                      tensorflow" in persistent_ranks.run_well(2, *more).output
 
 
 def test_a_rank_that_cannot_use_the_learner_asked_for_ends_the_job_on_all(tmp_path: Path) -> None:
@@ -96,18 +102,19 @@ def test_two_ranks_never_share_a_core(tmp_path: Path, launcher: str) -> None:
 def test_a_lagging_policy_is_the_same_with_and_without_a_core_for_it(tmp_path: Path) -> None:
     """With one thread per rank learning runs inline, with two it overlaps."""
     settings = ("--policy-lag", "1", "--learner", "tensorflow", "--train-period", "2")
-    inline = _weights(tmp_path, "python", 1, *settings, "--threads-per-rank", "1")
-    beside = _weights(tmp_path, "python", 1, *settings, "--threads-per-rank", "2")
+    inline = _weights(tmp_path, *settings, "--threads-per-rank", "1")
+    beside = _weights(tmp_path, *settings, "--threads-per-rank", "2")
     assert inline == beside
-    assert inline != _weights(tmp_path, "python", 1, *settings[2:], "--threads-per-rank", "1")
+    assert inline != _weights(tmp_path, *settings[2:], "--threads-per-rank", "1")
 
 
-def test_a_lagging_policy_works_on_several_ranks(tmp_path: Path) -> None:
-    first, again = (_weights(tmp_path, "mpirun", 2, "--policy-lag", "1") for _ in range(2))
-    assert first == again
+def test_a_lagging_policy_works_on_several_ranks(persistent_ranks: PersistentRanks, tmp_path: Path) -> None:
+    for name in ("first", "again"):
+        persistent_ranks.run_well(2, *SHORT_RUN, "--policy-lag", "1", "--runs-dir", tmp_path, "--name", name)
+    assert _digest(tmp_path, "first") == _digest(tmp_path, "again")
 
 
-@pytest.mark.parametrize("learner", ["tensorflow", "native"])
+@pytest.mark.parametrize("learner", LEARNERS)
 def test_every_rank_leaves_a_trace_and_horovod_its_timeline(tmp_path: Path, learner: str) -> None:
     """The timeline shows the allreduces of the general learner; the native one does without Horovod."""
     run_well("mpirun", 2, *SHORT_RUN, "--profile", "--learner", learner, "--runs-dir", tmp_path, "--name", "p")

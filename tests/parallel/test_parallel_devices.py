@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from launching import PROGRAMS, read_metrics, run, run_well
+from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
 
@@ -45,10 +46,10 @@ def test_gpus_are_left_alone_where_the_cpu_is_asked_for(tmp_path: Path) -> None:
     assert "device per rank              CPU" in outcome.output
 
 
-def test_a_job_learns_in_half_precision(tmp_path: Path) -> None:
+def test_a_job_learns_in_half_precision(persistent_ranks: PersistentRanks, tmp_path: Path) -> None:
     """That all ranks hold the same weights is checked at each line of metrics."""
     options = ("--precision", "bfloat16", "--name", "run", "--runs-dir", tmp_path)
-    run_well("mpirun", 2, *SHORT, *options)
+    persistent_ranks.run_well(2, *SHORT, *options)
     (run_directory,) = tmp_path.glob("*/run")
     losses = [line["loss"] for line in read_metrics(run_directory, "training") if line["loss"] is not None]
     assert losses

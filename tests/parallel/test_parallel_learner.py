@@ -8,24 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launching import PROGRAMS, run_well
+from launching import LEARNERS, PROGRAMS
+from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
 
 Saved = list[dict[str, np.ndarray]]
 """What each rank has saved."""
 Stream = Callable[[str, int], Saved]
-LEARNERS = ("tensorflow", "native")
 
 
 @pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory) -> Stream:
+def stream(persistent_ranks: PersistentRanks, tmp_path_factory: pytest.TempPathFactory) -> Stream:
     """Returns what learner_stream.py gives with a learner at a number of ranks; each is run once."""
 
     @functools.cache
     def at(learner: str, ranks: int) -> Saved:
         folder: Path = tmp_path_factory.mktemp(f"{learner}{ranks}")
-        run_well("mpirun", ranks, folder, learner, program=PROGRAMS / "learner_stream.py")
+        persistent_ranks.run_well(ranks, folder, learner, program=PROGRAMS / "learner_stream.py")
         return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(ranks)]
 
     return at
