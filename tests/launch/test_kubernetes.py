@@ -250,6 +250,7 @@ OPERATOR = {
 }
 
 
+@pytest.mark.slow
 def test_the_job_survives_a_preempted_worker_and_ends_by_itself(cluster: Cluster) -> None:
     """The manifest's commands, as they stand: the worker saves in its notice, the launcher waits for its successor."""
     stays, goes = cluster.hosts.nodes
