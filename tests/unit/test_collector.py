@@ -19,6 +19,7 @@ from .toy_environments import BrokenVector, Counting, PaidReset, register_toys
 
 register_toys()
 CARTPOLE = Spaces((4,), np.dtype(np.float32), 0, 2)
+GAMMA = 0.9
 COUNTING = Spaces((2,), np.dtype(np.float32), 0, 2)
 
 
@@ -54,7 +55,7 @@ def _reference(
                 s, over = env.reset()[0], False
                 continue
             s_next, r, terminated, truncated, _ = env.step(row[i])
-            lived[number].append([s, row[i], r, terminated, truncated, s_next])
+            lived[number].append([s, row[i], r, 0.0 if terminated else GAMMA, s_next])
             s, total, length = s_next, total + r, length + 1
             if terminated or truncated:
                 episodes[number].append((number, Episode(total, length)))
@@ -75,16 +76,15 @@ def test_next_step_resets_are_never_stored() -> None:
     """SyncVectorEnv of three CartPoles against plain CartPoles with the same seeds and actions, cut at 15 steps."""
     maker = EnvironmentMaker("CartPole-v1", {"max_episode_steps": 15}, "sync")
     actions, seeds = np.random.default_rng(0).integers(2, size=(150, 3)), [11, 12, 13]
-    steps, episodes = _collect(Collector(maker.vector(3), CARTPOLE), seeds, actions)
+    steps, episodes = _collect(Collector(maker.vector(3), CARTPOLE, GAMMA), seeds, actions)
     lived, expected_episodes = _reference(
         lambda: gym.make("CartPole-v1", max_episode_steps=15), seeds, actions, reset_takes_a_step=True
     )
     _assert_lived(steps, lived)
     assert episodes == expected_episodes
     assert len(lived) < 3 * 150
-    joined = _joined(steps)
-    assert joined.terminated.any()
-    assert joined.truncated.any()
+    terminations = int((_joined(steps).discount_t == 0).sum())
+    assert 0 < terminations < len(episodes)  # some were truncated
 
 
 def test_same_step_stores_the_final_observation() -> None:
@@ -95,7 +95,7 @@ def test_same_step_stores_the_final_observation() -> None:
 
     vector = SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
     actions, seeds = np.random.default_rng(1).integers(2, size=(100, 2)), [5, 6]
-    steps, episodes = _collect(Collector(vector, CARTPOLE), seeds, actions)
+    steps, episodes = _collect(Collector(vector, CARTPOLE, GAMMA), seeds, actions)
     lived, expected_episodes = _reference(make, seeds, actions, reset_takes_a_step=False)
     _assert_lived(steps, lived)
     assert episodes == expected_episodes
@@ -105,13 +105,13 @@ def test_same_step_stores_the_final_observation() -> None:
 def _obeys_cartpoles_physics(transition: Transition) -> None:
     """Puts a plain CartPole into each s_tm1 and compares one step of it."""
     env: Any = gym.make("CartPole-v1").unwrapped
-    for s, a, r, terminated, _, s_next in zip(*transition, strict=True):
+    for s, a, r, discount, s_next in zip(*transition, strict=True):
         env.reset()
         env.state = s.astype(np.float64)
         expected, expected_reward, expected_terminated, _, _ = env.step(int(a))
         np.testing.assert_allclose(s_next, expected, atol=1e-5)
         assert r == expected_reward == 1.0
-        assert terminated == expected_terminated
+        assert discount == np.float32(0.0 if expected_terminated else GAMMA)
 
 
 def test_native_resets_are_never_stored() -> None:
@@ -120,14 +120,12 @@ def test_native_resets_are_never_stored() -> None:
     vector = maker.vector(4)
     assert not isinstance(vector, SyncVectorEnv)
     actions = np.random.default_rng(2).integers(2, size=(120, 4))
-    steps, episodes = _collect(Collector(vector, CARTPOLE), [1, 2, 3, 4], actions)
+    steps, episodes = _collect(Collector(vector, CARTPOLE, GAMMA), [1, 2, 3, 4], actions)
     joined = _joined(steps)
     _obeys_cartpoles_physics(joined)
     ended_before_last = sum(number < 119 for number, _ in episodes)
     assert len(joined.r_t) == 4 * 120 - ended_before_last
-    assert joined.truncated.any()
-    assert joined.terminated.any()
-    assert (joined.terminated | joined.truncated).sum() == len(episodes)
+    assert 0 < (joined.discount_t == 0).sum() < len(episodes)  # some were truncated
     assert all(episode.episode_return == episode.length <= 20 for _, episode in episodes)
 
 
@@ -135,7 +133,7 @@ def test_native_resets_are_never_stored() -> None:
 def test_a_reset_in_mid_episode_starts_all_accounts_anew(vectorization: str) -> None:
     """After the job's own reset (at a checkpoint) no episode carries over and no reset step is pending."""
     maker = EnvironmentMaker("CartPole-v1", {"max_episode_steps": 6}, vectorization)
-    collector = Collector(maker.vector(3), CARTPOLE)
+    collector = Collector(maker.vector(3), CARTPOLE, GAMMA)
     push = np.ones((6, 3), np.int64)
     _collect(collector, [1, 2, 3], push)  # ends exactly where all episodes are over
     steps, episodes = _collect(collector, [1, 2, 3], push[:4])
@@ -152,16 +150,16 @@ def test_same_seeds_give_the_same_transitions_and_others_do_not(vectorization: s
     runs = []
     for seeds in ([1, 2, 3], [1, 2, 3], [4, 5, 6]):
         maker = EnvironmentMaker("CartPole-v1", {}, vectorization)
-        runs.append(_joined(_collect(Collector(maker.vector(3), CARTPOLE), seeds, actions)[0]))
+        runs.append(_joined(_collect(Collector(maker.vector(3), CARTPOLE, GAMMA), seeds, actions)[0]))
     np.testing.assert_array_equal(runs[0].s_t, runs[1].s_t)
     assert runs[0].s_t[0, 0] != runs[2].s_t[0, 0]
 
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated"])
-def test_the_end_keeps_its_kind_and_the_return_its_sum(ending: str) -> None:
+def test_termination_alone_stops_the_discount_and_a_return_is_its_episodes_sum(ending: str) -> None:
     """Episode e of three steps pays 10 e + 1, 2, 3: 30 e + 6; four vector steps per episode, one a reset."""
     maker = EnvironmentMaker("Counting-v0", {"length": 3, "ending": ending}, "auto")
-    collector = Collector(maker.vector(2), COUNTING)
+    collector = Collector(maker.vector(2), COUNTING, GAMMA)
     steps, episodes = _collect(collector, [0, 0], np.zeros((11, 2), np.int64))
     assert [episode for _, episode in episodes] == [Episode(36.0, 3)] * 2 + [Episode(66.0, 3)] * 2 + [
         Episode(96.0, 3)
@@ -169,29 +167,30 @@ def test_the_end_keeps_its_kind_and_the_return_its_sum(ending: str) -> None:
     assert [len(step.r_t) for step in steps] == [2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2]
     joined = _joined(steps)
     ends = joined.s_t[:, 1] == 3
-    np.testing.assert_array_equal(getattr(joined, ending), ends)
-    other = {"terminated": "truncated", "truncated": "terminated"}[ending]
-    assert not getattr(joined, other).any()
+    expected = np.where(ends & (ending == "terminated"), 0.0, GAMMA)
+    np.testing.assert_array_equal(joined.discount_t, expected.astype(np.float32))
     assert (joined.s_tm1[:, 0] == joined.s_t[:, 0]).all()
     np.testing.assert_array_equal(joined.s_tm1[:, 1] + 1, joined.s_t[:, 1])
 
 
 def test_what_a_reset_step_pays_counts_for_no_episode() -> None:
-    steps, episodes = _collect(Collector(PaidReset(), COUNTING), [0], np.zeros((8, 1), np.int64))
+    steps, episodes = _collect(Collector(PaidReset(), COUNTING, GAMMA), [0], np.zeros((8, 1), np.int64))
     assert [episode for _, episode in episodes] == [Episode(2.0, 2)] * 3
     assert _joined(steps).r_t.tolist() == [1.0] * 6
 
 
 def test_transitions_have_the_replays_types() -> None:
-    collector = Collector(EnvironmentMaker("MountainCar-v0", {}, "sync").vector(2), Spaces((2,), np.dtype("f4"), 0, 3))
+    collector = Collector(
+        EnvironmentMaker("MountainCar-v0", {}, "sync").vector(2), Spaces((2,), np.dtype("f4"), 0, 3), GAMMA
+    )
     collector.reset([0, 1])
     transition, _ = collector.step(np.array([0, 2]))
-    assert [c.dtype.name for c in transition] == ["float32", "int32", "float32", "bool", "bool", "float32"]
+    assert [c.dtype.name for c in transition] == ["float32", "int32", "float32", "float32", "float32"]
     np.testing.assert_array_equal(transition.a_tm1, [0, 2])
 
 
 def test_transitions_are_not_overwritten_by_later_steps() -> None:
-    collector = Collector(EnvironmentMaker("CartPole-v1", {}, "auto").vector(2), CARTPOLE)
+    collector = Collector(EnvironmentMaker("CartPole-v1", {}, "auto").vector(2), CARTPOLE, GAMMA)
     collector.reset([0, 1])
     first, _ = collector.step(np.array([0, 1]))
     copy = first.s_t.copy()
@@ -214,7 +213,7 @@ def test_a_broken_environment_is_named_with_its_step(fault: str, words: str, bad
     from hvd_dqn.envs.guard import Guard
 
     envs = [lambda i=i: Guard(Counting(10, fault=fault if i == bad_env else "", fault_at=2), i) for i in range(2)]
-    collector = Collector(SyncVectorEnv(envs), COUNTING)
+    collector = Collector(SyncVectorEnv(envs), COUNTING, GAMMA)
     collector.reset([0, 0])
     collector.step(np.zeros(2, np.int64))
     with pytest.raises(JobFault, match=words) as caught:
@@ -240,7 +239,7 @@ def test_a_discrete_observation_out_of_range_is_named(cell: int) -> None:
 
 def test_the_makers_environments_are_guarded_and_numbered() -> None:
     maker = EnvironmentMaker("Counting-v0", {"fault": "nan-reward", "fault_at": 2}, "sync")
-    collector = Collector(maker.vector(3), COUNTING)
+    collector = Collector(maker.vector(3), COUNTING, GAMMA)
     collector.reset([0, 0, 0])
     collector.step(np.zeros(3, np.int64))
     with pytest.raises(JobFault, match="environment 0 returned reward nan at its step 2"):
@@ -262,7 +261,7 @@ def test_the_makers_environments_are_guarded_and_numbered() -> None:
     ],
 )
 def test_a_broken_native_environment_is_named_with_its_step(column: str, words: str) -> None:
-    collector = Collector(BrokenVector(column), COUNTING)
+    collector = Collector(BrokenVector(column), COUNTING, GAMMA)
     collector.reset([0, 0, 0])
     for _ in range(3):
         collector.step(np.zeros(3, np.int64))
@@ -281,7 +280,7 @@ def test_large_finite_values_are_no_fault() -> None:
 
 def test_an_environments_own_exception_passes_through() -> None:
     maker = EnvironmentMaker("Counting-v0", {"fault": "raise", "fault_at": 1}, "sync")
-    collector = Collector(maker.vector(1), COUNTING)
+    collector = Collector(maker.vector(1), COUNTING, GAMMA)
     collector.reset([0])
     with pytest.raises(RuntimeError, match="the toy broke"):
         collector.step(np.zeros(1, np.int64))
@@ -290,4 +289,4 @@ def test_an_environments_own_exception_passes_through() -> None:
 def test_disabled_autoreset_is_refused() -> None:
     vector = SyncVectorEnv([Counting], autoreset_mode=AutoresetMode.DISABLED)
     with pytest.raises(UserError, match="NEXT_STEP and SAME_STEP are supported"):
-        Collector(vector, COUNTING)
+        Collector(vector, COUNTING, GAMMA)
