@@ -1,4 +1,4 @@
-"""The native learner's functions against TensorFlow's optimizers and losses, step by step, and over instruction sets."""
+"""The native learner's functions against TensorFlow's optimizers and losses, and over instruction sets."""
 
 from __future__ import annotations
 

@@ -7,14 +7,13 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from hvd_dqn.learner.graph_network import LEARNED_COLUMNS, GraphNetwork
-from hvd_dqn.networks.build import build_network, choose_backend
 
-from hvd_dqn.errors import UserError
+from hvd_dqn.learner.tensorflow import Compilation
+from hvd_dqn.networks import mlp as mlp_module
+from hvd_dqn.networks import nature
 from hvd_dqn.transition import Transition
 
-from .agents import MakeLearner, make_learner, make_mixed_learner, random_batches
+from .learners import BYTE, Exchange, learn, make_learner, network_spec, random_batches
 
 HALVES = ["bfloat16", "float16"]
 ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -23,28 +22,28 @@ ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 def mlp(precision: str) -> keras.Model:
     """Returns an MLP on four numbers."""
-    return build_network("mlp", (4,), np.dtype(np.float32), 0, 3, (32, 32), 0, precision)
+    return mlp_module.build(network_spec(hidden_sizes=(32, 32), precision=precision))
 
 
 def cnn(precision: str) -> keras.Model:
     """Returns the Nature CNN on small images."""
-    return build_network("cnn", (36, 36, 2), np.dtype(np.uint8), 0, 3, (), 0, precision)
+    return nature.build(network_spec((36, 36, 2), BYTE, precision=precision))
 
 
 def gradient(
     network: keras.Model, batches: Transition, loss_scale: float = 1.0, global_batch_size: int = 8
 ) -> np.ndarray:
     """Returns the gradient [P] of the first batch, the online network being the target too."""
-    passes = GraphNetwork(
-        network, loss="mse", gamma=0.9, double_dqn=False, global_batch_size=global_batch_size, loss_scale=loss_scale
+    exchange = Exchange()
+    learn(
+        make_learner(network, 8, exchange, compilation=scaled(loss_scale), global_batch_size=global_batch_size), batches
     )
-    parameters = tf.constant(passes.layout.flatten_variables(network))
-    columns = [tf.constant(getattr(batches, column)) for column in LEARNED_COLUMNS]
-    q_t = passes.values_of_all(parameters, columns[-1])
-    s_tm1, a_tm1, r_t, terminated, s_t = (column[0] for column in columns)
-    vector = passes.local_vector(tf.zeros(0), parameters, s_tm1, a_tm1, r_t, terminated, s_t, q_t[0])
-    assert vector.dtype == tf.float32
-    return vector[: passes.layout.total].numpy()
+    return exchange.gradient()
+
+
+def scaled(loss_scale: float) -> Compilation:
+    """Returns a plain graph with this scale of the loss."""
+    return Compilation(jit_compile=False, loss_scale=loss_scale)
 
 
 def images(seed: int = 0) -> Transition:
@@ -95,34 +94,18 @@ def test_a_scaled_loss_keeps_gradients_that_vanish_in_float16() -> None:
     assert np.linalg.norm(scaled - exact) < 0.02 * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("make", [make_learner, make_mixed_learner], ids=["graph", "mixed"])
-def test_a_scale_that_overflows_float16_is_a_gradient_that_is_not_finite_and_is_not_applied(make: MakeLearner) -> None:
-    learner = make(mlp("float16"), 8, loss_scale=2.0**40)
+def test_a_scale_that_overflows_float16_is_a_gradient_that_is_not_finite_and_is_not_applied() -> None:
+    learner = make_learner(mlp("float16"), 8, compilation=scaled(2.0**40))
     before = np.array(learner.online)
-    report = learner.learn(random_batches(2, 8), np.zeros(2, np.float32))
+    report = learn(learner, random_batches(2, 8))
     assert (report.finite, report.steps) == (False, 0)
     np.testing.assert_array_equal(np.array(learner.online), before)
 
 
-@pytest.mark.parametrize("make", [make_learner, make_mixed_learner], ids=["graph", "mixed"])
-def test_both_learners_take_the_same_steps_in_bfloat16(make: MakeLearner) -> None:
-    learner = make(mlp("bfloat16"), 8)
-    exact = make_learner(mlp("float32"), 8)
-    for each in (learner, exact):
-        assert each.learn(random_batches(4, 8), np.zeros(2, np.float32)).finite
-    moved = np.array(exact.online) - mlp_parameters()
-    assert np.linalg.norm(np.array(learner.online) - np.array(exact.online)) < 0.1 * np.linalg.norm(moved)
-
-
-def mlp_parameters() -> np.ndarray:
-    """Returns the parameters that `mlp` begins with."""
-    return np.concatenate([np.asarray(variable).ravel() for variable in mlp("float32").trainable_variables])
-
-
-@pytest.mark.parametrize(
-    ("kind", "on_gpu", "chosen"), [("mlp", False, "mixed"), ("cnn", False, "mixed"), ("mlp", True, "tensorflow")]
-)
-def test_numpy_does_not_compute_in_half(kind: str, on_gpu: bool, chosen: str) -> None:
-    assert choose_backend("auto", kind, on_gpu=on_gpu, precision="bfloat16") == chosen
-    with pytest.raises(UserError, match="--backend numpy computes in float32 only, not in bfloat16"):
-        choose_backend("numpy", kind, on_gpu=on_gpu, precision="bfloat16")
+def test_steps_in_bfloat16_are_those_of_float32_roughly() -> None:
+    rounded, exact = (make_learner(mlp(precision), 8) for precision in ("bfloat16", "float32"))
+    before = np.array(exact.online)
+    for learner in (rounded, exact):
+        assert learn(learner, random_batches(4, 8)).finite
+    moved, error = np.array(exact.online) - before, np.array(rounded.online) - np.array(exact.online)
+    assert 0 < np.linalg.norm(error) < 0.1 * np.linalg.norm(moved)
