@@ -18,6 +18,7 @@ from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.distributed.watchdog import Watchdog
 from hvd_dqn.elastic.state import CommitSchedule, Kept
 from hvd_dqn.envs.collector import Collector
+from hvd_dqn.envs.continuation import EpisodeSeeds
 from hvd_dqn.envs.greedy import GreedyEvaluation
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
@@ -39,7 +40,7 @@ from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import Display, NullDisplay, make_display
 from hvd_dqn.run.report import start_report
 from hvd_dqn.run.stopping import StopRequest
-from hvd_dqn.seeding import generator, integer_seed
+from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
 from hvd_dqn.training.agent import Agent, build_agent, make_worker
 from hvd_dqn.training.job import Job
@@ -68,8 +69,10 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
     fingerprint = {**flatten(config), **versions(), "code": code_digest(Path(command[0])), **spaces.describe()}
     fingerprint["computes on"] = "a GPU" if runtime.on_gpu else "the CPU"
     check_same_job(communicator, fingerprint)  # COLLECTIVE
+    first_env = first_index(config.environment.num_envs, communicator.rank, communicator.size)
+    seeds = EpisodeSeeds(config.job.seed, first_env, kept.stream)
     collector = raise_on_any_rank(
-        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces)
+        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, seeds)
     )  # COLLECTIVE
     profile = IterationProfile(traced=config.job.profile)
     agent = build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
@@ -132,13 +135,7 @@ def reset_environments(job: Job, occasion: int) -> None:
       job: the job.
       occasion: a number that is different at each reset of the run, so that no future repeats a past.
     """
-    first = first_index(job.config.environment.num_envs, job.communicator.rank, job.communicator.size)
-    job.collector.reset(
-        [
-            integer_seed(job.config.job.seed, "environment", first + i, occasion, *job.kept.stream)
-            for i in range(job.collector.num_envs)
-        ]
-    )
+    job.collector.reset(occasion)
 
 
 def record_run(job: Job, config: Config, command: list[str]) -> None:
