@@ -45,9 +45,9 @@ class JobConfig:
     open episodes, so leave time for several episodes in each environment between two."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept on disk, beside the best one."""
-    commit_period: int = 0
-    """Global env steps between two copies in memory, to which an elastic job comes back when it loses a rank; 0: as
-    often as costs 1 % of the time."""
+    snapshot_period: int = 0
+    """Global env steps between two snapshots in memory, which an elastic job restores when it loses a rank; 0: as many
+    as cost 1 % of the time."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """Rank 0's display: live on a terminal, plain lines elsewhere (auto), or always one of them."""
     stall_timeout_seconds: float = 25.0

@@ -24,6 +24,8 @@ class Counters:
     """Env step at which learning starts (again, after a resume)."""
     learning_from_learner_step: int = 0
     """Learner steps done or skipped when learning starts (again)."""
+    train_period: int = 0
+    """Env steps per learner step, 0 before it is known."""
 
     @property
     def updates_tried(self) -> int:
@@ -39,6 +41,14 @@ class Counters:
         """Puts learning off until `learning_starts` more env steps have filled the replay."""
         self.learning_from_env_step = self.env_steps + learning_starts
         self.learning_from_learner_step = self.updates_tried
+
+    def change_train_period(self, train_period: int) -> None:
+        """Counts learner steps by another period from here on; those that are due already stay due."""
+        if self.train_period not in (0, train_period):
+            due = self.learner_steps_due(self.train_period)
+            self.learning_from_env_step = max(self.learning_from_env_step, self.env_steps)
+            self.learning_from_learner_step = self.updates_tried + due
+        self.train_period = train_period
 
     @classmethod
     def from_dict(cls, values: dict[str, int]) -> Counters:

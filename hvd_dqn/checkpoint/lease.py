@@ -46,13 +46,24 @@ class Claim(Protocol):
 
 
 class NoClaim:
-    """For checkpoints in the run directory, which has a lock."""
+    """For checkpoints in the run directory, which has a lock: held until it is released."""
+
+    def __init__(self) -> None:
+        """Holds it."""
+        self._released = False
 
     def check(self) -> None:
-        """Does nothing."""
+        """Makes sure that this job has not ended: a thread of it may still be writing.
+
+        Raises:
+          UserError: if it has.
+        """
+        if self._released:
+            raise UserError("this job has given up its checkpoints")
 
     def release(self) -> None:
-        """Does nothing."""
+        """Lets nothing be written or removed any more."""
+        self._released = True
 
 
 class RenewedClaim:

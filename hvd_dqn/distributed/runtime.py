@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,6 @@ from hvd_dqn.errors import UserError
 
 if TYPE_CHECKING:
     from hvd_dqn.distributed.communicator import Communicator
-    from hvd_dqn.elastic.membership import Members
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -27,7 +26,6 @@ class Runtime:
     """A rank that is up."""
 
     communicator: Communicator
-    members: Members
     threads: int
     device: str
     on_gpu: bool
@@ -67,7 +65,14 @@ def prepare_environment(
     return threads
 
 
-def start(launch: Launch, threads: int, transport: str, device: str, timeline: bool) -> Runtime:
+def start(
+    launch: Launch,
+    threads: int,
+    transport: str,
+    device: str,
+    timeline: bool,
+    connect: Callable[[], Communicator] | None = None,
+) -> Runtime:
     """Imports TensorFlow, joins the other ranks and pins this rank's GPU.
 
     A process that no launcher started, or that is alone, gets the null object: no Horovod, no background thread.
@@ -78,6 +83,7 @@ def start(launch: Launch, threads: int, transport: str, device: str, timeline: b
       transport: auto, shared-memory, tcp, mpi or horovod.
       device: auto, cpu or visible-gpu.
       timeline: whether Horovod is to be ready to write its timeline.
+      connect: joins the other ranks, a collective; None where they stay the same for the whole job.
 
     Raises:
       ImportError: if TensorFlow or Horovod are not installed.
@@ -95,7 +101,7 @@ def start(launch: Launch, threads: int, transport: str, device: str, timeline: b
 
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
-    ranks, members = _join(launch, transport, bool(gpus))  # COLLECTIVE
+    ranks = _join(launch, transport, bool(gpus), connect)  # COLLECTIVE
     name, problem = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)", ""
     try:
         own = own_gpu(device, len(gpus), launch)
@@ -105,7 +111,7 @@ def start(launch: Launch, threads: int, transport: str, device: str, timeline: b
         problem = str(error)
     flush_denormals()
     keep_freed_memory()
-    return Runtime(ranks, members, threads, name, bool(gpus), problem)
+    return Runtime(ranks, threads, name, bool(gpus), problem)
 
 
 def prepare_mpi(one_host: bool) -> None:
@@ -122,13 +128,12 @@ def prepare_mpi(one_host: bool) -> None:
         os.environ.setdefault("OMPI_MCA_coll_tuned_dynamic_rules_filename", str(rules))
 
 
-def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Communicator, Members]:
+def _join(launch: Launch, transport: str, on_gpu: bool, connect: Callable[[], Communicator] | None) -> Communicator:
     """Joins the other ranks; a collective."""
     from hvd_dqn.distributed.communicator import SingleCommunicator
-    from hvd_dqn.elastic.membership import FixedMembers, join_elastic
 
-    if launch.size == 1 and not launch.elastic:
-        return SingleCommunicator(), FixedMembers()
+    if launch.size == 1 and connect is None:
+        return SingleCommunicator()
     from hvd_dqn.distributed.horovod import HorovodCommunicator
     from hvd_dqn.distributed.mpi import MPICommunicator, on_any_rank
 
@@ -142,21 +147,21 @@ def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Communicator, M
     # in the way (docs/performance.md).
     cycle = "1000" if over_mpi else "2" if own_way else "0" if launch.under_mpi else "0.1"
     os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
-    if launch.elastic:
-        return join_elastic()  # COLLECTIVE
+    if connect is not None:
+        return connect()  # COLLECTIVE
     carrier = MPICommunicator() if over_mpi else HorovodCommunicator()  # COLLECTIVE
     if not launch.under_mpi:
         _, own_way = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
     if own_way == "shared-memory":
         from hvd_dqn.distributed.shared_memory import SharedMemoryCommunicator
 
-        return SharedMemoryCommunicator(carrier, required=transport == own_way), FixedMembers()
+        return SharedMemoryCommunicator(carrier, required=transport == own_way)
     if own_way == "tcp":
         from hvd_dqn.distributed.tcp_ranks import TCPCommunicator
 
         host = os.environ.get("HOROVOD_HOSTNAME", socket.gethostname())
-        return TCPCommunicator(carrier, host, required=transport == own_way), FixedMembers()
-    return carrier, FixedMembers()
+        return TCPCommunicator(carrier, host, required=transport == own_way)
+    return carrier
 
 
 def _carriers(launch: Launch, transport: str, on_gpu: bool) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""Tells the script that started the job what a launcher's exit code does not: the run directory and how the job ended.
+"""Writes what a launcher's exit code does not say, for the script that started the job: run directory and exit code.
 
 The script names a file in the environment (launch/local.sh does); rank 0 adds a line `name=value` at a time.
 """
@@ -11,11 +11,11 @@ import os
 VARIABLE = "HVD_DQN_STATUS_FILE"
 
 
-def tell(name: str, value: object) -> None:
-    """Adds a line, if somebody wants to know; called on rank 0. A file that cannot be written costs only the line.
+def write_status(name: str, value: object) -> None:
+    """Adds a line, if a file is named; called on rank 0. A file that cannot be written costs only the line.
 
     Args:
-      name: `run_directory`, once it can be resumed from, or `exit_code`, told last by a job that ends by itself.
+      name: `run_directory`, once it can be resumed from, or `exit_code`, written last by a job that ends by itself.
       value: anything that is one line as a text.
     """
     path = os.environ.get(VARIABLE)

@@ -24,8 +24,8 @@ from hvd_dqn.native.numpy_mlp import NumpyMLP
 from hvd_dqn.networks.build import build_network, choose_backend
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
-from hvd_dqn.training.job import Flags
 from hvd_dqn.training.overlap import InlineWorker, ThreadWorker, Worker
+from hvd_dqn.training.signals import Signals
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def build_agent(
         "optimizer": config.learner.optimizer,
         "learning_rate": config.learner.learning_rate,
         "max_grad_norm": config.learner.max_grad_norm,
-        "num_flags": len(Flags()),
+        "num_flags": len(Signals()),
         "clock": profile.add_in_turn,
     }
     network = GraphNetwork(model, **rule, loss_scale=config.network.loss_scale if precision == "float16" else 1.0)

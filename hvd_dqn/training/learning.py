@@ -34,13 +34,13 @@ def learn(job: Job, due: int, flags: np.ndarray, healthy: bool) -> Learned:
       JobFault: on all ranks, at the first gradient that is not finite beyond those that --skip-nonfinite allows.
     """
     if due == 0:
-        with job.profile.phase("allreduce"):
+        with job.records.profile.phase("allreduce"):
             total = job.communicator.sum(flags)  # COLLECTIVE
         return Learned(make_report(0, 0, 0, [0.0] * NUM_STATISTICS, total.tolist()), 0)
-    shape = (due, job.batch_size_per_rank)
-    with job.profile.phase("sample"):
-        batches = job.replay.sample(*shape) if healthy else job.replay.blank(*shape)
-    reports = [job.learner.learn(batches, flags)]  # COLLECTIVE
+    shape = (due, job.learning.batch_size_per_rank)
+    with job.records.profile.phase("sample"):
+        batches = job.learning.replay.sample(*shape) if healthy else job.learning.replay.blank(*shape)
+    reports = [job.learning.learner.learn(batches, flags)]  # COLLECTIVE
     tried = 0
     while not reports[-1].finite:
         tried += reports[-1].steps + 1
@@ -48,7 +48,7 @@ def learn(job: Job, due: int, flags: np.ndarray, healthy: bool) -> Learned:
         rest = Transition(*(column[tried:] for column in batches))
         if tried == due:
             return Learned(_merged(reports), len(reports))
-        reports.append(job.learner.learn(rest, np.zeros_like(flags)))  # COLLECTIVE
+        reports.append(job.learning.learner.learn(rest, np.zeros_like(flags)))  # COLLECTIVE
     return Learned(_merged(reports), len(reports) - 1)
 
 
@@ -58,7 +58,7 @@ def _skip(job: Job, update: int, skipped_here: int, local_finite: bool) -> None:
     if skipped > allowed:
         raise_not_finite(job.communicator, update, local_finite, allowed)  # COLLECTIVE
     where = where_not_finite(job.communicator, local_finite)  # COLLECTIVE
-    job.display.warn(
+    job.records.display.warn(
         f"the gradient of learner step {update} is not finite {where}: skipped on all ranks "
         f"({skipped} of {allowed} by --skip-nonfinite)"
     )

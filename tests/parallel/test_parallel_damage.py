@@ -222,7 +222,7 @@ def test_a_damaged_segment_that_all_checkpoints_share_costs_only_its_transitions
     assert f"The weights of {newest} are whole: --allow-missing-replay goes on from it" in refused.output
     resumed = run_well("mpirun", 2, *more, "--allow-missing-replay")
     assert f"checkpoint {newest} lacks {count} transitions: rank-00001-of-00002: {shared.name}" in resumed.output
-    assert f"was dealt out anew: {1500 - count:,} on 2" in resumed.output
+    assert f"was resharded: {1500 - count:,} on 2" in resumed.output
     assert "resumed from the checkpoint at env step 2,400" in resumed.output
     assert json.loads((copy / "config.json").read_text())["config"]["allow_missing_replay"] is False
     run_well("mpirun", 2, "--resume", copy, "--total-env-steps", "3600")

@@ -91,7 +91,7 @@ def test_a_killed_run_whose_disk_is_gone_ends_where_it_would_have_ended(server: 
     shutil.rmtree(spot)
     alone = run_well("python", 1, "--resume", URL, "--total-env-steps", "6300", environ=server.environ)
     assert "resumed from the checkpoint at env step 6,000" in alone.output
-    assert "the replay of 1,500 transitions on 2 rank(s) was dealt out anew: 1,500 on 1" in alone.output
+    assert "the replay of 1,500 transitions on 2 rank(s) was resharded: 1,500 on 1" in alone.output
     assert _lines(spot / "CartPole-v1" / "run")[: len(_lines(local)) - 1] == _lines(local)[:-1]
 
 

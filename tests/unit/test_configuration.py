@@ -85,7 +85,7 @@ def test_negative_amounts_are_refused(name: str) -> None:
 
 
 ZERO_MEANS_OFF_OR_NONE = {
-    "commit_period",
+    "snapshot_period",
     "seed",
     "threads_per_rank",
     "stall_timeout_seconds",
