@@ -56,7 +56,7 @@ def unpack(packed: Any) -> Any:
     if kind == "array":
         return _array(*content)
     if kind == "bytes":
-        return _decode(content[1], content[0])
+        return _bytes(*content)
     if kind == "tuple" and isinstance(content, list):
         return tuple(unpack(content))
     if kind == "dict" and isinstance(content, dict):
@@ -71,6 +71,10 @@ def _array(dtype_name: str, shape: list[int], text: str) -> Any:
         raise ValueError(f"there is no packed array {dtype_name} {shape}")
     content = _decode(text, math.prod(shape) * dtype.itemsize)
     return np.frombuffer(content, dtype).reshape(shape).copy()[()]
+
+
+def _bytes(count: int, text: str) -> bytes:
+    return _decode(text, count)
 
 
 def _encode(content: bytes) -> str:

@@ -37,7 +37,6 @@ class RingReplay:
         self._rng = rng
         self.added = 0
         """Transitions ever added: number n lies at n % capacity for as long as it lives."""
-        self._newest_batch = 0
         self._storage = Transition(
             s_tm1=np.zeros((capacity, *observation_shape), observation_dtype),
             a_tm1=np.zeros(capacity, np.int32),
@@ -68,12 +67,6 @@ class RingReplay:
             if head < kept:
                 stored[: kept - head] = newest[head:]
         self.added += count
-        self._newest_batch = kept
-
-    def cut_open_episodes(self) -> None:
-        """Marks the transitions added last as truncated where they did not end their episode."""
-        newest = self._slots(self._newest_batch)
-        self._storage.truncated[newest] = ~self._storage.terminated[newest]
 
     def restore(self, transitions: Transition, added: int) -> None:
         """Replaces all contents.
@@ -84,7 +77,6 @@ class RingReplay:
         """
         self.added = added - len(transitions.a_tm1)
         self.add(transitions)
-        self._newest_batch = 0  # their episodes have been cut already
 
     def sample(self, *shape: int) -> Transition:
         """Draws transitions uniformly with replacement.
