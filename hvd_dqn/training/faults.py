@@ -1,4 +1,4 @@
-"""What a rank tells the others of its faults."""
+"""The words for a fault that one rank reports to all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brings a job to where it goes on: to its newest good checkpoint, or to its start."""
+"""Restores a job from its newest good checkpoint, or starts it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def restore(job: Job) -> None:
         job.records.restart_speed(job.counters)
     else:
         _load_shared_state(job, state)
-        _restore_ranks(job, [RankState.from_json(record) for record in state["ranks"]], state["lost"] == 0)
+        ranks = [RankState.from_json(record) for record in state["ranks"]]
+        _restore_ranks(job, ranks, whole=state["lost"] == 0)  # COLLECTIVE
     broadcast_learner(job.communicator, job.learning.learner)  # COLLECTIVE
     job.acting.values.load(job.learning.learner.online)
 
@@ -81,7 +82,7 @@ def _check_work_left(job: Job, env_steps: int) -> None:
 
 
 def _saved_metrics(job: Job) -> bytes | None:
-    """Returns the metrics beside checkpoints that lie elsewhere: the run may have gone on on another machine."""
+    """Returns the metrics saved with checkpoints outside the run directory: the run may have continued elsewhere."""
     if job.checkpoints.metrics is None:
         return None
     path = job.checkpoints.store.folder / job.checkpoints.metrics.name
