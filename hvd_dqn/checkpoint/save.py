@@ -85,7 +85,7 @@ def settle_or_warn(session: CheckpointSession, warn: Callable[[str], None]) -> N
     try:
         settle(session)  # COLLECTIVE
     except UserError as error:
-        warn(f"{error}; training goes on")
+        warn(f"{error}; training continues")
 
 
 def settle(session: CheckpointSession) -> None:

@@ -8,7 +8,7 @@ from hvd_dqn.training.job import Job
 
 
 def reset_environments(job: Job, reset_index: int) -> None:
-    """Starts all episodes anew, seeded by (seed, global environment, reset index).
+    """Resets all environments, seeded by (seed, global environment, reset index).
 
     Args:
       job: the job.

@@ -50,7 +50,7 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
     store, metrics, display = job.checkpoints.store, job.records.metrics, job.records.display
     if store.empty:
         if job.config.job.resume != RESUME_AUTO:
-            display.warn(f"{job.directory.path} has no checkpoint yet: the run begins anew")
+            display.warn(f"{job.directory.path} has no checkpoint yet: the run starts from the beginning")
         metrics.cut_after(-1)
         return None
     checkpoint, passed_over = store.newest_good(job.config.job.allow_missing_replay)
@@ -77,7 +77,7 @@ def _check_work_left(job: Job, env_steps: int) -> None:
     )
     if env_steps >= total and evaluated and job.config.job.resume != RESUME_AUTO:
         raise UserError(
-            f"the run has done {env_steps:,} of {total:,} env steps already: raise --total-env-steps to go on"
+            f"the run has done {env_steps:,} of {total:,} env steps already: raise --total-env-steps to continue"
         )
 
 
@@ -95,7 +95,7 @@ def _load_shared_state(job: Job, state: dict[str, Any]) -> None:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{job.directory.path} holds a state that this program cannot use ({repr(error)[:300]}): remove the "
-            "checkpoint to go on from the one before"
+            "checkpoint to continue from the one before"
         ) from None
 
 
