@@ -11,24 +11,20 @@ counters and on signals that are equal on all ranks; what one rank alone knows t
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
-from pathlib import Path
-
-if __name__ == "__main__" and importlib.util.find_spec("horovod") is None:
-    # `python` may be the system's (a launcher named by its path, no activation): go on in the project's own.
-    own_python = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
-    if own_python.exists():
-        os.execv(own_python, [str(own_python), *sys.argv])
-
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hvd_dqn.cli.packages import require_packages
+
+if __name__ == "__main__":
+    require_packages(Path(__file__))  # the imports below need them
 
 from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
-from hvd_dqn.distributed.launcher import Launch, check_transport, read_launch
+from hvd_dqn.distributed.launcher import Launch, read_launch
 from hvd_dqn.distributed.runtime import prepare_environment, start
 from hvd_dqn.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
 from hvd_dqn.run.directory import check_checkpoint_path, read_config_of
@@ -67,7 +63,7 @@ def train(job: Job) -> bool:
             counters.learner_steps += report.steps
             counters.skipped_updates += skipped
             counters.episodes += round(signals.episodes)
-            job.records.averages.add(report.steps, report.loss, report.abs_td_error, report.mean_q)
+            job.records.averages.add(report.steps, report.loss, report.priority, report.mean_q)
             if report.steps > 0:
                 acting.values.load(learning.learner.online)
 
@@ -89,20 +85,20 @@ def main(arguments: list[str]) -> int:
     stop.install()
     try:
         config = parse(arguments, read_config_of, quiet=launch.rank > 0)
-        check_transport(launch, config.job.transport)
         # A rank that comes later finds what the others have saved: where a run begins, the ranks look together.
         check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume) or launch.elastic, launch.size)
     except UserError as error:
         return refuse(error, launch, stop)
     job = config.job
-    threads = prepare_environment(launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores)
+    threads = prepare_environment(
+        launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores
+    )  # COLLECTIVE
     elastic = None
     if launch.elastic:
         from hvd_dqn.elastic.entry import ElasticJob  # ranks that come and go
 
         elastic = ElasticJob()
-    connect = elastic.connect if elastic else None
-    runtime = start(launch, threads, job.transport, job.device, job.profile, connect)  # COLLECTIVE
+    runtime = start(launch, threads, job.device, job.profile, elastic.connect if elastic else None)  # COLLECTIVE
     from hvd_dqn.training.run import run_job  # NumPy and TensorFlow: after the thread pools' sizes are set
 
     try:

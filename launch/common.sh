@@ -13,6 +13,15 @@ check_named() {
     done
 }
 
+# gpus_wanted OPTIONS_OF_TRAIN.PY...: whether the ranks will compute on GPUs.
+gpus_wanted() {
+    case " $* " in
+        *" --device visible-gpu "* | *" --device=visible-gpu "*) return 0 ;;
+        *" --device cpu "* | *" --device=cpu "*) return 1 ;;
+    esac
+    compgen -G '/dev/nvidia[0-9]*' >/dev/null
+}
+
 # keep_only NAME...: forgets all exported variables but the named ones and those that every job may need. horovodrun
 # writes the whole environment on ssh's command line, which everybody on the machine can read.
 keep_only() {
@@ -22,7 +31,7 @@ keep_only() {
         case $name in
             PATH | HOME | USER | LOGNAME | SHELL | LANG | LC_* | TERM | TMPDIR | LD_LIBRARY_PATH | PYTHON* | SSH_AUTH_SOCK) ;;
             HOROVOD_* | OMPI_* | NCCL_* | UCX_* | FI_* | GLOO_* | TF_* | XLA_* | CUDA_* | OMP_* | MKL_* | OPENBLAS_*) ;;
-            SLURM_CONF | SLURM_JOB_ID | SLURM_JOB_END_TIME) ;;
+            SLURM_CONF | SLURM_JOB_ID | SLURM_JOB_END_TIME | HVD_DQN_HEARTBEAT_FILE) ;;
             *) unset "$name" ;;
         esac
     done

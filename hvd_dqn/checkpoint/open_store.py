@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hvd_dqn.checkpoint.lease import STALE_SECONDS, NoClaim, RenewedClaim
+from hvd_dqn.checkpoint.lease import STALE_SECONDS, NoLease, RenewedLease
 from hvd_dqn.checkpoint.segments import SegmentWriter
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.checkpoint.storage import open_location
@@ -43,19 +43,19 @@ def open_checkpoint_store(
     """
     rank, size = communicator.rank, communicator.size
     if not url:
-        lock = NoClaim()
+        lock = NoLease()
         local = CheckpointStore(own, keep, lock.check)
         segments = SegmentWriter(local.replay_folder, rank, size)
         return CheckpointSession(communicator, watchdog, local, lock, segments, None)
     folder = raise_on_any_rank(communicator, lambda: open_location(url, "--checkpoint-path"))  # COLLECTIVE
     message(f"checkpoints go to {folder}")
-    lease = RenewedClaim(folder)
-    free = on_root(communicator, lease.free)  # COLLECTIVE
+    lease = RenewedLease(folder)
+    free = on_root(communicator, lease.is_free)  # COLLECTIVE
     if not free:
         message(f"{folder} is leased to a job that may have ended: watching it for {STALE_SECONDS:g} s")
     while not free:
-        free = on_root(communicator, lease.free)  # COLLECTIVE
-    on_root(communicator, lease.take)  # COLLECTIVE
+        free = on_root(communicator, lease.is_free)  # COLLECTIVE
+    on_root(communicator, lease.acquire)  # COLLECTIVE
     store = CheckpointStore(folder, keep, lease.check)
     segments = SegmentWriter(store.replay_folder, rank, size)
     return CheckpointSession(communicator, watchdog, store, lease, segments, metrics)

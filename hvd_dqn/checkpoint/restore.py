@@ -15,7 +15,7 @@ from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.learner.learner import Vector
-from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.replay.base import Replay
 from hvd_dqn.transition import Transition
 
 
@@ -35,7 +35,7 @@ def restore_ranks(
     ranks: list[RankState],
     whole: bool,
     *,
-    replay: RingReplay,
+    replay: Replay,
     generators: Mapping[str, np.random.Generator],
 ) -> RestoredRanks:
     """Gives each rank its own state back; a collective.
@@ -112,14 +112,14 @@ def _restore_generators(generators: Mapping[str, np.random.Generator], state: Ra
         raise UserError(f"the checkpoint's generators cannot be used ({repr(error)[:300]})") from None
 
 
-def _read_replay(session: CheckpointSession, state: RankState, replay: RingReplay) -> Transition:
+def _read_replay(session: CheckpointSession, state: RankState, replay: Replay) -> Transition:
     """Reads the transitions that a rank held, oldest first.
 
     Raises:
       UserError: if a segment cannot be used.
     """
     try:
-        held = read(session.store.replay_folder, state.segments, replay.blank(0))
+        held = read(session.store.replay_folder, state.segments, replay.empty())
     except CheckpointError as error:
         raise UserError(str(error)) from None
     return Transition(*(column[len(column) - state.stored :] for column in held))

@@ -25,7 +25,7 @@ from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.envs.open_episode import CollectorState
 from hvd_dqn.errors import UserError
-from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.replay.base import Replay
 from hvd_dqn.transition import Transition
 
 _PARTS = "parts-"
@@ -44,7 +44,7 @@ def begin(
     checkpoint: Callable[[], Checkpoint],
     weights: Weights,
     *,
-    replay: RingReplay,
+    replay: Replay,
     generators: Mapping[str, np.random.Generator],
     finished_episodes: list[Any],
     open_episodes: CollectorState | None,

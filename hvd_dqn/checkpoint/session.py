@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hvd_dqn.checkpoint.keepalive import with_keepalive
-from hvd_dqn.checkpoint.lease import Claim
+from hvd_dqn.checkpoint.lease import Lease
 from hvd_dqn.checkpoint.segments import SegmentWriter
 from hvd_dqn.checkpoint.storage import ObjectPath
 from hvd_dqn.checkpoint.store import CheckpointStore
@@ -26,7 +26,7 @@ class CheckpointSession:
     communicator: Communicator
     watchdog: Watchdog
     store: CheckpointStore[Path] | CheckpointStore[ObjectPath]
-    lease: Claim
+    lease: Lease
     """Held by rank 0; the other ranks never take theirs."""
     segments: SegmentWriter
     metrics: Path | None

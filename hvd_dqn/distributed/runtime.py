@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvd_dqn.distributed.launcher import Launch, own_cores
+from hvd_dqn.distributed.cores import cpu_quota, find_peers, own_cores, threads_of
+from hvd_dqn.distributed.launcher import Launch
 from hvd_dqn.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,21 +38,23 @@ def prepare_environment(
 ) -> int:
     """Binds this rank to its cores and sets what must be set before NumPy, TensorFlow and Horovod are loaded.
 
-    What the user has set stays.
+    What the user has set stays. COLLECTIVE under MPI, where the ranks of a host compare their cores.
 
     Args:
       launch: how this process was started.
       threads_per_rank: threads of each pool, 0 for this rank's share of the cores.
-      bind_to_cores: whether to take this rank's share of the cores for its own, if no launcher has bound it: ranks
-        that wait and ranks that compute would otherwise meet on one core, and another would idle.
+      bind_to_cores: whether to bind this rank to its share of the cores: otherwise a waiting and a computing rank may
+        run on one core while another core is idle.
       stall_timeout_seconds: how long Horovod lets a rank wait for the others, 0 for ever.
 
     Returns:
       The threads per pool.
     """
+    prepare_mpi(one_host=launch.one_host)
+    cores = own_cores(find_peers(launch), sorted(os.sched_getaffinity(0)))  # COLLECTIVE
     if bind_to_cores:
-        os.sched_setaffinity(0, own_cores(launch, sorted(os.sched_getaffinity(0))))
-    threads = threads_per_rank or launch.cores_per_rank
+        os.sched_setaffinity(0, cores)
+    threads = threads_per_rank or threads_of(len(cores), launch.local_size, cpu_quota())
     defaults = {name: str(threads) for name in _POOLS}
     defaults["TF_CPP_MIN_LOG_LEVEL"] = "3"
     defaults["MPLCONFIGDIR"] = os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}")
@@ -66,21 +68,15 @@ def prepare_environment(
 
 
 def start(
-    launch: Launch,
-    threads: int,
-    transport: str,
-    device: str,
-    timeline: bool,
-    connect: Callable[[], Communicator] | None = None,
+    launch: Launch, threads: int, device: str, timeline: bool, connect: Callable[[], Communicator] | None = None
 ) -> Runtime:
-    """Imports TensorFlow, joins the other ranks and pins this rank's GPU.
+    """Imports TensorFlow, pins this rank's GPU and joins the other ranks.
 
     A process that no launcher started, or that is alone, gets the null object: no Horovod, no background thread.
 
     Args:
       launch: how this process was started.
       threads: of TensorFlow's pools.
-      transport: auto, shared-memory, tcp, mpi or horovod.
       device: auto, cpu or visible-gpu.
       timeline: whether Horovod is to be ready to write its timeline.
       connect: joins the other ranks, a collective; None where they stay the same for the whole job.
@@ -96,22 +92,37 @@ def start(
         from hvd_dqn.distributed.devices import own_gpu, pin, visible_gpus
 
         gpus = visible_gpus(device)
-    from hvd_dqn.native.denormals import flush_denormals
-    from hvd_dqn.native.heap import keep_freed_memory
-
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
-    ranks = _join(launch, transport, bool(gpus), connect)  # COLLECTIVE
     name, problem = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)", ""
     try:
+        # Before anything computes: TensorFlow refuses to hide devices that it has begun to use.
         own = own_gpu(device, len(gpus), launch)
         if own is not None:
             name = pin(gpus[own])
     except UserError as error:
         problem = str(error)
-    flush_denormals()
-    keep_freed_memory()
-    return Runtime(ranks, threads, name, bool(gpus), problem)
+    communicator = _join(launch, connect)  # COLLECTIVE
+    return Runtime(communicator, threads, name, bool(gpus), problem)
+
+
+def _join(launch: Launch, connect: Callable[[], Communicator] | None) -> Communicator:
+    """Joins the other ranks; a collective."""
+    # Milliseconds between two looks of Horovod's background thread: every update of the general learner waits for it.
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0" if launch.under_mpi else "0.1")
+    if connect is not None:
+        return connect()  # COLLECTIVE
+    if launch.size == 1:
+        from hvd_dqn.distributed.communicator import SingleCommunicator
+
+        return SingleCommunicator()
+    if launch.under_mpi:
+        from hvd_dqn.distributed.mpi import MPICommunicator
+
+        return MPICommunicator(launch.local_rank)  # COLLECTIVE
+    from hvd_dqn.distributed.horovod import HorovodCommunicator
+
+    return HorovodCommunicator()  # COLLECTIVE
 
 
 def prepare_mpi(one_host: bool) -> None:
@@ -126,51 +137,6 @@ def prepare_mpi(one_host: bool) -> None:
         rules = Path(__file__).with_name("openmpi_allreduce.conf")
         os.environ.setdefault("OMPI_MCA_coll_tuned_use_dynamic_rules", "1")
         os.environ.setdefault("OMPI_MCA_coll_tuned_dynamic_rules_filename", str(rules))
-
-
-def _join(launch: Launch, transport: str, on_gpu: bool, connect: Callable[[], Communicator] | None) -> Communicator:
-    """Joins the other ranks; a collective."""
-    from hvd_dqn.distributed.communicator import SingleCommunicator
-
-    if launch.size == 1 and connect is None:
-        return SingleCommunicator()
-    from hvd_dqn.distributed.horovod import HorovodCommunicator
-    from hvd_dqn.distributed.mpi import MPICommunicator, on_any_rank
-
-    prepare_mpi(one_host=launch.one_host)
-    # A host without GPUs beside one with some: all ranks choose alike, and meet to be told of it.
-    if launch.under_mpi:
-        on_gpu = on_any_rank(on_gpu)  # COLLECTIVE
-    over_mpi, own_way = _carriers(launch, transport, on_gpu)
-    # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
-    # step waits for it; where it carries what is said now and then, a few do; where it carries nothing, it only gets
-    # in the way (docs/performance.md).
-    cycle = "1000" if over_mpi else "2" if own_way else "0" if launch.under_mpi else "0.1"
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
-    if connect is not None:
-        return connect()  # COLLECTIVE
-    carrier = MPICommunicator() if over_mpi else HorovodCommunicator()  # COLLECTIVE
-    if not launch.under_mpi:
-        _, own_way = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
-    if own_way == "shared-memory":
-        from hvd_dqn.distributed.shared_memory import SharedMemoryCommunicator
-
-        return SharedMemoryCommunicator(carrier, required=transport == own_way)
-    if own_way == "tcp":
-        from hvd_dqn.distributed.tcp_ranks import TCPCommunicator
-
-        host = os.environ.get("HOROVOD_HOSTNAME", socket.gethostname())
-        return TCPCommunicator(carrier, host, required=transport == own_way)
-    return carrier
-
-
-def _carriers(launch: Launch, transport: str, on_gpu: bool) -> tuple[bool, str]:
-    """Returns whether MPI is to carry what lies in host memory, and the gradients' own way, if they have one."""
-    on_cpus = transport == "auto" and not on_gpu and not launch.elastic
-    own_way = transport if transport in ("shared-memory", "tcp") else ""
-    if on_cpus:
-        own_way = "shared-memory" if launch.one_host else "" if launch.under_mpi else "tcp"
-    return transport == "mpi" or (launch.under_mpi and (on_cpus or bool(own_way))), own_way
 
 
 def start_compiler() -> None:

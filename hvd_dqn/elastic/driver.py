@@ -65,5 +65,5 @@ class ElasticDriver:
         self._notified.clear()  # a notification from here on may be of later hosts
         wait_for_assignment(again=True, timeout_seconds=self.silence_seconds)  # COLLECTIVE
         before = open_sockets()
-        self.communicator.join()  # COLLECTIVE
+        self.communicator.start()  # COLLECTIVE
         self._sockets = open_sockets() - before

@@ -87,7 +87,7 @@ def restore_from_snapshot(job: Job, state: SurvivorState, membership: Membership
     _load_snapshot(job, state, membership.source)  # COLLECTIVE
     replay, records, counters = job.learning.replay, job.records, job.counters
     held, moved = rebalance(
-        state.replay if state.replay is not None else replay.blank(0),
+        state.replay if state.replay is not None else replay.empty(),
         membership.stored,
         rank=job.communicator.rank,
         capacity=job.config.replay.replay_capacity,

@@ -30,13 +30,14 @@ class Collector:
     it is no transition, so it is never returned.
     """
 
-    def __init__(self, vector_env: VectorEnv[Any, Any, Any], spaces: Spaces, seeds: EpisodeSeeds) -> None:
+    def __init__(self, vector_env: VectorEnv[Any, Any, Any], spaces: Spaces, gamma: float, seeds: EpisodeSeeds) -> None:
         """Takes the environments over; `reset` or `restore` must be called before `step`.
 
         Args:
           vector_env: made by `EnvironmentMaker.vector`; the members of a SyncVectorEnv or AsyncVectorEnv are
             SeededEpisodes.
           spaces: of one environment.
+          gamma: discount of a step that does not end the task.
           seeds: where the episodes' seeds come from.
 
         Raises:
@@ -52,6 +53,7 @@ class Collector:
         self._vector_env = vector_env
         self._same_step = mode == AutoresetMode.SAME_STEP
         self._dtype = spaces.observation_dtype
+        self._gamma = np.float32(gamma)
         self._shape = (self.num_envs, *spaces.observation_shape)
         self._guarded = isinstance(vector_env, (SyncVectorEnv, AsyncVectorEnv))
         self._continuation = make_continuation(vector_env, seeds, spaces.num_actions)
@@ -140,8 +142,7 @@ class Collector:
             s_tm1=self.observation,
             a_tm1=actions.astype(np.int32),
             r_t=reward.astype(np.float32),
-            terminated=terminated,
-            truncated=truncated,
+            discount_t=self._gamma * ~terminated,
             s_t=self._with_final_observations(s_t, done, info) if self._same_step else s_t,
         )
         if anything_begun:

@@ -20,9 +20,9 @@ from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
-from hvd_dqn.networks.build import choose_kind
-from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.registry import REPLAYS, load
 from hvd_dqn.run.directory import RunDirectory
+from hvd_dqn.run.heartbeat import make_heartbeat
 from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import NullDisplay, make_display
@@ -31,7 +31,7 @@ from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
 from hvd_dqn.training.acting import Acting
-from hvd_dqn.training.agent import Agent, build_agent, make_worker
+from hvd_dqn.training.agent import Agent, build_agent, configured, make_worker
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import make_hooks
 from hvd_dqn.training.job import Job, Learning, Updates
@@ -39,6 +39,12 @@ from hvd_dqn.training.records import Records
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
 from hvd_dqn.validation import environment_arguments, scale, shares
+
+LEARNERS = {
+    "tensorflow": "tensorflow (gradients summed by Horovod inside the graph)",
+    "native": "native (C on the CPU, gradients summed by MPI_Allreduce)",
+}
+"""The learners as the start report shows them."""
 
 
 def assemble(
@@ -71,20 +77,21 @@ def assemble(
     own = shares(config, rank, size)
     raise_on_any_rank(communicator, lambda: _check_device(runtime))  # COLLECTIVE
     maker, spaces = raise_on_any_rank(communicator, lambda: _find_environment(config))  # COLLECTIVE
-    kind = choose_kind(config.network.network, spaces.observation_shape, spaces.observation_dtype)
     check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
     collector = raise_on_any_rank(
-        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, seeds)
+        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.learner.gamma, seeds)
     )  # COLLECTIVE
     profile = IterationProfile(traced=config.job.profile)
-    agent = build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
+    agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE
     directory = (handle or RunDirectoryHandle()).open(config, communicator)  # COLLECTIVE
     records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
-    records.display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
+    records.display.message(start_report(_derived_sizes(config, runtime, agent)))
     limit = config.job.stall_timeout_seconds and config.job.stall_timeout_seconds + grace_seconds
-    watchdog = Watchdog(limit, rank, size, directory.waiting, communicator.abort)
+    watchdog = Watchdog(
+        limit, rank, size, directory.waiting, communicator.abort, make_heartbeat(communicator.local_rank)
+    )
     checkpoints = open_checkpoint_store(
         config.job.checkpoint_path,
         directory.checkpoints,
@@ -94,7 +101,7 @@ def assemble(
         watchdog=watchdog,
         message=records.display.message,
     )  # COLLECTIVE
-    evaluated_values = agent.action_values(follow=False)
+    evaluated_values = agent.action_values(False)
     play = GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype)
     replay_rng = generator(config.job.seed, "replay", rank, *stream)
     return Job(
@@ -106,15 +113,24 @@ def assemble(
         acting=Acting(
             collector,
             _build_exploration(config, communicator, own.num_envs_per_rank),
-            agent.action_values(follow=config.learner.policy_lag == 0),
+            agent.action_values(config.learner.policy_lag == 0),
             generator(config.job.seed, "policy", rank, *stream),
         ),
         learning=Learning(
             agent.learner,
-            RingReplay(own.replay_capacity_per_rank, spaces.observation_shape, spaces.observation_dtype, replay_rng),
+            agent.chosen,
+            configured(
+                load(REPLAYS, config.replay.replay),
+                config,
+                capacity=own.replay_capacity_per_rank,
+                observation_shape=spaces.observation_shape,
+                observation_dtype=spaces.observation_dtype,
+                action_shape=spaces.action_shape,
+                rng=replay_rng,
+            ),
             replay_rng,
             own.batch_size_per_rank,
-            _make_updates(config, runtime, agent),
+            _make_updates(config, runtime),
         ),
         evaluation=Evaluation(communicator, watchdog, stop, play, evaluated_values, config.job.seed),
         checkpoints=checkpoints,
@@ -143,10 +159,10 @@ def _fingerprint(config: Config, runtime: Runtime, spaces: Spaces, command: list
     return {**flatten(config), **versions(), "code": code, **spaces.describe(), "computes on": device}
 
 
-def _make_updates(config: Config, runtime: Runtime, agent: Agent) -> Updates:
+def _make_updates(config: Config, runtime: Runtime) -> Updates:
     if config.learner.policy_lag == 0:
         return UpdatesAfterCollecting()
-    return OverlappedUpdates(make_worker(config, runtime, agent))
+    return OverlappedUpdates(make_worker(config, runtime))
 
 
 def _build_exploration(config: Config, communicator: Communicator, num_envs_per_rank: int) -> Exploration:
@@ -181,16 +197,17 @@ def _open_records(
     return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
 
 
-def _derived_sizes(config: Config, runtime: Runtime, kind: str, agent: Agent) -> dict[str, Any]:
+def _derived_sizes(config: Config, runtime: Runtime, agent: Agent) -> dict[str, Any]:
     """Returns what follows from the configuration at this number of ranks, for the start report."""
     size = runtime.communicator.size
     environments = config.environment.num_envs
     batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
     communicator = runtime.communicator
     return {
-        "ranks (W)": f"{size}, controller {communicator.controller}, gradients by {communicator.transport}",
+        "ranks (W)": f"{size}, {communicator.controller}",
         "device per rank": runtime.device,
-        "network": f"{kind}, {agent.learner.layout.total:,} parameters, updated by {agent.backend}",
+        "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
+        "learner": LEARNERS[agent.chosen],
         "environments": f"{environments} = {_per_rank(environments, size)} per rank",
         "batch": f"{batch} = {_per_rank(batch, size)} per rank",
         "replay capacity": f"{capacity:,} = {_per_rank(capacity, size)} per rank",

@@ -13,8 +13,8 @@ from hvd_dqn.config import Config
 from hvd_dqn.counters import Counters
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.watchdog import Watchdog
-from hvd_dqn.learner.learner import Learner, LearnReport
-from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.learner.learner import Learner, Report
+from hvd_dqn.replay.base import Replay
 from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.training.acting import Acting, Collected
@@ -26,7 +26,7 @@ from hvd_dqn.training.signals import Signals
 class Update(NamedTuple):
     """What an iteration's learner steps report, equal on all ranks."""
 
-    report: LearnReport
+    report: Report
     skipped: int
     """Updates that were not applied because their gradient was not finite."""
     signals: Signals
@@ -62,7 +62,9 @@ class Learning:
     """Everything that a rank needs to learn."""
 
     learner: Learner
-    replay: RingReplay
+    chosen: str
+    """tensorflow or native."""
+    replay: Replay
     rng: np.random.Generator
     """Of the replay."""
     batch_size_per_rank: int

@@ -58,7 +58,7 @@ def stop_before_time_limit(config: Config, communicator: Communicator, stop: Sto
     left = on_root(communicator, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
     if left is not None:
         reserve = config.job.time_reserve_seconds
-        stop.request_in(left - reserve, patience=reserve / 2, reason="time limit")
+        stop.request_in(left - reserve, grace_seconds=reserve / 2, reason="time limit")
 
 
 def train_to_exit_code(job: Job, config: Config, command: list[str], train: Train) -> int:
@@ -105,7 +105,7 @@ def _record_run(job: Job, config: Config, command: list[str]) -> None:
       UserError: on all ranks, if it cannot be written.
     """
     record = {
-        "config": flatten(config) | {"resume": "", "allow_missing_replay": False},
+        "config": flatten(config) | {"resume": "", "allow_missing_replay": False, "learner": job.learning.chosen},
         "ranks": job.communicator.size,
         "command": command,
         "versions": versions(),

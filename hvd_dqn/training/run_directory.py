@@ -10,6 +10,7 @@ from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
 from hvd_dqn.locations import is_url
 from hvd_dqn.run.directory import RunDirectory, check_checkpoint_path, newest_checkpoint, read_config_of
+from hvd_dqn.run.shared_folder import check_shared_folder
 
 
 class RunDirectoryHandle:
@@ -31,6 +32,7 @@ class RunDirectoryHandle:
             self.directory = RunDirectory(Path(path))
         directory = self.directory
         on_root(communicator, lambda: _lock(directory))  # COLLECTIVE
+        _check_shared(config.job.checkpoint_path, communicator, directory)  # COLLECTIVE
         if begins and config.job.resume == RESUME_AUTO:
             on_root(communicator, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
         return directory
@@ -40,7 +42,7 @@ class RunDirectoryHandle:
         if self.directory is not None:
             if not keep:
                 self.directory.discard_unbegun()
-            self.directory.release()
+            self.directory.unlock()
 
 
 def _create_or_open(config: Config, ranks: int) -> RunDirectory:
@@ -81,4 +83,11 @@ def _check_same_run(known: str, config: Config) -> None:
 def _lock(directory: RunDirectory) -> None:
     """Locks the directory for this job; rank 0 may be on another host now, where it does not exist yet."""
     directory.path.mkdir(parents=True, exist_ok=True)
-    directory.claim()
+    directory.lock()
+
+
+def _check_shared(url: str, communicator: Communicator, directory: RunDirectory) -> None:
+    """Refuses a folder for the checkpoints that is not the same on all hosts; object stores are. A collective."""
+    place = directory.checkpoints_at(url) if url else directory.path
+    if isinstance(place, Path):
+        check_shared_folder(communicator, place, "--checkpoint-path" if url else "--runs-dir")  # COLLECTIVE

@@ -22,7 +22,7 @@ class UpdatesAfterCollecting:
     def finish(self, job: Job, own: Signals) -> Update:
         """Runs K updates in one call; the signals ride along."""
         learned = learn(job, _due(job), own.vector(), healthy=not own.fault)  # COLLECTIVE
-        return Update(learned.report, learned.skipped, Signals.of(learned.report.flags))
+        return Update(learned.report, learned.skipped, Signals.of(learned.report.signals))
 
     def close(self) -> None:
         """Does nothing."""

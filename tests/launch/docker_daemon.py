@@ -65,7 +65,9 @@ class Docker:
         return done.stdout
 
     def make_base(self) -> str:
-        """Makes a Debian image and returns its name; it trusts whom this machine trusts, for networks with a proxy."""
+        """Makes a Debian image, once, and returns its name; it trusts the certificates that this machine trusts."""
+        if self.attempt("inspect", _BASE).returncode == 0:
+            return _BASE
         archive = self._folder / "base.tar"
         hook = "--customize-hook=copy-in /etc/ssl/certs /etc/ssl"
         line = ["mmdebstrap", "--quiet", "--variant=apt", "--include=ca-certificates", hook, "bookworm", str(archive)]

@@ -250,6 +250,7 @@ OPERATOR = {
 }
 
 
+@pytest.mark.slow
 def test_the_job_survives_a_preempted_worker_and_ends_by_itself(cluster: Cluster) -> None:
     """The manifest's commands, as they stand: the worker saves in its notice, the launcher waits for its successor."""
     stays, goes = cluster.hosts.nodes
@@ -299,6 +300,7 @@ def test_a_lost_worker_costs_what_came_after_the_last_checkpoint(cluster: Cluste
     assert launcher.wait(150) == 0, cluster.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("all_pods", [False, True], ids=["the launcher alone", "the whole job"])
 def test_deleting_saves_the_run(all_pods: bool, cluster: Cluster) -> None:
     """Kubernetes' SIGTERM to the launcher's first process; with the whole job the workers' preStop comes as well."""

@@ -98,7 +98,7 @@ def test_a_killed_rank_is_survived_and_replaced(tmp_path: Path, victim: int) -> 
         outcome = job.finish()
     assert outcome.code == 0, outcome.output
     assert "Traceback" not in outcome.output
-    assert "another job works" not in outcome.output
+    assert "another job is using" not in outcome.output
     lost, came = check_the_curve(tmp_path)
     assert (lost["ranks"], lost["left"], lost["came"]) == (1, 1, 0)
     assert (came["ranks"], came["left"], came["came"]) == (2, 0, 1)

@@ -242,7 +242,7 @@ def test_a_broken_environment_is_named_with_its_step(fault: str, words: str, bad
         collector.step(np.zeros(2, np.int64))
     assert f"environment {bad_env} " in str(caught.value)
     assert "at its step 2" in str(caught.value)
-    assert "mend the environment" in str(caught.value)
+    assert "fix the environment" in str(caught.value)
 
 
 @pytest.mark.parametrize("cell", [-1, 4])

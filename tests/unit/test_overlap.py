@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from hvd_dqn.training.overlap import SWITCH_SECONDS, ThreadWorker
+from hvd_dqn.training.overlap import ThreadWorker
 
 
 def test_threads_change_sooner_while_two_of_them_work_and_as_before_afterwards() -> None:
@@ -15,7 +15,7 @@ def test_threads_change_sooner_while_two_of_them_work_and_as_before_afterwards()
     worker = ThreadWorker()
     during = sys.getswitchinterval()
     worker.close()
-    assert during == pytest.approx(SWITCH_SECONDS) != before
+    assert during < before
     assert sys.getswitchinterval() == before
 
 

@@ -172,7 +172,7 @@ def test_a_damaged_segment_that_all_share_costs_its_transitions_if_that_is_asked
     for place in lost:
         damage(store.replay_folder / segments[place].file)
     if 0 in lost:
-        with pytest.raises(UserError, match=f"--allow-missing-replay goes on from it without {22 - left} of its"):
+        with pytest.raises(UserError, match=f"add --allow-missing-replay to resume from it without {22 - left} of its"):
             store.newest_good()
     checkpoint, passed_over = store.newest_good(allow_missing_replay=True)
     assert checkpoint.env_steps == 25
@@ -241,7 +241,7 @@ GOOD = Segment(f"rank-00000-of-00001/{0:012d}-{sha256(b'x')}.zst", 0, 3, 1, sha2
 )
 def test_a_manifests_segment_is_checked_before_it_is_touched(changes: dict[str, Any]) -> None:
     assert Segment.from_json(GOOD.to_json()) == GOOD
-    with pytest.raises(CheckpointError, match="describes no segment"):
+    with pytest.raises(CheckpointError, match="does not describe a segment"):
         Segment.from_json(GOOD.to_json() | changes)
 
 

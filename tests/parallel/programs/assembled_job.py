@@ -33,6 +33,7 @@ CONFIG = {
     "evaluation_period": 0,
     "progress": "off",
     "seed": 3,
+    "learner": "tensorflow",
 }
 EPISODES = 13
 
@@ -40,7 +41,7 @@ EPISODES = 13
 def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top to bottom
     """Runs on every rank."""
     launch = read_launch()
-    runtime = start(launch, prepare_environment(launch, 1, 60.0), "auto", "cpu", timeline=False)
+    runtime = start(launch, prepare_environment(launch, 1, 60.0), "cpu", timeline=False)
 
     import numpy as np
     import tensorflow as tf
@@ -105,7 +106,7 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     said["after_training"] = digests()
     stored = job.learning.replay.contents()
     # CartPole ends by termination here.
-    said["episodes_stored"] = communicator.gather_json(int(stored.terminated.sum()))
+    said["episodes_stored"] = communicator.gather_json(int((stored.discount_t == 0).sum()))
     said["transitions"] = communicator.gather_json(
         [digest(column) for column in (stored.s_tm1, stored.a_tm1, stored.s_t)]
     )

@@ -28,7 +28,7 @@ def numbered(first: int, count: int) -> Transition:
     """Returns transitions first, first + 1, ... that carry their number in every column that has room for it."""
     n = np.arange(first, first + count)
     image = np.stack([n // 256, n % 256], axis=1).astype(np.uint8)
-    return Transition(image, n.astype(np.int32), n.astype(np.float32), n % 3 == 0, n % 7 == 0, image[:, ::-1].copy())
+    return Transition(image, n.astype(np.int32), n.astype(np.float32), n.astype(np.float32) / 7, image[:, ::-1].copy())
 
 
 def main() -> None:
