@@ -59,7 +59,7 @@ RUN rm -rf .tools build .venv/lib/python3.*/site-packages/tensorflow/include
 
 # ---- what runs: the same release without compilers
 FROM ${RUN_IMAGE}
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0.dev0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="hvd_dqn" \
       org.opencontainers.image.description="Distributed Deep Q-Networks on Horovod" \
@@ -84,9 +84,11 @@ COPY --from=test /app/unit_tests.txt .
 ENV PATH=/app/.venv/bin:$PATH \
     HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
+    HVD_DQN_HEARTBEAT_FILE=/tmp/hvd_dqn-heartbeat \
     OMPI_MCA_btl_vader_single_copy_mechanism=none
 # trainer, not root: mpirun refuses root.
 USER 1000
-HEALTHCHECK --interval=15m --timeout=60s --start-period=30s --retries=2 CMD ["/app/launch/container/healthcheck"]
+# Whether the job makes progress.
+HEALTHCHECK --interval=1m --timeout=10s --start-period=2m --retries=2 CMD ["/app/launch/container/healthcheck"]
 ENTRYPOINT []
 CMD ["/app/launch/local.sh", "--preset", "cartpole"]

@@ -29,7 +29,7 @@ _AT_LEAST_ONE = [
 ]
 _NOT_NEGATIVE = [
     "seed",
-    "commit_period",
+    "snapshot_period",
     "epsilon_decay_env_steps",
     "max_grad_norm",
     "skip_nonfinite",

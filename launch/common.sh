@@ -1,4 +1,4 @@
-# Sourced by the launch scripts: what of the environment ranks get, and how signals reach them through their launcher.
+# Sourced by the launch scripts: which environment variables ranks get, and how signals reach them through a launcher.
 # shellcheck shell=bash
 
 launcher_pid=
@@ -8,13 +8,22 @@ requests=0
 check_named() {
     local name
     for name in "$@"; do
-        [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || fail "-x $name: give a variable's name; its value is the one it has here"
+        [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || fail "-x $name: give a variable's name; its value comes from this environment"
         compgen -e | grep -qx "$name" || fail "-x $name: no such environment variable here"
     done
 }
 
-# keep_only NAME...: forgets all exported variables but the named ones and those that every job may need. horovodrun
-# writes the whole environment on ssh's command line, which everybody on the machine can read.
+# gpus_wanted OPTIONS_OF_TRAIN.PY...: whether the ranks will compute on GPUs.
+gpus_wanted() {
+    case " $* " in
+        *" --device visible-gpu "* | *" --device=visible-gpu "*) return 0 ;;
+        *" --device cpu "* | *" --device=cpu "*) return 1 ;;
+    esac
+    compgen -G '/dev/nvidia[0-9]*' >/dev/null
+}
+
+# keep_only NAME...: unsets all exported variables except the named ones and those that every job may need. horovodrun
+# writes the whole environment on ssh's command line, which every user of the machine can read.
 keep_only() {
     local name
     for name in $(compgen -e); do
@@ -22,7 +31,7 @@ keep_only() {
         case $name in
             PATH | HOME | USER | LOGNAME | SHELL | LANG | LC_* | TERM | TMPDIR | LD_LIBRARY_PATH | PYTHON* | SSH_AUTH_SOCK) ;;
             HOROVOD_* | OMPI_* | NCCL_* | UCX_* | FI_* | GLOO_* | TF_* | XLA_* | CUDA_* | OMP_* | MKL_* | OPENBLAS_*) ;;
-            SLURM_CONF | SLURM_JOB_ID | SLURM_JOB_END_TIME) ;;
+            SLURM_CONF | SLURM_JOB_ID | SLURM_JOB_END_TIME | HVD_DQN_HEARTBEAT_FILE) ;;
             *) unset "$name" ;;
         esac
     done
@@ -60,7 +69,7 @@ ask_to_stop() {
     fi
     forward "$signal"
     if ((requests == 1)); then
-        echo "launch/${0##*/}: asked to stop, the job saves first; ask again to end it at once" >&2 || true
+        echo "launch/${0##*/}: the job saves and stops; a second signal ends it at once" >&2 || true
     fi
 }
 

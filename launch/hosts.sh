@@ -6,22 +6,23 @@ usage() {
     cat <<'TEXT'
 usage: launch/hosts.sh -H HOST:RANKS,HOST:RANKS,... [options] [--] [options of train.py]
 
-  -H LIST            hosts and the ranks on each; rank 0 is on the first
-  --gloo             ranks talk through Gloo (default)
-  --mpi              ranks talk through Open MPI
-  --interface NAME   the network interface between the hosts, the same on all (default: found out)
-  -x NAME            let the ranks have this environment variable as well (repeat it for more)
+  -H LIST            hosts and the number of ranks on each; rank 0 runs on the first host
+  --mpi              ranks communicate through Open MPI (default for CPUs)
+  --gloo             ranks communicate through Gloo (default for GPUs: this host has NVIDIA GPUs and the options do not
+                     say --device cpu, or they say --device visible-gpu); on CPUs slower than MPI
+  --interface NAME   the network interface between the hosts, the same on all (default: found automatically)
+  -x NAME            pass this environment variable to the ranks as well (may be repeated)
 
-All hosts need this folder at the same path (a shared file system), and ssh without a password from here to each. Ranks
-get PATH, HOME, locale, PYTHON*, HOROVOD_*, OMPI_*, NCCL_*, TF_* and the like, and what -x names, nothing else: under
-Gloo their values stand on ssh's command line. Keep secrets in files.
+All hosts need this folder and the folder of the runs at the same path (a shared file system), and ssh without a
+password from here to each. Ranks get PATH, HOME, locale, PYTHON*, HOROVOD_*, OMPI_*, NCCL_*, TF_* and similar
+variables, and those named by -x. With Gloo their values are visible on ssh's command line: keep secrets in files.
 
-Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 to this script makes the job save and stop; a second Ctrl-C or SIGTERM ends it at
-once. (Gloo's launcher gives the ranks 5 seconds to save, Open MPI's as long as they need.)
+Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 to this script makes the job save and stop. A second Ctrl-C or SIGTERM ends it at
+once. (With Gloo the ranks have 5 seconds to save, with Open MPI as long as they need.)
 
 examples:
   launch/hosts.sh -H node1:4,node2:4 -- --preset lunarlander
-  launch/hosts.sh --mpi --interface ib0 -H node1:4,node2:4 -- --preset lunarlander
+  launch/hosts.sh --gloo --interface ib0 -H node1:4,node2:4 -- --preset lunarlander
 TEXT
 }
 
@@ -30,7 +31,7 @@ fail() {
     exit 2
 }
 
-controller=gloo hosts='' interface=''
+controller='' why='' hosts='' interface=''
 named=()
 while (($#)); do
     case $1 in
@@ -44,7 +45,7 @@ while (($#)); do
             shift 2
             ;;
         --mpi | --gloo)
-            controller=${1#--}
+            controller=${1#--} why="as $1 asks"
             shift
             ;;
         -h | --help)
@@ -73,6 +74,14 @@ fi
 # shellcheck source=launch/common.sh
 source "$root/launch/common.sh"
 
+if [[ -z $controller ]]; then
+    if gpus_wanted "$@"; then
+        controller=gloo why="the default for GPUs, whose gradients NCCL carries"
+    else
+        controller=mpi why="the default for CPUs"
+    fi
+fi
+echo "launch/hosts.sh: the ranks use --$controller: $why" >&2
 check_named "${named[@]}"
 keep_only "${named[@]}"
 export PATH="$root/.venv/bin:$PATH"
@@ -82,20 +91,20 @@ if ((EUID == 0)); then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 options=("--$controller" -np "$ranks" -H "$hosts")
-# A cut cable tells nobody: both ends of Open MPI's control connection have to ask, and before the ranks' own watchdog
-# speaks, as nobody asks while something said is not yet answered.
+# A cut cable sends no signal: both ends of Open MPI's control connections must probe it, and before the ranks' own
+# watchdog ends the job, since nothing is probed while sent data is unacknowledged.
 export OMPI_MCA_plm_rsh_args="${OMPI_MCA_plm_rsh_args:--o ServerAliveInterval=5 -o ServerAliveCountMax=3}"
 export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-5}"
 export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-3}"
 export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
 if [[ $controller == mpi ]]; then
-    # The other hosts find neither Open MPI's daemon nor its files in their own PATH.
+    # The other hosts do not find Open MPI's daemon and files in their own PATH.
     options+=("--mpi-args=--prefix $root/.venv")
     export OPAL_PREFIX="$root/.venv"
 fi
 if [[ -n $interface ]]; then
     options+=(--network-interfaces "$interface")
-    # Open MPI looks for its daemons' way by itself.
+    # horovodrun does not pass the interface on to Open MPI's daemons.
     export OMPI_MCA_oob_tcp_if_include="$interface" OMPI_MCA_btl_tcp_if_include="$interface"
 fi
 

@@ -38,8 +38,8 @@ class CompileKernels(BuildHookInterface):
         build_data["pure_python"], build_data["infer_tag"] = False, True
         installed = {str(root / LIBRARY): LIBRARY.name}
         build_data["force_include"].update(installed)
-        # Once this is not empty, an editable install takes nothing of pyproject.toml's own table.
-        build_data["force_include_editable"].update({**self.build_config.get_force_include(), **installed})
+        # Once this is not empty, an editable install ignores pyproject.toml's table: train.py stays beside the package.
+        build_data["force_include_editable"].update(installed)
 
 
 def compile_kernels(folder: Path, library: Path, *flags: str) -> None:

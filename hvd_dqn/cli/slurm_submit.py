@@ -65,10 +65,10 @@ class Submission:
     """Container image: a file or folder, or a name for Pyxis; empty: the environment in .venv."""
     runtime: Literal["apptainer", "charliecloud", "pyxis"] = "apptainer"
     """What runs the container."""
-    launcher: Literal["srun", "pmix", "pmi2", "mpirun", "horovodrun", "elastic"] = "srun"
-    """What starts the ranks: srun needs neither MPI nor ssh; see docs/launching.md."""
+    launcher: Literal["auto", "srun", "pmix", "pmi2", "mpirun", "horovodrun", "elastic"] = "auto"
+    """What starts the ranks; auto: for CPU jobs MPI (pmix, else mpirun) where it works, else plain srun with Gloo."""
     min_ranks: int = 0
-    """Of elastic: wait when there are fewer ranks; 0: one node's."""
+    """Elastic jobs only: wait while there are fewer ranks; 0: the ranks of one node."""
     seeds: str = ""
     """Seeds of a job array, one run each, such as 0-4 or 1,3,9; empty: one run."""
     environment: tuple[str, ...] = ()

@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hvd_dqn.shares import first_index, share
-
 _LAUNCHERS = (
     # rank, size, rank on this host, ranks on this host
     ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),  # horovodrun --gloo
@@ -33,34 +31,6 @@ class Launch:
     def one_host(self) -> bool:
         """Returns whether all ranks are on this host."""
         return self.local_size == self.size
-
-    @property
-    def cores_per_rank(self) -> int:
-        """Returns this rank's share of the cores that it may use, at least 1.
-
-        A launcher that binds a rank to cores has dealt them out already.
-        """
-        usable = len(os.sched_getaffinity(0))
-        bound = usable < (os.cpu_count() or 1)
-        return usable if bound else max(1, usable // self.local_size)
-
-
-def own_cores(launch: Launch, usable: list[int]) -> list[int]:
-    """Returns this rank's share of the host's cores: its own, or one that it shares where there are too few.
-
-    A rank that a launcher has bound keeps what it was given.
-
-    Args:
-      launch: how this process was started.
-      usable: numbers of the cores that this process may use.
-    """
-    bound = len(usable) < (os.cpu_count() or 1)
-    if bound:
-        return usable
-    if launch.local_size > len(usable):
-        return [usable[launch.local_rank * len(usable) // launch.local_size]]
-    first = first_index(len(usable), launch.local_rank, launch.local_size)
-    return usable[first : first + share(len(usable), launch.local_rank, launch.local_size)]
 
 
 def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:

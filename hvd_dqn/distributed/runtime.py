@@ -6,17 +6,17 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvd_dqn.distributed.launcher import Launch, own_cores
+from hvd_dqn.distributed.cores import cpu_quota, find_peers, own_cores, threads_of
+from hvd_dqn.distributed.launcher import Launch
 from hvd_dqn.errors import UserError
 
 if TYPE_CHECKING:
     from hvd_dqn.distributed.communicator import Communicator
-    from hvd_dqn.elastic.membership import Members
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -26,7 +26,6 @@ class Runtime:
     """A rank that is up."""
 
     communicator: Communicator
-    members: Members
     threads: int
     device: str
     on_gpu: bool
@@ -39,21 +38,23 @@ def prepare_environment(
 ) -> int:
     """Binds this rank to its cores and sets what must be set before NumPy, TensorFlow and Horovod are loaded.
 
-    What the user has set stays.
+    What the user has set stays. COLLECTIVE under MPI, where the ranks of a host compare their cores.
 
     Args:
       launch: how this process was started.
       threads_per_rank: threads of each pool, 0 for this rank's share of the cores.
-      bind_to_cores: whether to take this rank's share of the cores for its own, if no launcher has bound it: ranks
-        that wait and ranks that compute would otherwise meet on one core, and another would idle.
+      bind_to_cores: whether to bind this rank to its share of the cores: otherwise a waiting and a computing rank may
+        run on one core while another core is idle.
       stall_timeout_seconds: how long Horovod lets a rank wait for the others, 0 for ever.
 
     Returns:
       The threads per pool.
     """
+    prepare_mpi(one_host=launch.one_host)
+    cores = own_cores(find_peers(launch), sorted(os.sched_getaffinity(0)))  # COLLECTIVE
     if bind_to_cores:
-        os.sched_setaffinity(0, own_cores(launch, sorted(os.sched_getaffinity(0))))
-    threads = threads_per_rank or launch.cores_per_rank
+        os.sched_setaffinity(0, cores)
+    threads = threads_per_rank or threads_of(len(cores), launch.local_size, cpu_quota())
     defaults = {name: str(threads) for name in _POOLS}
     defaults["TF_CPP_MIN_LOG_LEVEL"] = "3"
     defaults["MPLCONFIGDIR"] = os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}")
@@ -66,7 +67,9 @@ def prepare_environment(
     return threads
 
 
-def start(launch: Launch, threads: int, device: str, timeline: bool) -> Runtime:
+def start(
+    launch: Launch, threads: int, device: str, timeline: bool, connect: Callable[[], Communicator] | None = None
+) -> Runtime:
     """Imports TensorFlow, pins this rank's GPU and joins the other ranks.
 
     A process that no launcher started, or that is alone, gets the null object: no Horovod, no background thread.
@@ -76,6 +79,7 @@ def start(launch: Launch, threads: int, device: str, timeline: bool) -> Runtime:
       threads: of TensorFlow's pools.
       device: auto, cpu or visible-gpu.
       timeline: whether Horovod is to be ready to write its timeline.
+      connect: joins the other ranks, a collective; None where they stay the same for the whole job.
 
     Raises:
       ImportError: if TensorFlow or Horovod are not installed.
@@ -98,30 +102,27 @@ def start(launch: Launch, threads: int, device: str, timeline: bool) -> Runtime:
             name = pin(gpus[own])
     except UserError as error:
         problem = str(error)
-    communicator, members = _join(launch)  # COLLECTIVE
-    return Runtime(communicator, members, threads, name, bool(gpus), problem)
+    communicator = _join(launch, connect)  # COLLECTIVE
+    return Runtime(communicator, threads, name, bool(gpus), problem)
 
 
-def _join(launch: Launch) -> tuple[Communicator, Members]:
+def _join(launch: Launch, connect: Callable[[], Communicator] | None) -> Communicator:
     """Joins the other ranks; a collective."""
-    from hvd_dqn.elastic.membership import FixedMembers, join_elastic
-
     # Milliseconds between two looks of Horovod's background thread: every update of the general learner waits for it.
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "0" if launch.under_mpi else "0.1")
-    if launch.elastic:
-        return join_elastic()  # COLLECTIVE
+    if connect is not None:
+        return connect()  # COLLECTIVE
     if launch.size == 1:
         from hvd_dqn.distributed.communicator import SingleCommunicator
 
-        return SingleCommunicator(), FixedMembers()
+        return SingleCommunicator()
     if launch.under_mpi:
         from hvd_dqn.distributed.mpi import MPICommunicator
 
-        prepare_mpi(one_host=launch.one_host)
-        return MPICommunicator(launch.local_rank), FixedMembers()  # COLLECTIVE
+        return MPICommunicator(launch.local_rank)  # COLLECTIVE
     from hvd_dqn.distributed.horovod import HorovodCommunicator
 
-    return HorovodCommunicator(), FixedMembers()  # COLLECTIVE
+    return HorovodCommunicator()  # COLLECTIVE
 
 
 def prepare_mpi(one_host: bool) -> None:

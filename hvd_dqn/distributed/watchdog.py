@@ -22,7 +22,15 @@ class Watchdog:
     A process that was itself stopped (SIGSTOP, a suspended machine) is not blamed for the time it did not see.
     """
 
-    def __init__(self, limit_seconds: float, rank: int, size: int, folder: Path, abort: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        limit_seconds: float,
+        rank: int,
+        size: int,
+        folder: Path,
+        abort: Callable[[int], None],
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> None:
         """Prepares the watchdog; `start` begins the watch.
 
         Args:
@@ -31,11 +39,13 @@ class Watchdog:
           size: W.
           folder: of the marks, the same for all ranks; it is made when it is needed.
           abort: ends the process (and the job) with an exit code.
+          heartbeat: called at each `beat`.
         """
         self._limit = limit_seconds
         self._rank, self._size = rank, size
         self._marks = folder
         self._abort = abort
+        self._heartbeat = heartbeat
         self._since = time.monotonic()
         self._deadline = self._since + limit_seconds
         self._doing = "starting"
@@ -57,6 +67,7 @@ class Watchdog:
           doing: what comes next, for the message.
           allow: how many times the usual limit it may take.
         """
+        self._heartbeat()
         self._doing = doing
         self._since = time.monotonic()
         self._deadline = self._since + self._limit * allow

@@ -23,8 +23,8 @@ from hvd_dqn.registry import ALGORITHMS, NETWORKS, load
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.shares import first_index, share
-from hvd_dqn.training.job import Flags
 from hvd_dqn.training.overlap import InlineWorker, ThreadWorker, Worker
+from hvd_dqn.training.signals import Signals
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def step_settings(config: Config, rank: int, size: int) -> StepSettings:
         batch_size_per_rank=share(batch, rank, size),
         first_row=first_index(batch, rank, size),
         global_batch_size=batch,
-        num_signals=len(Flags()),
+        num_signals=len(Signals()),
     )
 
 

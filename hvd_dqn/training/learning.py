@@ -17,44 +17,45 @@ class Learned(NamedTuple):
     """What an iteration's learner steps tell, equal on all ranks."""
 
     report: Report
-    """Of the updates that were applied, with the ranks' flags summed."""
+    """Of the updates that were applied, with the ranks' signals summed."""
     skipped: int
     """Updates that were not applied because their gradient was not finite."""
 
 
-def learn(job: Job, due: int, flags: np.ndarray, healthy: bool) -> Learned:
+def learn(job: Job, due: int, signals: np.ndarray, healthy: bool) -> Learned:
     """Runs learner steps; a collective, also where there are none.
 
     Args:
       job: the job.
       due: K, the learner steps that the env steps so far have earned; equal on all ranks.
-      flags: float32 [F], this rank's flags.
+      signals: float32 [F], this rank's signals.
       healthy: whether this rank can go on; if not, it brings zeros to the exchange.
 
     Raises:
       JobFault: on all ranks, at the first gradient that is not finite beyond those that --skip-nonfinite allows.
     """
-    shape = (due, job.batch_size_per_rank)
+    shape = (due, job.learning.batch_size_per_rank)
     if due == 0:
-        with job.profile.phase("allreduce"):
-            total = job.communicator.sum(flags)  # COLLECTIVE
+        with job.records.profile.phase("allreduce"):
+            total = job.communicator.sum(signals)  # COLLECTIVE
         return Learned(make_report(0, 0, [0.0] * NUM_STATISTICS, total.tolist(), np.zeros(shape, np.float32)), 0)
-    with job.profile.phase("sample"):
-        sample = job.replay.sample(*shape) if healthy else job.replay.blank(*shape)
-    report, applied = _learn_all(job, sample, flags)  # COLLECTIVE
+    replay = job.learning.replay
+    with job.records.profile.phase("sample"):
+        sample = replay.sample(*shape) if healthy else replay.blank(*shape)
+    report, applied = _learn_all(job, sample, signals)  # COLLECTIVE
     if healthy:
-        job.replay.update_priorities(sample.indices[applied], report.priorities[applied])
+        replay.update_priorities(sample.indices[applied], report.priorities[applied])
     return Learned(report, due - len(applied))
 
 
-def _learn_all(job: Job, sample: Sample, flags: np.ndarray) -> tuple[Report, np.ndarray]:
+def _learn_all(job: Job, sample: Sample, signals: np.ndarray) -> tuple[Report, np.ndarray]:
     """Runs the updates of all batches but those that are skipped; a collective.
 
     Returns:
       The report of the applied updates, and the numbers of their batches.
     """
-    batches, weights = sample.transitions, sample.weights
-    reports = [job.learner.learn(batches, weights, flags)]  # COLLECTIVE
+    batches, weights, learner = sample.transitions, sample.weights, job.learning.learner
+    reports = [learner.learn(batches, weights, signals)]  # COLLECTIVE
     tried, skipped = 0, list[int]()
     while not reports[-1].finite:
         tried += reports[-1].steps + 1
@@ -63,7 +64,7 @@ def _learn_all(job: Job, sample: Sample, flags: np.ndarray) -> tuple[Report, np.
         if tried == len(weights):
             break
         rest = Transition(*(column[tried:] for column in batches))
-        reports.append(job.learner.learn(rest, weights[tried:], np.zeros_like(flags)))  # COLLECTIVE
+        reports.append(learner.learn(rest, weights[tried:], np.zeros_like(signals)))  # COLLECTIVE
     return _merged(reports), np.setdiff1d(np.arange(len(weights)), skipped)
 
 
@@ -73,14 +74,14 @@ def _skip(job: Job, update: int, skipped_here: int, local_finite: bool) -> None:
     if skipped > allowed:
         raise_not_finite(job.communicator, update, local_finite, allowed)  # COLLECTIVE
     where = where_not_finite(job.communicator, local_finite)  # COLLECTIVE
-    job.display.warn(
+    job.records.display.warn(
         f"the gradient of learner step {update} is not finite {where}: skipped on all ranks "
         f"({skipped} of {allowed} by --skip-nonfinite)"
     )
 
 
 def _merged(reports: list[Report]) -> Report:
-    """Joins the reports of the updates before, between and after skipped ones; the flags are the first's."""
+    """Joins the reports of the updates before, between and after skipped ones; the signals are the first's."""
     if len(reports) == 1 and reports[0].finite:
         return reports[0]
     steps = sum(report.steps for report in reports)

@@ -16,6 +16,7 @@ from hosts import Host, Hosts, require_root_and, running_hosts, wait_until
 
 PACKAGES = ("slurmd", "slurmctld", "slurm-client", "slurm-wlm-basic-plugins", "munge", "libpmix-dev")
 _PROGRAMS = ("/usr/sbin/munged", "/usr/sbin/slurmctld", "/usr/sbin/slurmd", "sbatch", "srun", "scontrol")
+_PLUGINS = Path("/usr/lib/x86_64-linux-gnu/slurm-wlm")
 _OWN_VARIABLES = ("SLURM_", "SBATCH_", "HOROVOD_", "OMPI_", "PMIX_", "PMI_")
 
 _CONFIGURATION = """
@@ -40,6 +41,8 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 SwitchType=switch/none
 MpiDefault=none
+PluginDir={plugins}
+GresTypes=gpu
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
@@ -72,8 +75,13 @@ class Job:
 class Slurm:
     """A cluster; all its commands run on the head."""
 
-    def __init__(self, hosts: Hosts) -> None:
-        """Writes the configuration into the hosts' private folder."""
+    def __init__(self, hosts: Hosts, pmix: bool) -> None:
+        """Writes the configuration into the hosts' private folder.
+
+        Args:
+          hosts: head and nodes, which run.
+          pmix: whether Slurm has its plugin for PMIx.
+        """
         require_root_and(_PROGRAMS, PACKAGES)
         self.hosts = hosts
         self._folder = hosts.folder
@@ -83,9 +91,12 @@ class Slurm:
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
         nodes = "\n".join(
-            f"NodeName={node.name} NodeAddr={node.address} CPUs=2 RealMemory=4000 State=UNKNOWN" for node in hosts.nodes
+            f"NodeName={node.name} NodeAddr={node.address} CPUs=2 RealMemory=4000 Gres=gpu:1 State=UNKNOWN"
+            for node in hosts.nodes
         )
-        text = _CONFIGURATION.format(head=hosts.head.address, folder=self._folder, nodes=nodes)
+        plugins = _PLUGINS if pmix else self._plugins_without_pmix()
+        text = _CONFIGURATION.format(head=hosts.head.address, folder=self._folder, nodes=nodes, plugins=plugins)
+        (self._folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")  # something to hand out, no GPU
         (self._folder / "slurm.conf").write_text(text)
         # slurmd loads a cgroup plugin even where none is asked for; version 1 needs nothing mounted.
         (self._folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
@@ -95,6 +106,14 @@ class Slurm:
             "SLURM_CONF": str(self._folder / "slurm.conf"),
             "PATH": f"{bin_folder}:{os.environ['PATH']}",
         }
+
+    def _plugins_without_pmix(self) -> Path:
+        folder = self._folder / "plugins"
+        folder.mkdir()
+        for plugin in _PLUGINS.glob("*.so"):
+            if not plugin.name.startswith("mpi_pmix"):
+                (folder / plugin.name).symlink_to(plugin)
+        return folder
 
     def start(self) -> None:
         """Starts the daemons and waits until all nodes are idle."""
@@ -171,9 +190,9 @@ class Slurm:
 
 
 @contextlib.contextmanager
-def running_slurm(folder: Path, nodes: int = 2) -> Iterator[Slurm]:
+def running_slurm(folder: Path, nodes: int = 2, pmix: bool = True) -> Iterator[Slurm]:
     """Gives a cluster for the time of a with-block."""
     with running_hosts(folder, nodes) as hosts:
-        slurm = Slurm(hosts)
+        slurm = Slurm(hosts, pmix)
         slurm.start()
         yield slurm

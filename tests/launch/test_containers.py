@@ -113,17 +113,30 @@ def test_large_vectors_pass_between_ranks(docker: Docker, runs: Path, transport:
     assert FLOOD not in done.stdout + done.stderr
 
 
+STOP_RANKS = "for p in /proc/[0-9]*; do grep -qs train.py $p/cmdline && kill -STOP ${p#/proc/}; done; true"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("options", "verdict"), [((), "healthy"), (("--env=PATH=/usr/bin:/bin",), "unhealthy")])
-def test_a_container_is_healthy_while_two_ranks_can_sum(docker: Docker, options: tuple[str, ...], verdict: str) -> None:
-    quick = ("--health-interval=2s", "--health-start-period=1s", "--health-retries=1", "--network=none")
-    container = docker.run("run", "--detach", *quick, *options, IMAGE, "sleep", "300").strip()
+def test_a_container_is_healthy_while_its_job_makes_progress(docker: Docker) -> None:
+    """All processes of the job are stopped, the ranks' own watchdogs too: nobody but the health check can notice."""
+    quick = ("--health-interval=2s", "--health-retries=2", "--env=HVD_DQN_HEARTBEAT_SECONDS=15", "--network=none")
+    container = docker.run("run", "--detach", *quick, IMAGE, "/app/launch/local.sh", "-np", "2", "--", *ENDLESS).strip()
     try:
         health = lambda: docker.inspect(container)["State"]["Health"]  # noqa: E731
-        wait_until(lambda: health()["Status"] != "starting", 120.0, "the first check of its health")
-        assert health()["Status"] == verdict, health()
+        wait_until(lambda: health()["Status"] == "healthy", 120.0, "the job makes progress")
+        docker.run("exec", container, "sh", "-c", STOP_RANKS)
+        wait_until(lambda: health()["Status"] == "unhealthy", 60.0, "Docker notices that it makes none")
+        assert "s ago" in health()["Log"][-1]["Output"]
     finally:
         docker.run("rm", "--force", container)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", ["--cpuset-cpus=0", "--cpus=1"])
+def test_ranks_start_no_more_threads_than_their_container_has_cores(docker: Docker, limit: str, runs: Path) -> None:
+    command = ("horovodrun", "--gloo", "-np", "2", "python", "train.py", *SHORT_RUN, "--name", "run")
+    text = docker.run("run", limit, *hardened(runs), *command)
+    assert "1 thread(s)" in text
 
 
 @pytest.mark.slow

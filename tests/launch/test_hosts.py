@@ -107,11 +107,22 @@ def started(
     environ: Mapping[str, str] | None = None,
     ranks: tuple[int, ...] = (),
 ) -> Iterator[HostsJob]:
-    """Starts ranks on each node, by default one, for the time of a with-block; nothing of it outlives the block."""
+    """Starts ranks on each node, by default one, for the time of a with-block; nothing of it outlives the block.
+
+    Args:
+      hosts: the hosts.
+      controller: gloo or mpi, default to name neither, elastic for launch/elastic.sh.
+      *run: train.py's options.
+      folder: of the runs and the log.
+      options: of the launch script.
+      environ: variables to add to the script's environment.
+      ranks: the number of ranks on each node.
+    """
     counts = ranks or (1,) * len(hosts.nodes)
     places = [f"{node.name}:{count}" for node, count in zip(hosts.nodes, counts, strict=True)]
-    where = ("--runs-dir", str(folder), "--name", "run")
-    start: tuple[str, ...] = (str(HOSTS_SCRIPT), f"--{controller}", "-H", ",".join(places))
+    where = ("--name", "run") if "--runs-dir" in run else ("--runs-dir", str(folder), "--name", "run")
+    chosen = () if controller == "default" else (f"--{controller}",)
+    start: tuple[str, ...] = (str(HOSTS_SCRIPT), *chosen, "-H", ",".join(places))
     if controller == "elastic":
         listed = folder / "hosts.txt"
         listed.write_text("\n".join(places))
@@ -151,8 +162,7 @@ def digests() -> dict[str, str]:
 def check_complete(job: HostsJob, controller: str, ranks: int = 2) -> Path:
     """Checks that rank 0 has told the whole story once, and returns the run's directory."""
     assert job.finish() == 0, job.output
-    carriers = {"gloo": "controller Gloo, gradients by TCP", "mpi": "controller MPI, gradients by MPI"}[controller]
-    assert f"{ranks}, {carriers}\n" in job.output
+    assert f"{ranks}, controller {'Gloo' if controller == 'gloo' else 'MPI'}" in job.output
     for line in ("hvd_dqn on CartPole-v1", "evaluation at env step 1,008", "Greedy evaluation of the best checkpoint"):
         assert job.output.count(line) == 1, line
     run_directory = job.folder / "CartPole-v1" / "run"
@@ -160,16 +170,51 @@ def check_complete(job: HostsJob, controller: str, ranks: int = 2) -> Path:
     return run_directory
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize(
+    "controller", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in CONTROLLERS)]
+)
 def test_a_run_over_two_hosts_is_complete_and_does_not_depend_on_the_controller(
     hosts: Hosts, controller: str, digests: dict[str, str], tmp_path: Path
 ) -> None:
     """The ranks compare their weights at every log line; two ranks end in the same bits under either controller."""
     with started(hosts, controller, *SHORT_RUN, folder=tmp_path, options=("--interface", "eth0")) as job:
         digests[controller] = weights(check_complete(job, controller))
+    why = {"default": "--mpi: the default for CPUs"}.get(controller, f"--{controller}: as --{controller} asks")
+    assert f"launch/hosts.sh: the ranks use {why}\n" in job.output
     assert len(set(digests.values())) == 1
 
 
+@pytest.mark.slow
+def test_ranks_that_ask_for_gpus_use_gloo(hosts: Hosts, tmp_path: Path) -> None:
+    """There is no GPU: the job is refused on both hosts, after the controller has been chosen."""
+    with started(hosts, "default", *SHORT_RUN, "--device", "visible-gpu", folder=tmp_path) as job:
+        assert job.finish() != 0
+    assert "launch/hosts.sh: the ranks use --gloo: the default for GPUs" in job.output
+    assert "GPU" in job.output.replace("default for GPUs", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize("flag", ["--runs-dir", "--checkpoint-path"])
+def test_a_folder_that_the_hosts_do_not_share_is_refused_at_the_start(
+    hosts: Hosts, controller: str, flag: str, tmp_path: Path
+) -> None:
+    """Each host has a /run of its own."""
+    place = Path("/run") / tmp_path.name
+    value = str(place) if flag == "--runs-dir" else place.as_uri()
+    options = (*SHORT_RUN, flag, value)
+    with started(hosts, controller, *options, folder=tmp_path) as job:
+        code = job.finish()
+    assert code == (2 if controller == "mpi" else 1)  # Gloo's launcher makes a 1 of every code
+    assert f"rank 1: node2 does not see the folder {place}" in job.output
+    assert f"of rank 0 on node1: give a {flag} on a file system that all hosts share" in job.output
+    assert "Traceback" not in job.output.split("Process 0 exit")[0]
+    assert "evaluation at env step" not in job.output
+    if flag == "--runs-dir":
+        assert hosts.nodes[0].run("find", str(place), "-type", "f") == ""
+
+
+@pytest.mark.slow
 def test_a_run_over_three_hosts_of_which_one_has_two_ranks(tmp_path: Path) -> None:
     (tmp_path / "hosts").mkdir()
     with (
@@ -179,10 +224,8 @@ def test_a_run_over_three_hosts_of_which_one_has_two_ranks(tmp_path: Path) -> No
         check_complete(job, "gloo", ranks=4)
 
 
-@pytest.mark.parametrize(
-    ("controller", "delay"),
-    [("mpi", 1.0), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("gloo", 1.0), ("mpi", 10.0)))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("controller", "delay"), [("mpi", 1.0), ("gloo", 1.0), ("mpi", 10.0)])
 def test_a_slow_network_changes_nothing_but_the_time(
     controller: str, delay: float, digests: dict[str, str], tmp_path: Path
 ) -> None:
@@ -196,6 +239,7 @@ def test_a_slow_network_changes_nothing_but_the_time(
     assert len(set(digests.values())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", CONTROLLERS)
 @pytest.mark.parametrize("lost", SECONDS_TO_END)
 def test_a_loss_ends_the_job_in_time_and_leaves_nobody_on_any_host(
@@ -224,6 +268,7 @@ def test_a_loss_ends_the_job_in_time_and_leaves_nobody_on_any_host(
                 hosts.mend(victim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", [*CONTROLLERS, "elastic"])
 def test_a_secret_in_the_environment_is_on_no_command_line_and_in_no_log(
     hosts: Hosts, controller: str, tmp_path: Path

@@ -277,7 +277,7 @@ def test_the_job_survives_a_preempted_worker_and_ends_by_itself(cluster: Cluster
     cluster.start_worker(goes)
     assert launcher.wait(150) == 0, cluster.output
     assert f"resumed from the checkpoint at env step {saved:,}" in cluster.output
-    assert "dealt out anew" not in cluster.output
+    assert "was resharded" not in cluster.output
     env_steps = [record["env_steps"] for record in read_metrics(run_directory, "training")]
     assert env_steps == sorted(set(env_steps))
     assert env_steps[-1] >= 12_000

@@ -87,7 +87,7 @@ TOGETHER = {
 IN_MID_RUN = {
     "NaN reward": Mistake(
         f"--env hostile_envs:NanReward-v0 {QUICK}",
-        ["rank 1: environment 0 returned reward nan at its step 40", "mend the environment"],
+        ["rank 1: environment 0 returned reward nan at its step 40", "fix the environment"],
     ),
     "NaN observation": Mistake(
         f"--env hostile_envs:NanObservation-v0 {QUICK}",

@@ -170,7 +170,7 @@ def test_a_poisoned_segment_is_not_unpacked(copy: Path, persistent_ranks: Persis
     _sign(newest)
     outcome = persistent_ranks.run(2, "--resume", copy, "--total-env-steps", "3000")
     assert outcome.code == 2, outcome.output
-    assert "it holds more than it should" in outcome.output
+    assert "it is larger than expected" in outcome.output
     assert "Traceback" not in outcome.output
 
 
@@ -213,10 +213,10 @@ def test_a_damaged_segment_that_all_checkpoints_share_costs_only_its_transitions
     assert refused.code == 2, refused.output
     assert refused.output.count(shared.name) == 3
     count = state["ranks"][1]["segments"][3]["count"]
-    assert f"The weights of {newest} are whole: --allow-missing-replay goes on from it" in refused.output
+    assert f"The weights of {newest} are intact: add --allow-missing-replay to resume from it" in refused.output
     resumed = persistent_ranks.run_well(2, *more, "--allow-missing-replay")
     assert f"checkpoint {newest} lacks {count} transitions: rank-00001-of-00002: {shared.name}" in resumed.output
-    assert f"was dealt out anew: {1500 - count:,} on 2" in resumed.output
+    assert f"was resharded: {1500 - count:,} on 2" in resumed.output
     assert "resumed from the checkpoint at env step 2,400" in resumed.output
     assert json.loads((copy / "config.json").read_text())["config"]["allow_missing_replay"] is False
     persistent_ranks.run_well(2, "--resume", copy, "--total-env-steps", "3600")

@@ -146,7 +146,7 @@ def test_another_number_of_ranks_shares_the_replay_out_anew(
     assert [len(part.r_t) for part in before] == [750, 750]
     more = ("--total-env-steps", "2406", "--evaluation-period", "0")  # one iteration
     resumed = persistent_ranks.run_well(ranks, "--resume", whole, *more)
-    assert f"the replay of 1,500 transitions on 2 rank(s) was dealt out anew: 1,500 on {ranks}" in resumed.output
+    assert f"the replay of 1,500 transitions on 2 rank(s) was resharded: 1,500 on {ranks}" in resumed.output
     after = _stored(whole)
     assert len(after) == ranks
     counts = [len(part.r_t) for part in after]

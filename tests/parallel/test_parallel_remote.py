@@ -83,13 +83,13 @@ def test_a_killed_run_whose_disk_is_gone_ends_where_it_would_have_ended(
     assert {name.partition("/replay/")[2] for name in objects if "/replay/" in name} == named
     assert timeless_metrics(spot / "CartPole-v1" / "run") == timeless_metrics(local)
     assert objects[f"{PREFIX}/metrics.jsonl"] == (spot / "CartPole-v1" / "run" / "metrics.jsonl").read_bytes()
-    assert f"{PREFIX}/claim.json" not in objects
+    assert f"{PREFIX}/lease.json" not in objects
     _assert_secret_nowhere([killed.output, resumed.output], tmp_path, server)
 
     shutil.rmtree(spot)
     alone = persistent_ranks.run_well(1, "--resume", URL, "--total-env-steps", "6300", environ=server.environ)
     assert "resumed from the checkpoint at env step 6,000" in alone.output
-    assert "the replay of 1,500 transitions on 2 rank(s) was dealt out anew: 1,500 on 1" in alone.output
+    assert "the replay of 1,500 transitions on 2 rank(s) was resharded: 1,500 on 1" in alone.output
     assert (
         timeless_metrics(spot / "CartPole-v1" / "run")[: len(timeless_metrics(local)) - 1]
         == timeless_metrics(local)[:-1]
@@ -144,7 +144,7 @@ def test_a_store_that_is_gone_costs_checkpoints_until_it_is_back(
     assert outcome.code == 75, outcome.output
     assert f"or from anywhere {URL}" in outcome.output
     assert "Traceback" not in outcome.output
-    assert not [name for name in server.names() if "claim" in name or "parts-" in name]
+    assert not [name for name in server.names() if "lease" in name or "parts-" in name]
     _assert_secret_nowhere([outcome.output], tmp_path, server)
 
 
@@ -154,10 +154,10 @@ def _steps(folder: Path) -> int:
 
 
 REFUSED = {
-    "credentials in the URL": (f"--checkpoint-path s3://identity:{SECRET}@{BUCKET}/run", "holds credentials"),
-    "unknown scheme": ("--checkpoint-path s4://bucket/run", "s4:// is not known"),
+    "credentials in the URL": (f"--checkpoint-path s3://identity:{SECRET}@{BUCKET}/run", "contains credentials"),
+    "unknown scheme": ("--checkpoint-path s4://bucket/run", "s4:// is not supported"),
     "a path": ("--checkpoint-path /tmp/here", "give a URL such as s3://bucket/run"),
-    "one process' memory": ("--checkpoint-path memory://run", "these are 2 ranks"),
+    "one process' memory": ("--checkpoint-path memory://run", "there are 2 ranks"),
     "no such bucket": ("--checkpoint-path s3://nobody/run", "s3://nobody/run: The specified bucket does not exist"),
     "nothing to resume": (f"--resume {URL}", f"--resume {URL}: there is no config.json"),
     "extra missing": (f"--checkpoint-path {URL}", "s3:// needs the extra [s3]: make setup EXTRAS='atari s3'"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forms import only_in_full
-from launching import GENERAL, MARK, ROOT, Launch, launched, read_metrics
+from launching import GENERAL, MARK, ROOT, Launch, launched, read_metrics, run_well
 from persistent_ranks import PersistentRanks
 
 from hvd_dqn.checkpoint.store import CheckpointStore
@@ -78,6 +79,23 @@ def test_a_job_that_dies_in_its_final_evaluation_has_only_that_left(
     over = persistent_ranks.run(1, *again)
     assert over.code == 2
     assert "raise --total-env-steps to go on" in over.output
+
+
+def test_a_job_stopped_in_its_final_evaluation_asks_to_be_queued_again(tmp_path: Path, injected: Any) -> None:
+    """Exit code 0 would tell a scheduler that nothing is left to do."""
+    run_directory = tmp_path / "CartPole-v1" / "run"
+    command = (*RUN, "--total-env-steps", "800", "--resume", "auto", "--runs-dir", tmp_path)
+    with launched("mpirun", 2, *command, "--final-evaluation-episodes", "1000000") as job:
+        job.wait_until((run_directory / "checkpoints" / f"{800:012d}" / "manifest.json").exists, 120.0)
+        time.sleep(1.0)
+        injected("request to stop (to a rank)")
+        os.kill(job.rank_pid(1), signal.SIGTERM)
+        outcome = job.finish()
+    assert outcome.code == 75, outcome.output
+    assert "stopped during the final evaluation" in outcome.output
+    assert "final_evaluation" not in {record["kind"] for record in read_metrics(run_directory)}
+    run_well("mpirun", 2, *command)
+    assert read_metrics(run_directory)[-1]["kind"] == "final_evaluation"
 
 
 @only_in_full

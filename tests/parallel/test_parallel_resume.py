@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import GENERAL, launched, newest_checkpoint, read_metrics, run
+from launching import GENERAL, launched, newest_checkpoint, read_metrics, run, run_well
 from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
@@ -39,6 +39,24 @@ def test_a_refused_resume_changes_nothing(persistent_ranks: PersistentRanks, tmp
     assert kept[0].read_bytes() != before[0]
 
 
+@pytest.mark.parametrize(
+    ("ranks", "scaling", "first", "later"), [(1, "strong", 1, 4), (1, "strong", 4, 1), (2, "weak", 2, 2)]
+)
+def test_a_resume_with_another_train_period_learns_by_it_from_there_on(
+    ranks: int, scaling: str, first: int, later: int, tmp_path: Path
+) -> None:
+    """Weak scaling multiplies the period by the number of ranks, so another number of ranks has another period."""
+    begun = (*SHORT, "--num-envs", "8", "--scaling", scaling, "--train-period", str(first), "--runs-dir", tmp_path)
+    run_well("python", 1, *begun)
+    run_directory = tmp_path / "CartPole-v1" / "short"
+    before = read_metrics(run_directory, "training")[-1]
+    more = ("--train-period", str(later), "--total-env-steps", "3200")
+    run_well("mpirun" if ranks > 1 else "python", ranks, "--resume", run_directory, *more)
+    after = read_metrics(run_directory, "training")[-1]
+    assert before["learner_steps"] == (1600 - 200) // first
+    assert after["learner_steps"] - before["learner_steps"] == 1600 // (later * ranks)
+
+
 LONG = (
     *("--total-env-steps", "100000000", "--learning-starts", "200", "--evaluation-period", "0"),
     *("--checkpoint-period", "2000", "--log-period", "1000", "--train-period", "4", "--name", "long", *GENERAL),
@@ -55,7 +73,7 @@ def test_a_run_directory_belongs_to_one_job_until_that_ends_however_it_does(
         injected("second job on one run directory")
         second = persistent_ranks.run(2, "--resume", run_directory)
         assert second.code == 2, second.output
-        assert second.output.count(f"another job works in {run_directory} (process {job.rank_pid(0)} on ") == 1
+        assert second.output.count(f"another job is using {run_directory} (process {job.rank_pid(0)} on ") == 1
         assert "Traceback" not in second.output
         # The first goes on: lines of metrics come, and a checkpoint of a step behind them.
         seen = read_metrics(run_directory)[-1]["env_steps"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hvd_dqn.distributed.launcher import Launch, check_transport, own_cores, read_launch
+from hvd_dqn.distributed.launcher import Launch, check_transport, read_launch
 from hvd_dqn.distributed.runtime import prepare_mpi
 from hvd_dqn.errors import UserError
 
@@ -64,36 +64,6 @@ def test_missing_local_variables_mean_one_rank_per_host() -> None:
 def test_horovods_variables_win_over_mpis() -> None:
     """`mpirun horovodrun` exports both; the rank of the job is Horovod's."""
     assert read_launch(OPEN_MPI | GLOO | {"HOROVOD_RANK": "5"}).rank == 5
-
-
-def test_every_rank_has_at_least_one_core() -> None:
-    cores = len(os.sched_getaffinity(0))
-    assert 1 <= Launch(local_size=1).cores_per_rank <= cores
-    assert Launch(local_size=1000).cores_per_rank in (1, cores)
-
-
-@pytest.mark.parametrize(("cores", "ranks"), [(8, 2), (8, 3), (5, 5), (7, 1)])
-def test_ranks_of_a_host_share_its_cores_out(cores: int, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    usable = list(range(cores))
-    parts = [own_cores(Launch(local_rank=rank, local_size=ranks), usable) for rank in range(ranks)]
-    assert sorted(core for part in parts for core in part) == usable
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-def test_a_bound_rank_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    for ranks in (2, 9):
-        assert own_cores(Launch(local_rank=1, local_size=ranks), [4, 5]) == [4, 5]
-
-
-@pytest.mark.parametrize(("cores", "ranks"), [(8, 9), (2, 4), (2, 5), (1, 2)])
-def test_more_ranks_than_cores_share_them_evenly(cores: int, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    parts = [own_cores(Launch(local_rank=rank, local_size=ranks), list(range(cores))) for rank in range(ranks)]
-    assert all(len(part) == 1 for part in parts)
-    counts = [parts.count([core]) for core in range(cores)]
-    assert max(counts) - min(counts) <= 1
 
 
 def test_mpi_as_transport_needs_an_mpi_launcher() -> None:

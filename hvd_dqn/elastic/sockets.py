@@ -1,4 +1,4 @@
-"""This process's connections, and how those are ended that a library keeps open after its use."""
+"""Finds this process's open sockets, and shuts down those that a library leaves open after its use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def open_sockets() -> set[str]:
     return set(_by_name())
 
 
-def hang_up(names: set[str]) -> None:
-    """Ends the connections of these sockets, for whoever waits at their other end; the sockets stay their owner's."""
+def shutdown_sockets(names: set[str]) -> None:
+    """Shuts the connections of these sockets down, so that peers stop waiting; their owner still has to close them."""
     for name, number in _by_name().items():
         if name in names:
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:

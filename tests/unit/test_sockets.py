@@ -1,4 +1,4 @@
-"""Laws of hanging up: whoever waits at the other end is told, and nothing else is touched."""
+"""Laws of shutting sockets down: the peer stops waiting, and other sockets stay open."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import socket
 
 import pytest
 
-from hvd_dqn.elastic.connections import hang_up, open_sockets
+from hvd_dqn.elastic.sockets import open_sockets, shutdown_sockets
 
 
-def test_the_other_end_hears_at_once_and_other_connections_stay() -> None:
+def test_the_peer_sees_the_end_at_once_and_other_connections_stay() -> None:
     kept = socket.socketpair()
     before = open_sockets()
     ours, theirs = socket.socketpair()
     opened = open_sockets() - before
     assert len(opened) == 2
     ours.settimeout(5.0)
-    hang_up(opened)
+    shutdown_sockets(opened)
     assert theirs.recv(1) == b""
     assert ours.fileno() >= 0
     kept[0].sendall(b"x")
@@ -36,7 +36,7 @@ def test_a_socket_that_is_closed_already_is_passed_over_though_its_number_is_tak
         listener.listen()
         with socket.create_connection(listener.getsockname(), 5.0) as client:
             served, _ = listener.accept()
-            hang_up(opened)
+            shutdown_sockets(opened)
             client.sendall(b"x")
             assert served.recv(1) == b"x"
             served.close()

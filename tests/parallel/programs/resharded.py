@@ -1,6 +1,6 @@
-"""Deals numbered transitions out over real ranks, in several exchanges, and tells what each rank holds then.
+"""Reshards numbered transitions over real ranks, in several exchanges, and writes what each rank holds then.
 
-dealt_out.py OUT.json
+resharded.py OUT.json
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ prepare_environment(read_launch(), 1, 60.0)
 
 import numpy as np  # noqa: E402
 
-from hvd_dqn.checkpoint import reshard as dealing  # noqa: E402
+from hvd_dqn.checkpoint import reshard  # noqa: E402
 from hvd_dqn.distributed.horovod import HorovodCommunicator  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
@@ -34,10 +34,10 @@ def numbered(first: int, count: int) -> Transition:
 def main() -> None:
     """Runs on every rank."""
     communicator = HorovodCommunicator()
-    dealing._BYTES_AT_A_TIME = 100 * 32  # some hundred rows
+    reshard._BYTES_AT_A_TIME = 100 * 32  # some hundred rows
     first = [10_000, 20_000, 30_000][communicator.rank]
     beats: list[None] = []
-    dealt, moved = dealing.deal_out(
+    held, moved = reshard.rebalance(
         numbered(first, HELD[communicator.rank]),
         HELD,
         rank=communicator.rank,
@@ -45,12 +45,12 @@ def main() -> None:
         exchange=communicator.exchange,
         beat=lambda: beats.append(None),
     )
-    numbers = dealt.a_tm1.tolist()
+    numbers = held.a_tm1.tolist()
     expected = [numbered(number, 1) for number in numbers]
     same = all(
         np.array_equal(column, np.concatenate([getattr(part, name) for part in expected]))
         and column.dtype == getattr(expected[0], name).dtype
-        for name, column in dealt._asdict().items()
+        for name, column in held._asdict().items()
     )
     said = {"numbers": numbers, "moved": moved, "same": bool(same), "beats": len(beats)}
     parts = communicator.gather_json(said)

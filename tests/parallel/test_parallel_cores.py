@@ -1,0 +1,58 @@
+"""Which cores real ranks bind themselves to, with each launcher and inside a set of cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launching import PROGRAMS, environment_of_ranks
+
+CORES = sorted(os.sched_getaffinity(0))[:2]
+
+pytestmark = [pytest.mark.parallel, pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")]
+
+WITHIN = ("taskset", "-c", ",".join(map(str, CORES)))
+BIN = Path(sys.executable).parent
+MPIRUN = (*WITHIN, str(BIN / "mpirun"), "--oversubscribe")
+START = {
+    "mpirun, bound": (*MPIRUN, "--bind-to", "core", "-np", "2"),
+    "mpirun, unbound": (*MPIRUN, "--bind-to", "none", "-np", "2"),
+    "horovodrun --gloo": (*WITHIN, str(BIN / "horovodrun"), "--gloo", "-np", "2"),
+}
+
+
+def placed(folder: Path, *command: str | Path) -> list[tuple[list[int], str]]:
+    """Returns cores and threads of each rank that a command starts."""
+    done = subprocess.run(
+        list(map(str, command)), env=environment_of_ranks(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [json.loads(file.read_text()) for file in sorted(folder.glob("rank*.json"))]
+    return [(rank["cores"], rank["threads"]) for rank in told]
+
+
+def program(folder: Path) -> tuple[str | Path, ...]:
+    return (sys.executable, PROGRAMS / "placement.py", folder)
+
+
+@pytest.mark.parametrize("how", START)
+def test_ranks_of_one_host_take_a_core_each(how: str, tmp_path: Path) -> None:
+    first, second = CORES
+    assert placed(tmp_path, *START[how], *program(tmp_path)) == [([first], "1"), ([second], "1")]
+
+
+def test_more_ranks_than_cores_share_them(tmp_path: Path) -> None:
+    command = (*MPIRUN, "--bind-to", "none", "-np", "4", *program(tmp_path))
+    assert placed(tmp_path, *command) == [([CORES[rank // 2]], "1") for rank in range(4)]
+
+
+def test_a_rank_keeps_cores_that_no_other_rank_was_given_alike(tmp_path: Path) -> None:
+    """A launcher, or a wrapper around the rank, has bound each rank on purpose."""
+    first, second = CORES
+    one = ("-np", "1", "taskset", "-c", f"{first},{second}", *program(tmp_path))
+    other = ("-np", "1", "taskset", "-c", str(second), *program(tmp_path))
+    assert placed(tmp_path, *MPIRUN, "--bind-to", "none", *one, ":", *other) == [(CORES, "2"), ([second], "1")]

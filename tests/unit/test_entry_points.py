@@ -1,0 +1,88 @@
+"""Laws of the ways into the program: python train.py, the command hvd-dqn, an installed wheel, the wrong Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = Path(sys.executable).with_name("hvd-dqn")
+
+
+def run(
+    *command: str | Path, cwd: Path = ROOT, environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command and returns how it ended."""
+    own = os.environ | (environ or {})
+    return subprocess.run(list(map(str, command)), cwd=cwd, env=own, capture_output=True, text=True, check=False)
+
+
+def test_a_python_without_the_packages_names_the_one_that_has_them() -> None:
+    done = run(sys.executable, "-S", ROOT / "train.py")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"train.py: this Python ({sys.executable}) has no tensorflow: ")
+    assert done.stderr.count("\n") == 1
+    assert f"source {ROOT}/.venv/bin/activate (or run {ROOT}/.venv/bin/python)" in done.stderr
+
+
+@pytest.mark.parametrize("interpreter", [".venv/bin/python", sys.executable])
+def test_an_environment_that_is_incomplete_or_missing_is_to_be_set_up(interpreter: str, tmp_path: Path) -> None:
+    """As after a `make setup` that was interrupted; the program must not start itself again, either."""
+    for name in ("train.py", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "hvd_dqn", tmp_path / "hvd_dqn")
+    if interpreter.startswith(".venv"):
+        venv.create(tmp_path / ".venv", symlinks=True)
+    done = run(tmp_path / interpreter, "-S", tmp_path / "train.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"complete the project's environment: make -C {tmp_path} setup" in done.stderr
+
+
+def test_the_command_is_the_same_program_from_any_folder(tmp_path: Path) -> None:
+    program = (sys.executable, ROOT / "train.py")
+    assert run(COMMAND, "--help", cwd=tmp_path).stdout == run(*program, "--help").stdout != ""
+    for arguments in (("--presett", "maze"), ("--gamma", "2")):
+        by_command, by_file = run(COMMAND, *arguments, cwd=tmp_path), run(*program, *arguments)
+        assert by_command.returncode == by_file.returncode == 2
+        assert by_command.stderr == by_file.stderr != ""
+
+
+@pytest.mark.slow
+def test_the_command_of_an_installed_wheel_trains(tmp_path: Path) -> None:
+    """The wheel is built, and imported from a folder in which no checkout is near."""
+    built = run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path / "wheels")
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    assert not (tmp_path / "site" / "train.py").exists()
+    assert not list((tmp_path / "site").glob("*.pth"))
+    (entry,) = [
+        line
+        for file in (tmp_path / "site").glob("*/entry_points.txt")
+        for line in file.read_text().split("\n")
+        if line.startswith("hvd-dqn = ")
+    ]
+    module, function = entry.removeprefix("hvd-dqn = ").split(":")
+    start = (sys.executable, "-c", f"from {module} import {function}; {function}()")
+    short = (
+        "--total-env-steps",
+        "400",
+        "--evaluation-period",
+        "0",
+        "--final-evaluation-episodes",
+        "1",
+        "--name",
+        "run",
+    )
+    done = run(*start, *short, cwd=tmp_path, environ={"PYTHONPATH": str(tmp_path / "site")})
+    assert done.returncode == 0, done.stderr
+    recorded = (tmp_path / "runs" / "CartPole-v1" / "run" / "config.json").read_text()
+    assert f'"{tmp_path}/site/hvd_dqn/train.py"' in recorded
