@@ -26,6 +26,7 @@ from .toy_environments import BrokenVector, Counting, PaidReset, register_toys
 
 register_toys()
 CARTPOLE = Spaces((4,), np.dtype(np.float32), 0, 2)
+GAMMA = 0.9
 COUNTING = Spaces((2,), np.dtype(np.float32), 0, 2)
 SEEDS = EpisodeSeeds(seed=1)
 GAMMA = 0.9
@@ -175,7 +176,7 @@ def test_same_seeds_give_the_same_transitions_and_others_do_not(vectorization: s
 
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated"])
-def test_the_end_keeps_its_kind_and_the_return_its_sum(ending: str) -> None:
+def test_termination_alone_stops_the_discount_and_a_return_is_its_episodes_sum(ending: str) -> None:
     """Episode e of three steps pays 10 e + 1, 2, 3: 30 e + 6; four vector steps per episode, one a reset."""
     maker = EnvironmentMaker("Counting-v0", {"length": 3, "ending": ending}, "auto")
     collector = Collector(maker.vector(2), COUNTING, GAMMA, SEEDS)
