@@ -1,8 +1,10 @@
-"""Brings a job to where it goes on: to its newest good checkpoint, or to its start."""
+"""Restores a job from its newest good checkpoint, or starts it."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.restore import restore_ranks
@@ -11,6 +13,7 @@ from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.learner import Learner, load_state
+from hvd_dqn.training.environments import keeps_episodes, own_environments, start_environments
 from hvd_dqn.training.job import Job
 
 
@@ -31,9 +34,12 @@ def restore(job: Job) -> None:
         job.counters.change_train_period(job.config.learner.train_period)
         job.counters.wait_for_replay(job.config.replay.learning_starts)
         job.records.restart_speed(job.counters)
+        start_environments(job)  # COLLECTIVE
     else:
         _load_shared_state(job, state)
-        _restore_ranks(job, [RankState.from_json(record) for record in state["ranks"]], state["lost"] == 0)
+        ranks = [RankState.from_json(record) for record in state["ranks"]]
+        _restore_ranks(job, ranks, whole=state["lost"] == 0)  # COLLECTIVE
+        _continue_episodes(job, ranks)  # COLLECTIVE
     broadcast_learner(job.communicator, job.learning.learner)  # COLLECTIVE
     job.acting.values.load(job.learning.learner.online)
 
@@ -49,7 +55,7 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
     store, metrics, display = job.checkpoints.store, job.records.metrics, job.records.display
     if store.empty:
         if job.config.job.resume != RESUME_AUTO:
-            display.warn(f"{job.directory.path} has no checkpoint yet: the run begins anew")
+            display.warn(f"{job.directory.path} has no checkpoint yet: the run starts from the beginning")
         metrics.cut_after(-1)
         return None
     checkpoint, passed_over = store.newest_good(job.config.job.allow_missing_replay)
@@ -76,12 +82,12 @@ def _check_work_left(job: Job, env_steps: int) -> None:
     )
     if env_steps >= total and evaluated and job.config.job.resume != RESUME_AUTO:
         raise UserError(
-            f"the run has done {env_steps:,} of {total:,} env steps already: raise --total-env-steps to go on"
+            f"the run has done {env_steps:,} of {total:,} env steps already: raise --total-env-steps to continue"
         )
 
 
 def _saved_metrics(job: Job) -> bytes | None:
-    """Returns the metrics beside checkpoints that lie elsewhere: the run may have gone on on another machine."""
+    """Returns the metrics saved with checkpoints outside the run directory: the run may have continued elsewhere."""
     if job.checkpoints.metrics is None:
         return None
     path = job.checkpoints.store.folder / job.checkpoints.metrics.name
@@ -94,7 +100,7 @@ def _load_shared_state(job: Job, state: dict[str, Any]) -> None:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{job.directory.path} holds a state that this program cannot use ({repr(error)[:300]}): remove the "
-            "checkpoint to go on from the one before"
+            "checkpoint to continue from the one before"
         ) from None
 
 
@@ -112,3 +118,20 @@ def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
         f"the replay of {sum(state.stored for state in ranks):,} transitions on {len(ranks)} rank(s) was resharded: "
         f"{sum(restored.stored):,} on {len(restored.stored)}"
     )
+
+
+def _continue_episodes(job: Job, ranks: list[RankState]) -> None:
+    """Gives each environment its open episode back, whichever rank it was on; a collective.
+
+    Raises:
+      UserError: on all ranks, if an environment is not deterministic.
+    """
+    states = [rank.open_episodes for rank in ranks if rank.open_episodes is not None]
+    if len(states) < len(ranks) or not keeps_episodes(job):
+        start_environments(job)  # COLLECTIVE
+        return
+    saved = dict(enumerate(episode for state in states for episode in state.episodes))
+    first_envs = np.cumsum([0] + [len(state.episodes) for state in states])
+    rank, own = job.communicator.rank, own_environments(job)
+    same_share = len(ranks) == job.communicator.size and own == range(*first_envs[rank : rank + 2].tolist())
+    start_environments(job, saved, states[rank].generator if same_share else None)  # COLLECTIVE

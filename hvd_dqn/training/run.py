@@ -20,7 +20,6 @@ from hvd_dqn.run.status import write_status
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.run.time_limit import seconds_left
 from hvd_dqn.training.assembly import assemble
-from hvd_dqn.training.environments import reset_environments
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.resume import restore
 from hvd_dqn.training.run_directory import RunDirectoryHandle
@@ -71,7 +70,6 @@ def train_to_exit_code(job: Job, config: Config, command: list[str], train: Trai
     _record_run(job, config, command)  # COLLECTIVE
     if job.communicator.rank == 0:
         write_status("run_directory", job.directory.path.resolve())
-    reset_environments(job, reset_index=job.counters.env_steps)
     if not train(job):  # COLLECTIVE
         return _save_and_stop(job)  # COLLECTIVE
     if not _evaluate_best(job):  # COLLECTIVE
@@ -135,7 +133,7 @@ def _save_and_stop(job: Job) -> int:
     place = str(job.directory.path)
     if job.checkpoints.outside_run_directory:
         place += f", or from anywhere {job.checkpoints.store.folder}"
-    job.records.display.message(f"stopped and saved at env step {env_steps:,}; go on with: --resume {place}")
+    job.records.display.message(f"stopped and saved at env step {env_steps:,}; resume with: --resume {place}")
     return EXIT_REQUEUE
 
 
@@ -155,7 +153,7 @@ def _evaluate_best(job: Job) -> bool:
     if returns is None:
         records.display.close()
         records.display.message(
-            f"stopped during the final evaluation; the run is saved, go on with: --resume {job.directory.path}"
+            f"stopped during the final evaluation; the run is saved, resume with: --resume {job.directory.path}"
         )
         return False
     text, record = closing_summary(
