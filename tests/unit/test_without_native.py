@@ -1,0 +1,55 @@
+"""The law that hvd_dqn/native can be deleted: the general learner trains, and all other unit tests pass."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "bench", "native", "test_native_*")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Returns a copy of the project without the folder."""
+    project = tmp_path / "project"
+    shutil.copytree(ROOT, project, ignore=_LEFT_OUT)
+    assert not (project / "hvd_dqn" / "native").exists()
+    return project
+
+
+def _pytest(project: Path, *arguments: str) -> None:
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    result = subprocess.run(words, cwd=project, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+
+
+def test_a_copy_without_native_trains_and_keeps_the_laws_of_its_learner(copy: Path) -> None:
+    where = "import hvd_dqn, importlib.util; print(hvd_dqn.__file__, importlib.util.find_spec('hvd_dqn.native'))"
+    seen = subprocess.run([sys.executable, "-c", where], cwd=copy, capture_output=True, text=True, check=True).stdout
+    assert seen.split() == [str(copy / "hvd_dqn" / "__init__.py"), "None"]
+    lengths = ("--total-env-steps", "600", "--learning-starts", "200", "--log-period", "200")
+    words = [sys.executable, "train.py", "--preset", "cartpole", "--name", "run", *lengths]
+    result = subprocess.run(words, cwd=copy, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    config = json.loads((copy / "runs" / "run" / "config.json").read_text())
+    assert "tensorflow" in json.dumps(config)
+    assert "learner_steps" in (copy / "runs" / "run" / "metrics.jsonl").read_text()
+    _pytest(copy, "tests/unit/test_learner.py", "-k", "tensorflow and (eager_keras or nan_in_a_batch or state_goes)")
+
+
+@pytest.mark.slow
+def test_a_copy_without_native_passes_all_other_unit_tests(copy: Path) -> None:
+    _pytest(
+        copy,
+        "tests/unit",
+        "--deselect",
+        "tests/unit/test_without_native.py",
+        "--ignore",
+        "tests/unit/test_without_native.py",
+    )
