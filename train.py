@@ -89,16 +89,16 @@ def main(arguments: list[str]) -> int:
         check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume) or launch.elastic, launch.size)
     except UserError as error:
         return refuse(error, launch, stop)
-    job = config.job
+    own = config.runtime
     threads = prepare_environment(
-        launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores
+        launch, own.threads_per_rank, own.stall_timeout_seconds, own.bind_to_cores
     )  # COLLECTIVE
     elastic = None
     if launch.elastic:
         from hvd_dqn.elastic.entry import ElasticJob  # ranks that come and go
 
         elastic = ElasticJob()
-    runtime = start(launch, threads, job.device, job.profile, elastic.connect if elastic else None)  # COLLECTIVE
+    runtime = start(launch, threads, own.device, own.profile, elastic.connect if elastic else None)  # COLLECTIVE
     from hvd_dqn.training.run import run_job  # NumPy and TensorFlow: after the thread pools' sizes are set
 
     try:
