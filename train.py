@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
     stop.install()
     try:
         config = parse(arguments, read_config_of, quiet=launch.rank > 0)
-        # A rank that comes later finds what the others have saved: where a run begins, the ranks look together.
+        # Under an elastic launcher a rank may start when the others have saved already: an existing run is no mistake.
         check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume) or launch.elastic, launch.size)
     except UserError as error:
         return refuse(error, launch, stop)
