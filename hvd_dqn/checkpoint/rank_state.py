@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hvd_dqn.checkpoint.segments import Segment
+from hvd_dqn.envs.open_episode import CollectorState
 from hvd_dqn.errors import CheckpointError
 
 
@@ -24,10 +25,16 @@ class RankState:
     """Oldest first. The first may begin with transitions that the replay has already overwritten."""
     finished_episodes: list[Any]
     """Episodes since the last log line, as [env step, return, length]."""
+    open_episodes: CollectorState | None
+    """Of this rank's environments; None where a checkpoint ends all episodes."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the state as JSON-ready values."""
-        return {**vars(self), "segments": [segment.to_json() for segment in self.segments]}
+        return {
+            **vars(self),
+            "segments": [segment.to_json() for segment in self.segments],
+            "open_episodes": None if self.open_episodes is None else self.open_episodes.to_json(),
+        }
 
     @classmethod
     def from_json(cls, record: Any) -> RankState:
@@ -37,7 +44,9 @@ class RankState:
           CheckpointError: if the record is malformed.
         """
         try:
-            state = cls(**{**record, "segments": [Segment.from_json(part) for part in record["segments"]]})
+            segments = [Segment.from_json(part) for part in record["segments"]]
+            episodes = None if record["open_episodes"] is None else CollectorState.from_json(record["open_episodes"])
+            state = cls(**{**record, "segments": segments, "open_episodes": episodes})
             numbers = state.added, state.stored, state.capacity
             held = sum(segment.count for segment in state.segments)
             sound = (

@@ -23,6 +23,7 @@ from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
+from hvd_dqn.envs.open_episode import CollectorState
 from hvd_dqn.errors import UserError
 from hvd_dqn.replay.base import Replay
 from hvd_dqn.transition import Transition
@@ -46,10 +47,9 @@ def begin(
     replay: Replay,
     generators: Mapping[str, np.random.Generator],
     finished_episodes: list[Any],
+    open_episodes: CollectorState | None,
 ) -> None:
     """Begins to write a checkpoint; a collective. The one before must be settled.
-
-    Open episodes are marked as truncated: this job and a resumed one both start new episodes here.
 
     Args:
       session: this rank's.
@@ -59,6 +59,7 @@ def begin(
       replay: this rank's.
       generators: this rank's random generators by name.
       finished_episodes: this rank's episodes since the last log line.
+      open_episodes: of this rank's environments; None where a checkpoint ends all episodes.
     """
     session.watchdog.beat("beginning a checkpoint", allow=2.0)
     parts = session.store.folder / f"{_PARTS}{session.communicator.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
@@ -71,6 +72,7 @@ def begin(
         capacity=replay.capacity,
         segments=[],
         finished_episodes=list(finished_episodes),
+        open_episodes=open_episodes,
     )
     session.writing, session.begun_at = Writing(env_steps), env_steps
     new = replay.newest(replay.added - first)

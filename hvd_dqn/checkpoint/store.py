@@ -31,7 +31,9 @@ from hvd_dqn.checkpoint.segments import remove_unnamed
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.errors import CheckpointError, UserError
 
-FORMAT = 3
+FORMAT = 4
+_OLD_VERSION = "0.1.0"
+"""The last version that reads older formats."""
 MANIFEST = "manifest.json"
 _FILES = ("model.safetensors", "learner.safetensors", "state.json")
 _FOLDER_NAME = re.compile(r"(\d{12,18})(?:-(\d{1,9}))?")
@@ -281,10 +283,7 @@ def _read_manifest(folder: Location) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         if manifest["format"] != FORMAT:
-            age = "newer" if manifest["format"] > FORMAT else "older"
-            raise CheckpointError(
-                f"its format {manifest['format']} is {age} than this program's {FORMAT}: use the version that wrote it"
-            )
+            raise CheckpointError(_other_format(manifest["format"]))
         if manifest.pop("sha256") != _digest(manifest):
             raise CheckpointError(f"{MANIFEST} is damaged: its checksum does not match")
         env_steps, score, files = manifest["env_steps"], manifest["score"], manifest["files"]
@@ -302,6 +301,16 @@ def _read_manifest(folder: Location) -> dict[str, Any]:
     if env_steps != _step_and_copy(folder)[0]:
         raise CheckpointError(f"its {MANIFEST} belongs to env step {env_steps:,}")
     return manifest
+
+
+def _other_format(number: int) -> str:
+    """Returns what to do with a checkpoint of another version."""
+    if number > FORMAT:
+        return f"its format {number} is newer than this program's {FORMAT}: use the version that wrote it"
+    return (
+        f"its format {number} is older than this program's {FORMAT}: use the version that wrote it, {_OLD_VERSION} or "
+        f"before (git checkout v{_OLD_VERSION} && make setup, then the same command)"
+    )
 
 
 def _digest(manifest: dict[str, Any]) -> str:

@@ -14,10 +14,12 @@ from hvd_dqn.elastic.driver import ElasticDriver
 from hvd_dqn.elastic.membership import Membership, reject_newcomers, rendezvous
 from hvd_dqn.elastic.snapshot import TakeSnapshots
 from hvd_dqn.elastic.state import SurvivorState, keep_survivor_state
+from hvd_dqn.envs.open_episode import OpenEpisode
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.learner import load_state, state_of
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.training.assembly import assemble
+from hvd_dqn.training.environments import keeps_episodes, start_environments
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.resume import restore
 from hvd_dqn.training.run import SECONDS_TO_FINISH, Train, close_job, stop_before_time_limit, train_to_exit_code
@@ -98,7 +100,17 @@ def restore_from_snapshot(job: Job, state: SurvivorState, membership: Membership
     records.started = time.monotonic() - max(part["running_for"] for part in membership.parts)
     records.restart_speed(counters)
     _report(job, membership, moved)
+    _continue_episodes(job, state)  # COLLECTIVE
     state.replay = None
+
+
+def _continue_episodes(job: Job, state: SurvivorState) -> None:
+    """Continues the survivors' open episodes, each on the rank that its environment belongs to now; a collective."""
+    own = {str(env): episode.to_json() for env, episode in state.open_episodes.items()}
+    state.open_episodes = {}
+    parts = job.communicator.gather_json(own)  # COLLECTIVE
+    saved = {int(env): OpenEpisode.from_json(record) for part in parts for env, record in part.items()}
+    start_environments(job, saved if keeps_episodes(job) else None)  # COLLECTIVE
 
 
 def _load_snapshot(job: Job, state: SurvivorState, source: int) -> None:

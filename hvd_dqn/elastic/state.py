@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from hvd_dqn.envs.open_episode import OpenEpisode
+from hvd_dqn.training.environments import keeps_episodes, own_environments
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.transition import Transition
@@ -35,6 +37,8 @@ class SurvivorState:
     snapshot: Snapshot | None = None
     replay: Transition | None = None
     """This rank's transitions [N], oldest first, while no job holds them."""
+    open_episodes: dict[int, OpenEpisode] = field(default_factory=dict)
+    """By global environment, of those that this rank stepped, while no job holds them."""
     handle: RunDirectoryHandle = field(default_factory=RunDirectoryHandle)
     members: list[str] = field(default_factory=list)
     """The ranks' names, in their order."""
@@ -48,8 +52,14 @@ class SurvivorState:
 
 
 def keep_survivor_state(job: Job | None, state: SurvivorState) -> None:
-    """Keeps this rank's replay from a job that has lost a rank or whose hosts change; the snapshot is kept already."""
+    """Keeps this rank's replay and open episodes from a job that has lost a rank or whose hosts change.
+
+    The snapshot is kept already. The episodes continue from here, not from the snapshot's step: the replay has all of
+    their transitions.
+    """
     state.generation += 1
     if job is not None and state.snapshot is not None and state.replay is None:
         state.reached = job.counters.env_steps
         state.replay = job.learning.replay.contents()
+        if keeps_episodes(job):
+            state.open_episodes = dict(zip(own_environments(job), job.acting.collector.state().episodes, strict=False))

@@ -13,6 +13,7 @@ from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.distributed.watchdog import Watchdog
 from hvd_dqn.envs.collector import Collector
+from hvd_dqn.envs.continuation import EpisodeSeeds
 from hvd_dqn.envs.greedy import GreedyEvaluation
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
@@ -77,8 +78,9 @@ def assemble(
     raise_on_any_rank(communicator, lambda: _check_device(runtime))  # COLLECTIVE
     maker, spaces = raise_on_any_rank(communicator, lambda: _find_environment(config))  # COLLECTIVE
     check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
+    seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
     collector = raise_on_any_rank(
-        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.learner.gamma)
+        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.learner.gamma, seeds)
     )  # COLLECTIVE
     profile = IterationProfile(traced=config.runtime.profile)
     agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE

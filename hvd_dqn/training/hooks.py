@@ -9,7 +9,7 @@ from hvd_dqn.checkpoint.save import settle, settle_or_warn
 from hvd_dqn.config import Config
 from hvd_dqn.counters import crossed
 from hvd_dqn.distributed.agreement import raise_fault_on_any_rank
-from hvd_dqn.training.environments import reset_environments
+from hvd_dqn.training.environments import keeps_episodes, restart_environments
 from hvd_dqn.training.job import Hook, Iteration, Job
 from hvd_dqn.training.log import log_evaluation, log_training
 from hvd_dqn.training.saving import save
@@ -121,13 +121,13 @@ class SaveCheckpoint:
         return due or iteration.last or job.evaluation.improved_at == iteration.env_steps
 
     def run(self, job: Job, iteration: Iteration) -> bool:
-        """Saves and resets the environments; returns False if a rank was asked to stop at a checkpoint."""
+        """Saves; returns False if a rank was asked to stop at a checkpoint."""
         with job.records.pause_speed():
             save(job, job.evaluation.score_at(iteration.env_steps))  # COLLECTIVE
             if iteration.last:
                 settle(job.checkpoints)  # COLLECTIVE
             elif iteration.signals.stop_at_checkpoint:
                 return False
-            # A checkpoint ends all episodes here as in a resumed job: both have the same future.
-            reset_environments(job, reset_index=iteration.env_steps)
+            if not keeps_episodes(job):
+                restart_environments(job)
         return True

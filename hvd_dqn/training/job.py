@@ -136,7 +136,7 @@ class Job:
 
     @property
     def generators(self) -> dict[str, np.random.Generator]:
-        """Returns this rank's random generators by name; environments get new seeds at every checkpoint."""
+        """Returns this rank's random generators by name; environments have their own."""
         return {"policy": self.acting.rng, "replay": self.learning.rng}
 
     def shared_state(self) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.restore import restore_ranks
 from hvd_dqn.config import RESUME_AUTO
@@ -11,6 +13,7 @@ from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.learner import Learner, load_state
+from hvd_dqn.training.environments import keeps_episodes, own_environments, start_environments
 from hvd_dqn.training.job import Job
 
 
@@ -31,10 +34,12 @@ def restore(job: Job) -> None:
         job.counters.change_train_period(job.config.learner.train_period)
         job.counters.wait_for_replay(job.config.replay.learning_starts)
         job.records.restart_speed(job.counters)
+        start_environments(job)  # COLLECTIVE
     else:
         _load_shared_state(job, state)
         ranks = [RankState.from_json(record) for record in state["ranks"]]
         _restore_ranks(job, ranks, whole=state["lost"] == 0)  # COLLECTIVE
+        _continue_episodes(job, ranks)  # COLLECTIVE
     broadcast_learner(job.communicator, job.learning.learner)  # COLLECTIVE
     job.acting.values.load(job.learning.learner.online)
 
@@ -113,3 +118,20 @@ def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
         f"the replay of {sum(state.stored for state in ranks):,} transitions on {len(ranks)} rank(s) was resharded: "
         f"{sum(restored.stored):,} on {len(restored.stored)}"
     )
+
+
+def _continue_episodes(job: Job, ranks: list[RankState]) -> None:
+    """Gives each environment its open episode back, whichever rank it was on; a collective.
+
+    Raises:
+      UserError: on all ranks, if an environment is not deterministic.
+    """
+    states = [rank.open_episodes for rank in ranks if rank.open_episodes is not None]
+    if len(states) < len(ranks) or not keeps_episodes(job):
+        start_environments(job)  # COLLECTIVE
+        return
+    saved = dict(enumerate(episode for state in states for episode in state.episodes))
+    first_envs = np.cumsum([0] + [len(state.episodes) for state in states])
+    rank, own = job.communicator.rank, own_environments(job)
+    same_share = len(ranks) == job.communicator.size and own == range(*first_envs[rank : rank + 2].tolist())
+    start_environments(job, saved, states[rank].generator if same_share else None)  # COLLECTIVE

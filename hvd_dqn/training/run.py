@@ -20,7 +20,6 @@ from hvd_dqn.run.status import write_status
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.run.time_limit import seconds_left
 from hvd_dqn.training.assembly import assemble
-from hvd_dqn.training.environments import reset_environments
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.resume import restore
 from hvd_dqn.training.run_directory import RunDirectoryHandle
@@ -71,7 +70,6 @@ def train_to_exit_code(job: Job, config: Config, command: list[str], train: Trai
     _record_run(job, config, command)  # COLLECTIVE
     if job.communicator.rank == 0:
         write_status("run_directory", job.directory.path.resolve())
-    reset_environments(job, reset_index=job.counters.env_steps)
     if not train(job):  # COLLECTIVE
         return _save_and_stop(job)  # COLLECTIVE
     if not _evaluate_best(job):  # COLLECTIVE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hvd_dqn.checkpoint.save import begin, settle_or_warn
 from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.learner.learner import state_of
+from hvd_dqn.training.environments import open_episodes
 from hvd_dqn.training.job import Job
 
 
@@ -25,4 +26,5 @@ def save(job: Job, score: float | None) -> None:
         replay=job.learning.replay,
         generators=job.generators,
         finished_episodes=job.acting.finished_episodes,
+        open_episodes=open_episodes(job),  # COLLECTIVE
     )  # COLLECTIVE

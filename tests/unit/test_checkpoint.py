@@ -349,11 +349,17 @@ def test_without_a_usable_checkpoint_all_reasons_are_told(tmp_path: Path) -> Non
         store.newest_good()
 
 
-@pytest.mark.parametrize(("number", "says"), [(2, "older"), (4, "newer")])
-def test_another_format_is_refused_by_name(number: int, says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "says", "remedy"),
+    [(3, "older", r", 0\.1\.0 or before \(git checkout v0\.1\.0 && make setup"), (5, "newer", "")],
+)
+def test_another_format_is_refused_with_the_version_that_reads_it(
+    number: int, says: str, remedy: str, tmp_path: Path
+) -> None:
     store = CheckpointStore(tmp_path, keep=3)
     _rewrite_manifest(_save(store, 1), format=number)
-    with pytest.raises(UserError, match=f"format {number} is {says} than this program's 3: use the version that wrote"):
+    words = f"format {number} is {says} than this program's 4: use the version that wrote it{remedy}"
+    with pytest.raises(UserError, match=words):
         store.newest_good()
 
 

@@ -71,7 +71,7 @@ def _transitions(first: int, count: int) -> Transition:
 def _save(store: CheckpointStore, writer: SegmentWriter, env_steps: int, score: float | None = None) -> None:
     """Adds ten transitions, of which the replay holds the last fifteen, and saves."""
     segments = writer.write(_transitions(env_steps - 10, 10), env_steps - 10, oldest=max(0, env_steps - 15))
-    rank = RankState({}, env_steps, min(15, env_steps), 15, segments, [])
+    rank = RankState({}, env_steps, min(15, env_steps), 15, segments, [], None)
     vectors = {"online": np.full(3, env_steps, np.float32)}
     store.save(Checkpoint(env_steps, score, vectors, {"counters": {"env_steps": env_steps}}, [rank]), vectors)
 

@@ -122,7 +122,7 @@ def test_segments_that_no_checkpoint_names_are_removed(tmp_path: Path) -> None:
 
 def _save(store: CheckpointStore, env_steps: int, segments: list[Segment]) -> Path:
     stored = sum(segment.count for segment in segments)
-    rank = RankState({}, env_steps, stored, max(1, stored), segments, [])
+    rank = RankState({}, env_steps, stored, max(1, stored), segments, [], None)
     vectors = {"online": np.zeros(3, np.float32)}
     return store.save(Checkpoint(env_steps, None, vectors, {"counters": {}}, [rank]), vectors)
 
@@ -156,7 +156,7 @@ def _three_checkpoints(folder: Path) -> tuple[CheckpointStore, list[Segment]]:
     writer = SegmentWriter(store.replay_folder, 0, 1)
     for first, count in ((0, 10), (10, 10), (20, 5)):
         segments = writer.write(_transitions(first, count), first, oldest=0)
-        rank = RankState({}, first + count, min(22, first + count), 22, segments, [])
+        rank = RankState({}, first + count, min(22, first + count), 22, segments, [], None)
         vectors = {"online": np.zeros(3, np.float32)}
         store.save(Checkpoint(first + count, None, vectors, {"counters": {}}, [rank]), vectors)
     return store, segments
@@ -255,7 +255,7 @@ JSON = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(JSON, st.sampled_from([field.name for field in dataclasses.fields(RankState)]))
 def test_noise_in_a_ranks_state_is_an_error_or_nothing(noise: Any, field: str) -> None:
-    good = RankState({}, 3, 3, 5, [GOOD], []).to_json()
+    good = RankState({}, 3, 3, 5, [GOOD], [], None).to_json()
     for record in (noise, good | {field: noise}):
         try:
             state = RankState.from_json(json.loads(json.dumps(record)))

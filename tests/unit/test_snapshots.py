@@ -25,7 +25,6 @@ from hvd_dqn.elastic.state import SurvivorState, keep_survivor_state
 from hvd_dqn.learner.learner import state_of
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.training.assembly import assemble
-from hvd_dqn.training.environments import reset_environments
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.run import close_job
 
@@ -44,14 +43,13 @@ CONFIG: dict[str, Any] = {
 ALONE = SingleCommunicator()
 
 
-def _begun(folder: Path, state: SurvivorState, membership: Membership, total_env_steps: int) -> Job:
+def _begun(folder: Path, state: SurvivorState, membership: Membership, total_env_steps: int, **changes: Any) -> Job:
     """Returns an assembled job of one rank that has restored what there was, and takes snapshots."""
-    config = replace(Config(), CONFIG | {"runs_dir": str(folder), "total_env_steps": total_env_steps})
+    config = replace(Config(), CONFIG | {"runs_dir": str(folder), "total_env_steps": total_env_steps} | changes)
     runtime = Runtime(ALONE, 1, "CPU", False)
     job = assemble(config, runtime, StopRequest(), [train.__file__], state.handle, stream=state.stream)
     driver = SimpleNamespace(communicator=SimpleNamespace(exchange=None), hosts_changed=lambda: False)
     begin(job, membership, state, cast(ElasticDriver, driver))
-    reset_environments(job, reset_index=job.counters.env_steps)
     return job
 
 
@@ -93,9 +91,28 @@ def test_the_ranks_restore_the_snapshot_and_keep_their_replay(tmp_path: Path) ->
     for name, vector in state_of(again.learning.learner).items():
         np.testing.assert_array_equal(vector, kept[name])
     after = again.learning.replay.contents()
-    for kept_column, column in zip(after, before, strict=True):
-        np.testing.assert_array_equal(kept_column, column)
+    np.testing.assert_array_equal(after.s_tm1, before.s_tm1)
     assert again.acting.rng.random() != job.acting.rng.random()
+    close_job(again)
+    state.handle.close()
+
+
+@pytest.mark.parametrize("vectorization", ["native", "sync"])
+@pytest.mark.parametrize("boundary", ["keep", "reset"])
+def test_the_open_episodes_go_on_from_where_they_are(vectorization: str, boundary: str, tmp_path: Path) -> None:
+    """The snapshot's step is 80 env steps before, but the replay has all transitions up to the present ones."""
+    state, changes = SurvivorState(), {"vectorization": vectorization, "checkpoint_boundary": boundary}
+    job = _begun(tmp_path, state, Membership(), 480, **changes)
+    assert train.train(job)
+    _train_on(job, 80)
+    _lose(job, state)
+    again = _begun(tmp_path, state, rendezvous("alone", ALONE, state, job.stop), 10**6, **changes)
+    before, after = (each.acting.collector.state().to_json()["episodes"] for each in (job, again))
+    if boundary == "keep":
+        assert after == before
+        assert any(episode["length"] > 0 for episode in after)
+    else:
+        assert [(episode["number"], episode["length"]) for episode in after] == [(480, 0)] * 4
     close_job(again)
     state.handle.close()
 

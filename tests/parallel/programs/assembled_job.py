@@ -49,7 +49,6 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     import train
     from hvd_dqn.distributed.agreement import check_same_job, check_same_weights
     from hvd_dqn.training.assembly import assemble
-    from hvd_dqn.training.environments import reset_environments
     from hvd_dqn.training.hooks import Log
     from hvd_dqn.training.job import Job
     from hvd_dqn.training.resume import restore
@@ -96,7 +95,6 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     said["before_the_broadcast"] = communicator.gather_json(verdict())
     restore(job)
     said["after_the_broadcast"] = digests()
-    reset_environments(job, reset_index=0)
 
     # Evaluation, with weights that do not depend on the number of ranks.
     weights = tf.constant(np.random.default_rng(0).normal(size=learner.layout.total), tf.float32)
@@ -107,7 +105,7 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     said["counters"] = communicator.gather_json(dataclasses.asdict(job.counters))
     said["after_training"] = digests()
     stored = job.learning.replay.contents()
-    # CartPole ends by termination here; what is truncated was cut by the last checkpoint, and is no finished episode.
+    # CartPole ends by termination here.
     said["episodes_stored"] = communicator.gather_json(int((stored.discount_t == 0).sum()))
     said["transitions"] = communicator.gather_json(
         [digest(column) for column in (stored.s_tm1, stored.a_tm1, stored.s_t)]
