@@ -58,7 +58,7 @@ def restore_ranks(
         state = ranks[own]
         look = session.with_keepalive("reading the replay", lambda: _read_replay(session, state, replay))  # COLLECTIVE
         held = raise_on_any_rank(communicator, look)  # COLLECTIVE
-        replay.restore(held, state.added)
+        replay.restore(held, state.added, state.replay_state)
         session.segments.adopt(state.segments)
         raise_on_any_rank(communicator, lambda: _restore_generators(generators, state))  # COLLECTIVE
         return RestoredRanks(state.finished_episodes, False, [])

@@ -73,6 +73,7 @@ def begin(
         segments=[],
         finished_episodes=list(finished_episodes),
         open_episodes=open_episodes,
+        replay_state=replay.extra_state(),
     )
     session.writing, session.begun_at = Writing(env_steps), env_steps
     new = replay.newest(replay.added - first)

@@ -87,7 +87,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         flat.initial_parameters(),
         settings,
         Compilation(jit_compile, loss_scale, integer_seed(config.job.seed, "noise")),
-        allreduce_sum=communicator.allreduce_in_graph,
+        allreduce_sum=communicator.allreduce_in_graph if communicator.size > 1 else None,
         action_shape=spaces.action_shape,
         clock=profile.add_in_turn,
     )
@@ -95,7 +95,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         learner,
         chosen,
         network,
-        lambda follow: TensorFlowActionValues(flat, algorithm, learner.online, jit_compile=jit_compile),
+        lambda follow: TensorFlowActionValues(flat, algorithm, learner.online),
     )
 
 

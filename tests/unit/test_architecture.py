@@ -18,6 +18,7 @@ LOWER = (
     "errors",
     "fingerprint",
     "locations",
+    "packing",
     "presets",
     "registry",
     "schedules",
