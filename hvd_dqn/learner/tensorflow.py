@@ -190,7 +190,9 @@ class TensorFlowLearner:
             )  # [B] each
             loss = tf.reduce_sum(weights * losses.loss) / batch_size
             scaled_loss = loss * scale if scale != 1.0 else loss
-        gradients = [tf.reshape(gradient, [-1]) for gradient in tape.gradient(scaled_loss, parameters)]
+        # Zeros for a weight that this loss does not use.
+        unused = tf.UnconnectedGradients.ZERO
+        gradients = [tf.reshape(part, [-1]) for part in tape.gradient(scaled_loss, parameters, None, unused)]
         if scale != 1.0:
             gradients = [gradient / scale for gradient in gradients]
         means = [tf.reduce_sum(values) / batch_size for values in (losses.priority, losses.q)]

@@ -148,7 +148,8 @@ def choose_learner(config: Config, runtime: Runtime, network: str, algorithm: Al
 
 def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: Algorithm, spaces: Spaces) -> str:
     """Returns why this rank cannot use the native learner, "" if it can."""
-    if importlib.util.find_spec("hvd_dqn.native") is None:
+    package = importlib.util.find_spec("hvd_dqn.native")
+    if package is None or package.origin is None:  # a folder that holds bytecode alone counts as a package
         return "this installation does not have it"
     from hvd_dqn.native.build import Demands, obstacle
 
