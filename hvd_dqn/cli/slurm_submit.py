@@ -164,7 +164,7 @@ def read_training(arguments: Sequence[str], submission: Submission) -> tuple[Con
         named = ["--name", from_file or time.strftime("%Y%m%d-%H%M%S"), *named]
     config = parse([*named, "--resume", "auto"], read_config_of, quiet=False)
     shares(scale(config, submission.ranks), 0, submission.ranks)
-    reserve = config.job.time_reserve_seconds
+    reserve = config.runtime.time_reserve_seconds
     if parse_time(submission.time) <= reserve:
         raise UserError(
             f"--time {submission.time} is not more than the {reserve:g} s that the job keeps for saving: "
