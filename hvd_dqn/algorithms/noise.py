@@ -23,11 +23,11 @@ class Noise:
         self._draws = 0
 
     def uniform(self, *shape: int) -> tf.Tensor:
-        """Draws float32 [B, *shape] from [0, 1); each call of an update draws anew."""
+        """Draws float32 [B, *shape] from [0, 1); each call of an update draws new numbers."""
         return tf.random.stateless_uniform([self._global_rows, *shape], self._next_seed(), alg="philox")[self._own]
 
     def normal(self, *shape: int) -> tf.Tensor:
-        """Draws float32 [B, *shape] from the standard normal distribution; each call of an update draws anew."""
+        """Draws float32 [B, *shape] from the standard normal distribution; each call of an update draws new numbers."""
         return tf.random.stateless_normal([self._global_rows, *shape], self._next_seed(), alg="philox")[self._own]
 
     def _next_seed(self) -> tf.Tensor:

@@ -25,7 +25,7 @@ class RestoredRanks(NamedTuple):
     finished_episodes: list[Any]
     """This rank's, since the last log line."""
     resharded: bool
-    """Whether the replay was distributed anew; then random generators start anew, too. Equal on all ranks."""
+    """Whether the replay was resharded; then random generators start again, too. Equal on all ranks."""
     stored: list[int]
     """Transitions that each rank holds now, where the replay was resharded."""
 

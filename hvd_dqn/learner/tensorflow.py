@@ -66,7 +66,7 @@ class TensorFlowLearner:
           compilation: how the graph is built.
           allreduce_sum: sums a float32 vector over the ranks, inside a tf.function.
           action_shape: of one action.
-          clock: is told where the time goes; on a GPU, when work was handed over rather than when it was done.
+          clock: receives the times of the phases; on a GPU, when work was handed over rather than when it was done.
         """
         self.layout = network.layout
         self._network, self._algorithm = network, algorithm
@@ -243,7 +243,7 @@ class TensorFlowLearner:
 
 
 def _square_sum(vector: tf.Tensor) -> tf.Tensor:
-    """Sums a flat vector's squares in eight strips side by side: XLA adds one strip's numbers one after the other."""
+    """Sums a flat vector's squares in eight parallel strips: XLA adds one strip's numbers one after the other."""
     even = vector.shape[0] // 8 * 8
     strips = tf.split(tf.square(vector[:even]), 8)
     return tf.reduce_sum(tf.add_n(strips)) + tf.reduce_sum(tf.square(vector[even:]))

@@ -1,1 +1,1 @@
-"""The top floor beside train.py: assembles the job from both halves, and the procedures that need both."""
+"""The top floor below train.py: assembles the job, and implements the hooks of the loop."""

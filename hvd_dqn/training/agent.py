@@ -113,7 +113,7 @@ def configured(factory: Callable[..., Any], config: Config, **given: Any) -> Any
 
 
 def step_settings(config: Config, rank: int, size: int) -> StepSettings:
-    """Returns what a rank's learner is told of an update."""
+    """Returns the settings of an update for this rank."""
     batch = config.replay.global_batch_size
     return StepSettings(
         optimizer=config.learner.optimizer,

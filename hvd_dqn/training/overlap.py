@@ -13,7 +13,7 @@ as all compiled updates of an iteration: learning, back from them, would wait th
 
 
 class Worker(Protocol):
-    """Runs one task while its caller goes on, or before."""
+    """Runs one task while its caller continues, or before."""
 
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Starts a task; the future's `result` waits for it and raises what it raised."""
