@@ -30,7 +30,7 @@ def played(env: str, num_envs: int, count: int) -> Transition:
     """Returns transitions [count] of a random policy."""
     maker = EnvironmentMaker(env, {}, "auto")
     spaces = maker.spaces()
-    collector, rng = Collector(maker.vector(num_envs), spaces, EpisodeSeeds()), np.random.default_rng(0)
+    collector, rng = Collector(maker.vector(num_envs), spaces, 0.99, EpisodeSeeds()), np.random.default_rng(0)
     collector.reset()
     parts: list[Transition] = []
     while sum(len(part.a_tm1) for part in parts) < count:

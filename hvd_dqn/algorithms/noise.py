@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_WORD = 2**32
+_GOLDEN_RATIO = 0x9E3779B9
 
 
 class Noise:
-    """Draws by (seed, update, row of the global batch), so that resuming needs no state and W changes nothing."""
+    """Draws by (seed, update, row of the global batch), so that resuming needs no state and W changes nothing.
+
+    TensorFlow's own generators give other numbers in an XLA cluster than outside of one, even with one algorithm.
+    """
 
     def __init__(self, seed: int, update: tf.Tensor, first_row: int, rows: int, global_rows: int) -> None:
         """Addresses the draws of one update.
@@ -18,18 +27,61 @@ class Noise:
           rows: B, this rank's rows.
           global_rows: rows of the global batch.
         """
-        self._seed, self._update = seed, update
-        self._own, self._global_rows = slice(first_row, first_row + rows), global_rows
+        assert first_row + rows <= global_rows
+        self._seed, self._update = seed, tf.cast(update, tf.uint32)
+        self._rows = tf.range(first_row, first_row + rows)
         self._draws = 0
 
     def uniform(self, *shape: int) -> tf.Tensor:
         """Draws float32 [B, *shape] from [0, 1); each call of an update draws new numbers."""
-        return tf.random.stateless_uniform([self._global_rows, *shape], self._next_seed(), alg="philox")[self._own]
+        return _fraction(self._words(shape)[0])
 
     def normal(self, *shape: int) -> tf.Tensor:
-        """Draws float32 [B, *shape] from the standard normal distribution; each call of an update draws new numbers."""
-        return tf.random.stateless_normal([self._global_rows, *shape], self._next_seed(), alg="philox")[self._own]
+        """Draws float32 [B, *shape] from the standard normal distribution; each call of an update draws new numbers.
 
-    def _next_seed(self) -> tf.Tensor:
+        Splits and compilers agree on them to rounding.
+        """
+        radius, angle = (_fraction(word) for word in self._words(shape))  # Box & Muller (1958)
+        return tf.sqrt(-2.0 * tf.math.log(1.0 - radius)) * tf.cos(2.0 * math.pi * angle)
+
+    def _words(self, shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns two random words uint32 [B, *shape]."""
         self._draws += 1
-        return tf.stack([tf.constant(self._seed * 1_000_003 + self._draws, tf.int64), tf.cast(self._update, tf.int64)])
+        key = tf.constant((self._seed + self._draws * _GOLDEN_RATIO) % _WORD, tf.uint32)
+        columns = tf.range(math.prod(shape))
+        row, column = tf.meshgrid(tf.cast(self._rows, tf.uint32), tf.cast(columns, tf.uint32), indexing="ij")  # [B, N]
+        words = threefry(key, self._update, row, column)
+        first, second = (tf.reshape(word, [self._rows.shape[0], *shape]) for word in words)
+        return first, second
+
+
+def threefry(key_0: tf.Tensor, key_1: tf.Tensor, word_0: tf.Tensor, word_1: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Encrypts counters: Threefry-2x32 with 20 rounds, Salmon et al. (2011), https://doi.org/10.1145/2063384.2063405.
+
+    Args:
+      key_0: uint32 scalar.
+      key_1: uint32 scalar.
+      word_0: uint32 [...].
+      word_1: uint32 [...].
+
+    Returns:
+      Two uint32 [...].
+    """
+    bits = tf.bitwise
+    parity = bits.bitwise_xor(bits.bitwise_xor(key_0, key_1), tf.constant(0x1BD11BDA, tf.uint32))
+    keys = (key_0, key_1, parity)
+    word_0, word_1 = word_0 + key_0, word_1 + key_1
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
+            word_0 += word_1
+            left = bits.left_shift(word_1, tf.constant(rotation, tf.uint32))
+            right = bits.right_shift(word_1, tf.constant(32 - rotation, tf.uint32))
+            word_1 = bits.bitwise_xor(bits.bitwise_or(left, right), word_0)
+        word_0 += keys[(group + 1) % 3]
+        word_1 += keys[(group + 2) % 3] + tf.constant(group + 1, tf.uint32)
+    return word_0, word_1
+
+
+def _fraction(word: tf.Tensor) -> tf.Tensor:
+    """Returns a word's upper 24 bits as float32 in [0, 1), exactly."""
+    return tf.cast(tf.bitwise.right_shift(word, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24

@@ -30,7 +30,7 @@ class CheckpointSession:
     """Held by rank 0; the other ranks never take theirs."""
     segments: SegmentWriter
     metrics: Path | None
-    """A file to copy next to checkpoints outside the run directory; None if they are inside it."""
+    """A file to save with checkpoints that are outside the run directory; None where they are inside it."""
     writing: Writing | None = None
     """The checkpoint that is being written."""
     begun_at: int | None = None
@@ -38,7 +38,7 @@ class CheckpointSession:
 
     @property
     def outside_run_directory(self) -> bool:
-        """Returns whether the checkpoints, and all else that a resume needs, lie outside the run directory."""
+        """Returns whether the checkpoints, and all else that a resume needs, are outside the run directory."""
         return self.metrics is not None
 
     @property

@@ -52,7 +52,7 @@ class LearnerAverages:
         self._sums = [0.0] * len(self._NAMES)
 
     def add(self, steps: int, *means: float) -> None:
-        """Adds the means of loss, |td| and Q over `steps` learner steps."""
+        """Adds the means of loss, priority (|td|, in the metrics abs_td_error) and Q over `steps` learner steps."""
         self._steps += steps
         self._sums = [total + steps * mean for total, mean in zip(self._sums, means, strict=True)]
 

@@ -1,1 +1,1 @@
-"""The top floor below train.py: assembles the job, and implements the hooks of the loop."""
+"""Assembles the objects of one rank and runs the job; the loop itself is in train.py."""

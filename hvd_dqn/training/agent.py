@@ -87,7 +87,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         flat.initial_parameters(),
         settings,
         Compilation(jit_compile, loss_scale, integer_seed(config.job.seed, "noise")),
-        allreduce_sum=communicator.allreduce_in_graph,
+        allreduce_sum=communicator.allreduce_in_graph if communicator.size > 1 else None,
         action_shape=spaces.action_shape,
         clock=profile.add_in_turn,
     )
@@ -95,7 +95,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         learner,
         chosen,
         network,
-        lambda follow: TensorFlowActionValues(flat, algorithm, learner.online, jit_compile=jit_compile),
+        lambda follow: TensorFlowActionValues(flat, algorithm, learner.online),
     )
 
 
@@ -113,7 +113,7 @@ def configured(factory: Callable[..., Any], config: Config, **given: Any) -> Any
 
 
 def step_settings(config: Config, rank: int, size: int) -> StepSettings:
-    """Returns the settings of an update for this rank."""
+    """Returns the settings of a rank's updates."""
     batch = config.replay.global_batch_size
     return StepSettings(
         optimizer=config.learner.optimizer,
@@ -148,7 +148,8 @@ def choose_learner(config: Config, runtime: Runtime, network: str, algorithm: Al
 
 def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: Algorithm, spaces: Spaces) -> str:
     """Returns why this rank cannot use the native learner, "" if it can."""
-    if importlib.util.find_spec("hvd_dqn.native") is None:
+    package = importlib.util.find_spec("hvd_dqn.native")
+    if package is None or package.origin is None:  # a folder that holds bytecode alone counts as a package
         return "this installation does not have it"
     from hvd_dqn.native.build import Demands, obstacle
 

@@ -1,4 +1,4 @@
-"""Reports of a rank's faults to the others."""
+"""The words for a fault that one rank reports to all."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def make_hooks(config: Config) -> list[Hook]:
 
 
 class RaiseFaults:
-    """Ends the job on all ranks if one of them cannot continue."""
+    """Ends the job on all ranks if one of them has a fault."""
 
     def due(self, job: Job, iteration: Iteration) -> bool:
         """Returns whether any rank has a fault."""

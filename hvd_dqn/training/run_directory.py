@@ -76,7 +76,7 @@ def _check_same_run(known: str, config: Config) -> None:
     if trained != config.environment.env:
         raise UserError(
             f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to resume "
-            "with it, or --resume out to start a new run"
+            "it, or --resume out to start a new run"
         )
 
 

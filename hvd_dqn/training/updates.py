@@ -1,4 +1,4 @@
-"""When an iteration's learner steps run: after collecting, or at the same time (`--policy-lag 1`)."""
+"""When an iteration's learner steps run: after collecting, or overlapped with it (`--policy-lag 1`)."""
 
 from __future__ import annotations
 

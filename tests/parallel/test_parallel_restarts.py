@@ -51,7 +51,7 @@ def test_a_rank_killed_again_and_again_is_started_again_from_the_last_checkpoint
         injected(KILLED, 2)
         _kill(job, 1)
         job.wait_for(f"restart 1 of 2 from {run_directory}")
-        job.wait_for("has no checkpoint yet: the run begins anew")
+        job.wait_for("has no checkpoint yet: the run starts from the beginning")
         job.wait_until(lambda: any(run_directory.glob(f"checkpoints/{4000:012d}/manifest.json")))
         _kill(job, 0)
         job.wait_for(f"restart 2 of 2 from {run_directory}")

@@ -51,8 +51,8 @@ def compile_kernels() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def narrow_kernels(compile_kernels: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """Returns the kernels as a processor without AVX-512 runs them."""
-    from hvd_dqn.native.library import PACKAGE, load_kernels
+    from hvd_dqn.native.library import FOLDER, load_library
 
     library = tmp_path_factory.mktemp("narrow") / "narrow.so"
-    compile_kernels(PACKAGE, library, "-DNO_AVX512")
-    return load_kernels(library)
+    compile_kernels(FOLDER, library, "-DNO_AVX512")
+    return load_library(library)

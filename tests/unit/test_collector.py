@@ -26,8 +26,10 @@ from .toy_environments import BrokenVector, Counting, PaidReset, register_toys
 
 register_toys()
 CARTPOLE = Spaces((4,), np.dtype(np.float32), 0, 2)
+GAMMA = 0.9
 COUNTING = Spaces((2,), np.dtype(np.float32), 0, 2)
 SEEDS = EpisodeSeeds(seed=1)
+GAMMA = 0.9
 
 
 def _collect(
@@ -66,7 +68,7 @@ def _reference(
                 s, over = begin(), False
                 continue
             s_next, r, terminated, truncated, _ = env.step(row[i])
-            lived[number].append([s, row[i], r, terminated, truncated, s_next])
+            lived[number].append([s, row[i], r, 0.0 if terminated else GAMMA, s_next])
             s, total, length = s_next, total + r, length + 1
             if terminated or truncated:
                 episodes[number].append((number, Episode(total, length)))
@@ -92,7 +94,7 @@ def test_next_step_resets_are_never_stored() -> None:
     """SyncVectorEnv of three CartPoles against plain CartPoles with the same seeds and actions, cut at 15 steps."""
     maker = EnvironmentMaker("CartPole-v1", {"max_episode_steps": 15}, "sync")
     actions, seeds = np.random.default_rng(0).integers(2, size=(150, 3)), EpisodeSeeds(11, 2)
-    steps, episodes = _collect(Collector(maker.vector(3), CARTPOLE, seeds), actions)
+    steps, episodes = _collect(Collector(maker.vector(3), CARTPOLE, GAMMA, seeds), actions)
     lived, expected_episodes = _reference(
         lambda: gym.make("CartPole-v1", max_episode_steps=15), seeds, actions, reset_takes_a_step=True
     )
@@ -100,8 +102,8 @@ def test_next_step_resets_are_never_stored() -> None:
     assert episodes == expected_episodes
     assert len(lived) < 3 * 150
     joined = _joined(steps)
-    assert joined.terminated.any()
-    assert joined.truncated.any()
+    terminated = int((joined.discount_t == 0).sum())
+    assert 0 < terminated < len(episodes), "some are truncated"
 
 
 def test_same_step_stores_the_final_observation() -> None:
@@ -112,7 +114,7 @@ def test_same_step_stores_the_final_observation() -> None:
 
     vector = SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
     actions, seeds = np.random.default_rng(1).integers(2, size=(100, 2)), EpisodeSeeds(5)
-    steps, episodes = _collect(Collector(vector, CARTPOLE, seeds), actions)
+    steps, episodes = _collect(Collector(vector, CARTPOLE, GAMMA, seeds), actions)
     lived, expected_episodes = _reference(make, seeds, actions, reset_takes_a_step=False)
     _assert_lived(steps, lived)
     assert episodes == expected_episodes
@@ -122,13 +124,13 @@ def test_same_step_stores_the_final_observation() -> None:
 def _obeys_cartpoles_physics(transition: Transition) -> None:
     """Puts a plain CartPole into each s_tm1 and compares one step of it."""
     env: Any = gym.make("CartPole-v1").unwrapped
-    for s, a, r, terminated, _, s_next in zip(*transition, strict=True):
+    for s, a, r, discount, s_next in zip(*transition, strict=True):
         env.reset()
         env.state = s.astype(np.float64)
         expected, expected_reward, expected_terminated, _, _ = env.step(int(a))
         np.testing.assert_allclose(s_next, expected, atol=1e-5)
         assert r == expected_reward == 1.0
-        assert terminated == expected_terminated
+        assert (discount == 0) == expected_terminated
 
 
 def test_native_resets_are_never_stored() -> None:
@@ -137,14 +139,13 @@ def test_native_resets_are_never_stored() -> None:
     vector = maker.vector(4)
     assert not isinstance(vector, SyncVectorEnv)
     actions = np.random.default_rng(2).integers(2, size=(120, 4))
-    steps, episodes = _collect(Collector(vector, CARTPOLE, SEEDS), actions)
+    steps, episodes = _collect(Collector(vector, CARTPOLE, GAMMA, SEEDS), actions)
     joined = _joined(steps)
     _obeys_cartpoles_physics(joined)
     ended_before_last = sum(number < 119 for number, _ in episodes)
     assert len(joined.r_t) == 4 * 120 - ended_before_last
-    assert joined.truncated.any()
-    assert joined.terminated.any()
-    assert (joined.terminated | joined.truncated).sum() == len(episodes)
+    terminated = int((joined.discount_t == 0).sum())
+    assert 0 < terminated < len(episodes), "some are truncated"
     assert all(episode.episode_return == episode.length <= 20 for _, episode in episodes)
 
 
@@ -152,7 +153,7 @@ def test_native_resets_are_never_stored() -> None:
 def test_a_reset_in_mid_episode_starts_all_accounts_anew(vectorization: str) -> None:
     """After the job's own reset (at a checkpoint) no episode carries over and no reset step is pending."""
     maker = EnvironmentMaker("CartPole-v1", {"max_episode_steps": 6}, vectorization)
-    collector = Collector(maker.vector(3), CARTPOLE, SEEDS)
+    collector = Collector(maker.vector(3), CARTPOLE, GAMMA, SEEDS)
     push = np.ones((6, 3), np.int64)
     _collect(collector, push)  # ends exactly where all episodes are over
     steps, episodes = _collect(collector, push[:4])
@@ -169,16 +170,16 @@ def test_same_seeds_give_the_same_transitions_and_others_do_not(vectorization: s
     runs = []
     for seed in (1, 1, 2):
         maker = EnvironmentMaker("CartPole-v1", {}, vectorization)
-        runs.append(_joined(_collect(Collector(maker.vector(3), CARTPOLE, EpisodeSeeds(seed)), actions)[0]))
+        runs.append(_joined(_collect(Collector(maker.vector(3), CARTPOLE, GAMMA, EpisodeSeeds(seed)), actions)[0]))
     np.testing.assert_array_equal(runs[0].s_t, runs[1].s_t)
     assert runs[0].s_t[0, 0] != runs[2].s_t[0, 0]
 
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated"])
-def test_the_end_keeps_its_kind_and_the_return_its_sum(ending: str) -> None:
+def test_termination_alone_stops_the_discount_and_a_return_is_its_episodes_sum(ending: str) -> None:
     """Episode e of three steps pays 10 e + 1, 2, 3: 30 e + 6; four vector steps per episode, one a reset."""
     maker = EnvironmentMaker("Counting-v0", {"length": 3, "ending": ending}, "auto")
-    collector = Collector(maker.vector(2), COUNTING, SEEDS)
+    collector = Collector(maker.vector(2), COUNTING, GAMMA, SEEDS)
     steps, episodes = _collect(collector, np.zeros((11, 2), np.int64))
     assert [episode for _, episode in episodes] == [Episode(36.0, 3)] * 2 + [Episode(66.0, 3)] * 2 + [
         Episode(96.0, 3)
@@ -186,31 +187,30 @@ def test_the_end_keeps_its_kind_and_the_return_its_sum(ending: str) -> None:
     assert [len(step.r_t) for step in steps] == [2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2]
     joined = _joined(steps)
     ends = joined.s_t[:, 1] == 3
-    np.testing.assert_array_equal(getattr(joined, ending), ends)
-    other = {"terminated": "truncated", "truncated": "terminated"}[ending]
-    assert not getattr(joined, other).any()
+    assert ends.any()
+    np.testing.assert_array_equal(joined.discount_t == 0, ends if ending == "terminated" else np.zeros_like(ends))
     assert (joined.s_tm1[:, 0] == joined.s_t[:, 0]).all()
     np.testing.assert_array_equal(joined.s_tm1[:, 1] + 1, joined.s_t[:, 1])
 
 
 def test_what_a_reset_step_pays_counts_for_no_episode() -> None:
-    steps, episodes = _collect(Collector(PaidReset(), COUNTING, SEEDS), np.zeros((8, 1), np.int64))
+    steps, episodes = _collect(Collector(PaidReset(), COUNTING, GAMMA, SEEDS), np.zeros((8, 1), np.int64))
     assert [episode for _, episode in episodes] == [Episode(2.0, 2)] * 3
     assert _joined(steps).r_t.tolist() == [1.0] * 6
 
 
 def test_transitions_have_the_replays_types() -> None:
     collector = Collector(
-        EnvironmentMaker("MountainCar-v0", {}, "sync").vector(2), Spaces((2,), np.dtype("f4"), 0, 3), SEEDS
+        EnvironmentMaker("MountainCar-v0", {}, "sync").vector(2), Spaces((2,), np.dtype("f4"), 0, 3), GAMMA, SEEDS
     )
     collector.reset()
     transition, _ = collector.step(np.array([0, 2]))
-    assert [c.dtype.name for c in transition] == ["float32", "int32", "float32", "bool", "bool", "float32"]
+    assert [c.dtype.name for c in transition] == ["float32", "int32", "float32", "float32", "float32"]
     np.testing.assert_array_equal(transition.a_tm1, [0, 2])
 
 
 def test_transitions_are_not_overwritten_by_later_steps() -> None:
-    collector = Collector(EnvironmentMaker("CartPole-v1", {}, "auto").vector(2), CARTPOLE, SEEDS)
+    collector = Collector(EnvironmentMaker("CartPole-v1", {}, "auto").vector(2), CARTPOLE, GAMMA, SEEDS)
     collector.reset()
     first, _ = collector.step(np.array([0, 1]))
     copy = first.s_t.copy()
@@ -235,7 +235,7 @@ def _guarded(index: int, fault: str) -> gym.Env:
 def test_a_broken_environment_is_named_with_its_step(fault: str, words: str, bad_env: int) -> None:
     """Only environment `bad_env` breaks, at its second step."""
     envs = [partial(_guarded, i, fault if i == bad_env else "") for i in range(2)]
-    collector = Collector(SyncVectorEnv(envs), COUNTING, SEEDS)
+    collector = Collector(SyncVectorEnv(envs), COUNTING, GAMMA, SEEDS)
     collector.reset()
     collector.step(np.zeros(2, np.int64))
     with pytest.raises(JobFault, match=words) as caught:
@@ -260,7 +260,7 @@ def test_a_discrete_observation_out_of_range_is_named(cell: int) -> None:
 
 def test_the_makers_environments_are_guarded_and_numbered() -> None:
     maker = EnvironmentMaker("Counting-v0", {"fault": "nan-reward", "fault_at": 2}, "sync")
-    collector = Collector(maker.vector(3), COUNTING, SEEDS)
+    collector = Collector(maker.vector(3), COUNTING, GAMMA, SEEDS)
     collector.reset()
     collector.step(np.zeros(3, np.int64))
     with pytest.raises(JobFault, match="environment 0 returned reward nan at its step 2"):
@@ -282,7 +282,7 @@ def test_the_makers_environments_are_guarded_and_numbered() -> None:
     ],
 )
 def test_a_broken_native_environment_is_named_with_its_step(column: str, words: str) -> None:
-    collector = Collector(BrokenVector(column), COUNTING, SEEDS)
+    collector = Collector(BrokenVector(column), COUNTING, GAMMA, SEEDS)
     collector.reset()
     for _ in range(3):
         collector.step(np.zeros(3, np.int64))
@@ -301,7 +301,7 @@ def test_large_finite_values_are_no_fault() -> None:
 
 def test_an_environments_own_exception_passes_through() -> None:
     maker = EnvironmentMaker("Counting-v0", {"fault": "raise", "fault_at": 1}, "sync")
-    collector = Collector(maker.vector(1), COUNTING, SEEDS)
+    collector = Collector(maker.vector(1), COUNTING, GAMMA, SEEDS)
     collector.reset()
     with pytest.raises(RuntimeError, match="the toy broke"):
         collector.step(np.zeros(1, np.int64))
@@ -310,4 +310,4 @@ def test_an_environments_own_exception_passes_through() -> None:
 def test_disabled_autoreset_is_refused() -> None:
     vector = SyncVectorEnv([Counting], autoreset_mode=AutoresetMode.DISABLED)
     with pytest.raises(UserError, match="NEXT_STEP and SAME_STEP are supported"):
-        Collector(vector, COUNTING, SEEDS)
+        Collector(vector, COUNTING, GAMMA, SEEDS)

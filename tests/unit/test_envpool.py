@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="EnvPool 1.1 
 
 def _collector(env: str, num_envs: int, seed: int) -> Collector:
     maker = EnvironmentMaker(env, {}, "envpool")
-    collector = Collector(maker.vector(num_envs), maker.spaces(), EpisodeSeeds(seed))
+    collector = Collector(maker.vector(num_envs), maker.spaces(), 0.99, EpisodeSeeds(seed))
     collector.reset()
     return collector
 
@@ -52,7 +52,7 @@ def test_an_episodes_end_and_the_reset_after_it_are_told_apart() -> None:
         if len(transitions.a_tm1):
             if not previous_ended:
                 np.testing.assert_array_equal(transitions.s_tm1, previous)
-            previous, previous_ended = transitions.s_t, bool(transitions.terminated[0])
+            previous, previous_ended = transitions.s_t, bool(transitions.discount_t[0] == 0)
             assert bool(ended) == previous_ended
         else:
             assert previous_ended, "a reset step without an end before it"
@@ -79,13 +79,13 @@ def test_time_limits_truncate() -> None:
     """LunarLander, hovering for a thousand steps at most."""
     collector = _collector("LunarLander-v3", 8, 0)
     lengths: list[int] = []
-    truncated = 0
+    terminated = 0
     for step in range(1_100):
         transitions, ended = collector.step(np.full(8, 2 * (step % 2)))
         lengths += [episode.length for episode in ended]
-        truncated += int((transitions.truncated & ~transitions.terminated).sum())
+        terminated += int((transitions.discount_t == 0).sum())
     assert max(lengths) <= 1_000
-    assert truncated == sum(length == 1_000 for length in lengths)
+    assert terminated == sum(length < 1_000 for length in lengths)
     collector.close()
 
 

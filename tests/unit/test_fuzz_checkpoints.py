@@ -46,7 +46,7 @@ VECTORS = {"online": np.arange(200, dtype=np.float32), "target": np.ones(200, np
 def _transitions(first: int, count: int) -> Transition:
     n = np.arange(first, first + count)
     s = np.repeat(n[:, None], 4, axis=1).astype(np.float32)
-    return Transition(s, (n % 2).astype(np.int32), n.astype(np.float32), n % 3 == 0, n % 7 == 0, s + 1)
+    return Transition(s, (n % 2).astype(np.int32), n.astype(np.float32), (n % 3 / 4).astype(np.float32), s + 1)
 
 
 BLANK = Transition(*(column[:0] for column in _transitions(0, 1)))

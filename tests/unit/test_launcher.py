@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hvd_dqn.distributed.launcher import Launch, check_transport, read_launch
+from hvd_dqn.distributed.launcher import Launch, read_launch
 from hvd_dqn.distributed.runtime import prepare_mpi
-from hvd_dqn.errors import UserError
 
 GLOO = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "8", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
 OPEN_MPI = {
@@ -64,26 +63,6 @@ def test_missing_local_variables_mean_one_rank_per_host() -> None:
 def test_horovods_variables_win_over_mpis() -> None:
     """`mpirun horovodrun` exports both; the rank of the job is Horovod's."""
     assert read_launch(OPEN_MPI | GLOO | {"HOROVOD_RANK": "5"}).rank == 5
-
-
-def test_mpi_as_transport_needs_an_mpi_launcher() -> None:
-    gloo = read_launch(GLOO)
-    with pytest.raises(UserError, match="--transport auto"):
-        check_transport(gloo, "mpi")
-    for launch, transport in ((gloo, "auto"), (gloo, "horovod"), (read_launch(OPEN_MPI), "mpi"), (Launch(), "mpi")):
-        check_transport(launch, transport)
-
-
-def test_one_elastic_rank_is_not_alone_and_has_no_mpi() -> None:
-    """Others may join it."""
-    one = {"HOROVOD_RANK": "0", "HOROVOD_SIZE": "1"}
-    check_transport(read_launch(one), "mpi")
-    with pytest.raises(UserError, match="--transport auto"):
-        check_transport(read_launch(one | {"HOROVOD_ELASTIC": "1"}), "mpi")
-    for transport in ("tcp", "shared-memory"):
-        check_transport(read_launch(one), transport)
-        with pytest.raises(UserError, match=f"--transport {transport} needs ranks that stay"):
-            check_transport(read_launch(one | {"HOROVOD_ELASTIC": "1"}), transport)
 
 
 def _open_mpi_settings(monkeypatch: pytest.MonkeyPatch, *, one_host: bool, **own: str) -> dict[str, str]:

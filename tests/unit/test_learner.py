@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import json
 import tempfile
@@ -15,30 +16,36 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.learner.graph_network import GraphNetwork
+from hvd_dqn.algorithms.base import Losses
+from hvd_dqn.algorithms.dqn import DQN
+from hvd_dqn.learner.action_values import TensorFlowActionValues
+from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.learner import Learner, load_state, state_of
+from hvd_dqn.learner.tensorflow import Compilation
 from hvd_dqn.shares import first_index, share
 from hvd_dqn.transition import Transition
 
-from .agents import (
-    FLAGS,
-    PLAIN_RULE,
+from .learners import (
+    SIGNALS,
     Exchange,
     MakeLearner,
     Stretches,
+    learn,
     make_learner,
-    make_mixed_learner,
-    make_numpy_learner,
+    part_of,
     random_batches,
     small_mlp,
 )
 
-LEARNERS = {"graph": make_learner, "numpy": make_numpy_learner, "mixed": make_mixed_learner}
+LEARNERS: dict[str, MakeLearner] = {"tensorflow": make_learner}
+native = importlib.util.find_spec("hvd_dqn.native")
+if native is not None and native.origin is not None:
+    from .native_learners import LIBRARY, make_native_learner
+
+    if LIBRARY.products_supported():
+        LEARNERS["native"] = make_native_learner
 all_learners = pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in LEARNERS.items()])
-
-
-def _slice(batches: Transition, first: int, count: int) -> Transition:
-    return Transition(*(column[:, first : first + count] for column in batches))
+XLA = Compilation(jit_compile=True)
 
 
 def _with_distinct_target(learner: Any) -> Any:
@@ -49,7 +56,7 @@ def _with_distinct_target(learner: Any) -> Any:
 def _captured_gradient(make: MakeLearner, batches: Transition, global_batch_size: int, **changes: Any) -> np.ndarray:
     exchange = Exchange()
     learner = make(small_mlp(), batches.a_tm1.shape[1], exchange, global_batch_size=global_batch_size, **changes)
-    _with_distinct_target(learner).learn(batches, FLAGS)
+    learn(_with_distinct_target(learner), batches)
     return exchange.gradient()
 
 
@@ -61,7 +68,7 @@ def test_ranks_shares_sum_to_the_full_batch_gradient(make: MakeLearner, size: in
     settings = {"double_dqn": True, "loss": "huber"}
     full = _captured_gradient(make, batches, 128, **settings)
     parts = [
-        _captured_gradient(make, _slice(batches, first_index(128, r, size), share(128, r, size)), 128, **settings)
+        _captured_gradient(make, part_of(batches, first_index(128, r, size), share(128, r, size)), 128, **settings)
         for r in range(size)
     ]
     np.testing.assert_allclose(sum(parts), full, rtol=1e-4, atol=1e-6)
@@ -76,10 +83,10 @@ def _eager_gradient(batches: Transition, *, double_dqn: bool, loss: str) -> np.n
     count = batches.a_tm1.shape[1]
     with tf.GradientTape() as tape:
         total = 0.0
-        for s, a, r, terminated, _, s_next in zip(*(column[0] for column in batches), strict=True):
+        for s, a, r, discount, s_next in zip(*(column[0] for column in batches), strict=True):
             values = target(s_next[None]).numpy()[0]
             chooser = online(s_next[None]).numpy()[0] if double_dqn else values
-            goal = r + (0.0 if terminated else 0.9 * values[chooser.argmax()])
+            goal = r + discount * values[chooser.argmax()]
             total += keras_loss([goal], [online(s[None])[0, int(a)]]) / count
     gradients = tape.gradient(total, [v.value for v in online.trainable_variables])
     return np.concatenate([np.ravel(g) for g in gradients])
@@ -97,7 +104,7 @@ def test_gradient_equals_an_eager_keras_implementation(make: MakeLearner, double
 @all_learners
 def test_an_update_costs_exactly_one_exchange(make: MakeLearner) -> None:
     exchange = Exchange()
-    make(small_mlp(), 4, exchange).learn(random_batches(5, 4), FLAGS)
+    learn(make(small_mlp(), 4, exchange), random_batches(5, 4))
     assert len(exchange.sent) == 5
     assert all(vector.dtype == np.float32 and vector.ndim == 1 for vector in exchange.sent)
 
@@ -108,8 +115,8 @@ def test_k_updates_in_one_call_equal_k_single_calls(make: MakeLearner) -> None:
     together, apart = (
         _with_distinct_target(make(small_mlp(), 8, optimizer="adam", learning_rate=0.01)) for _ in range(2)
     )
-    whole = together.learn(batches, FLAGS)
-    singles = [apart.learn(Transition(*(column[k : k + 1] for column in batches)), FLAGS) for k in range(5)]
+    whole = learn(together, batches)
+    singles = [learn(apart, Transition(*(column[k : k + 1] for column in batches))) for k in range(5)]
     assert together.step == apart.step == whole.steps == 5
     assert whole.loss == pytest.approx(np.mean([single.loss for single in singles]), rel=1e-5)
     for name, vector in state_of(apart).items():
@@ -119,9 +126,9 @@ def test_k_updates_in_one_call_equal_k_single_calls(make: MakeLearner) -> None:
 def test_compiled_and_plain_graphs_agree() -> None:
     batches = random_batches(3, 8)
     settings: dict[str, Any] = {"optimizer": "adam", "loss": "huber", "double_dqn": True, "max_grad_norm": 1.0}
-    xla = _with_distinct_target(make_learner(small_mlp(), 8, **settings, jit_compile=True))
-    plain = _with_distinct_target(make_learner(small_mlp(), 8, **settings, jit_compile=False))
-    left, right = xla.learn(batches, FLAGS), plain.learn(batches, FLAGS)
+    xla = _with_distinct_target(make_learner(small_mlp(), 8, **settings, compilation=XLA))
+    plain = _with_distinct_target(make_learner(small_mlp(), 8, **settings))
+    left, right = learn(xla, batches), learn(plain, batches)
     assert left[:3] == right[:3] == (3, True, True)
     assert left[3:6] == pytest.approx(right[3:6], rel=1e-4)
     for name, vector in state_of(plain).items():
@@ -133,7 +140,7 @@ def test_the_target_network_stays_while_the_online_network_learns(make: MakeLear
     learner = make(small_mlp(), 8)
     before = state_of(learner)
     np.testing.assert_array_equal(before["online"], before["target"])
-    learner.learn(random_batches(3, 8), FLAGS)
+    learn(learner, random_batches(3, 8))
     assert (np.array(learner.online) != before["online"]).any()
     np.testing.assert_array_equal(learner.target, before["target"])
 
@@ -147,7 +154,7 @@ def test_double_dqn_changes_the_update_only_where_the_networks_disagree(make: Ma
             learner = make(small_mlp(), 16, double_dqn=double_dqn)
             if distinct:
                 learner.load_target(-np.array(learner.target))
-            learner.learn(batches, FLAGS)
+            learn(learner, batches)
             ends.append(np.array(learner.online))
     np.testing.assert_allclose(ends[0], ends[2], rtol=1e-6)
     assert np.abs(ends[1] - ends[3]).max() > 1e-4
@@ -157,14 +164,14 @@ def test_double_dqn_changes_the_update_only_where_the_networks_disagree(make: Ma
 def test_flags_come_back_summed_over_the_ranks(make: MakeLearner) -> None:
     """Three ranks that send the same: every flag comes back threefold."""
     learner = make(small_mlp(), 4, Exchange(lambda vector: 3 * vector))
-    report = learner.learn(random_batches(4, 4), np.array([1.0, 2.5], np.float32))
-    np.testing.assert_array_equal(report.flags, [3.0, 7.5])
+    report = learn(learner, random_batches(4, 4), np.array([1.0, 2.5], np.float32))
+    np.testing.assert_array_equal(report.signals, [3.0, 7.5])
 
 
 @functools.cache
 def _fresh_learner(make: Any) -> Learner:
     """Returns a learner that the test below leaves as it found it."""
-    compiled: dict[str, Any] = {"jit_compile": True} if make is make_learner else {}
+    compiled: dict[str, Any] = {"compilation": XLA} if make is make_learner else {}
     return make(small_mlp(), 4, optimizer="adam", **compiled)
 
 
@@ -172,18 +179,16 @@ def _fresh_learner(make: Any) -> Learner:
 @pytest.mark.parametrize("column", ["s_tm1", "r_t", "s_t"])
 def test_a_nan_in_a_batch_is_reported_and_not_applied(make: Any, column: str) -> None:
     """On the paths that MLPs take: TensorFlow's own fused ReLU turns a NaN of s_t into 0 on the CPU."""
-    if make is make_mixed_learner and column == "s_t":
-        pytest.skip("TensorFlow's fused ReLU; bytes, which images are, hold no NaN, and the collector guards the rest")
     batches = random_batches(1, 4)
     getattr(batches, column)[0, 1] = np.nan
-    batches.terminated[:] = False
+    batches.discount_t[:] = 0.9
     learner = _fresh_learner(make)
     before = state_of(learner)
-    report = learner.learn(batches, np.array([1.0, 0.0], np.float32))
+    report = learn(learner, batches, np.array([1.0, 0.0], np.float32))
     assert not report.finite
     assert not report.local_finite
     assert report.steps == learner.step == 0
-    np.testing.assert_array_equal(report.flags, [1.0, 0.0])
+    np.testing.assert_array_equal(report.signals, [1.0, 0.0])
     for name, vector in state_of(learner).items():
         np.testing.assert_array_equal(vector, before[name], err_msg=name)
 
@@ -193,8 +198,8 @@ def test_updates_after_a_nan_are_not_applied(make: MakeLearner) -> None:
     batches = random_batches(4, 4)
     batches.r_t[1, 2] = np.inf
     learner, reference = make(small_mlp(), 4), make(small_mlp(), 4)
-    report = learner.learn(batches, FLAGS)
-    expected = reference.learn(Transition(*(column[:1] for column in batches)), FLAGS)
+    report = learn(learner, batches)
+    expected = learn(reference, Transition(*(column[:1] for column in batches)))
     assert report.steps == learner.step == 1
     assert not report.finite
     assert report.loss == pytest.approx(expected.loss)
@@ -207,8 +212,8 @@ def test_another_ranks_nan_stops_this_rank_which_knows_itself_innocent(make: Mak
     exchange = Exchange(lambda vector: vector * np.float32(np.nan if len(exchange.sent) == 2 else 1.0))
     batches = random_batches(3, 4)
     learner, reference = make(small_mlp(), 4, exchange), make(small_mlp(), 4)
-    report = learner.learn(batches, FLAGS)
-    reference.learn(Transition(*(column[:1] for column in batches)), FLAGS)
+    report = learn(learner, batches)
+    learn(reference, Transition(*(column[:1] for column in batches)))
     assert (report.steps, report.finite, report.local_finite) == (1, False, True)
     np.testing.assert_array_equal(learner.online, reference.online)
 
@@ -219,15 +224,15 @@ def test_only_the_first_gradient_that_is_not_finite_is_judged(make: MakeLearner)
     exchange = Exchange(lambda vector: vector * np.float32(np.nan if len(exchange.sent) == 2 else 1.0))
     batches = random_batches(3, 4)
     batches.r_t[2, 0] = np.inf
-    report = make(small_mlp(), 4, exchange).learn(batches, FLAGS)
+    report = learn(make(small_mlp(), 4, exchange), batches)
     assert (report.steps, report.finite, report.local_finite) == (1, False, True)
 
 
 @all_learners
 def test_a_report_can_travel_as_json(make: MakeLearner) -> None:
     """The rank's verdict on its gradient is gathered as JSON when a run ends on a NaN."""
-    report = make(small_mlp(), 4).learn(random_batches(1, 4), FLAGS)
-    assert json.loads(json.dumps(report[:-1])) == list(report[:-1])
+    report = learn(make(small_mlp(), 4), random_batches(1, 4))
+    assert json.loads(json.dumps(report[:6])) == list(report[:6])
 
 
 @all_learners
@@ -237,7 +242,7 @@ def test_clipping_bounds_the_step_and_keeps_its_direction(make: MakeLearner) -> 
     for max_norm in (0.0, 0.05, 1e6):
         learner = make(small_mlp(), 8, learning_rate=1.0, max_grad_norm=max_norm)
         before = np.array(learner.online)
-        learner.learn(batches, FLAGS)
+        learn(learner, batches)
         steps[max_norm] = np.array(learner.online) - before
     length = np.linalg.norm(steps[0.0])
     assert length > 0.1
@@ -252,7 +257,7 @@ def test_clipping_looks_at_the_global_gradient(make: MakeLearner) -> None:
         exchange = Exchange(functools.partial(np.multiply, np.float32(factor)))
         learner = make(small_mlp(), 8, exchange, learning_rate=1.0, max_grad_norm=0.5)
         before = np.array(learner.online)
-        learner.learn(random_batches(1, 8), FLAGS)
+        learn(learner, random_batches(1, 8))
         own = np.linalg.norm(exchange.gradient())
         assert own > 0.5 > 0.01 * own
         step = np.linalg.norm(np.array(learner.online) - before)
@@ -264,39 +269,23 @@ def test_clipping_looks_at_the_global_gradient(make: MakeLearner) -> None:
 def test_state_goes_there_and_back(make: MakeLearner, optimizer: str) -> None:
     batches = random_batches(3, 4)
     first = make(small_mlp(0), 4, optimizer=optimizer)
-    first.learn(batches, FLAGS)
+    learn(first, batches)
     state, step = state_of(first), first.step
     assert all(vector.dtype == np.float32 and vector.shape == (first.layout.total,) for vector in state.values())
     second = make(small_mlp(1), 4, optimizer=optimizer)
     load_state(second, state, step)
-    first.learn(batches, FLAGS)
-    second.learn(batches, FLAGS)
+    learn(first, batches)
+    learn(second, batches)
     assert second.step == 6
     for name, vector in state_of(first).items():
         np.testing.assert_array_equal(state_of(second)[name], vector, err_msg=name)
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
-def test_a_state_of_one_learner_is_a_state_of_the_other(optimizer: str) -> None:
-    """A run may be resumed with another --backend: names, shapes and kinds are the same."""
-    graph, fast = (make(small_mlp(), 4, optimizer=optimizer) for make in (make_learner, make_numpy_learner))
-    graph.learn(random_batches(2, 4), FLAGS)
-    load_state(fast, state_of(graph), graph.step)
-    for name, vector in state_of(graph).items():
-        np.testing.assert_array_equal(state_of(fast)[name], vector, err_msg=name)
-    fast.learn(random_batches(2, 4, seed=1), FLAGS)
-    load_state(graph, state_of(fast), fast.step)
-    assert state_of(graph).keys() == state_of(fast).keys()
-    for name, vector in state_of(fast).items():
-        np.testing.assert_array_equal(state_of(graph)[name], vector, err_msg=name)
-    assert graph.step == 4
 
 
 @all_learners
 def test_a_learner_keeps_copies_of_what_it_is_given_and_gives_copies(make: MakeLearner) -> None:
     """Neither a later change of a loaded array nor a later update reaches a vector that was kept."""
     learner = make(small_mlp(), 4, optimizer="adam")
-    learner.learn(random_batches(2, 4), FLAGS)
+    learn(learner, random_batches(2, 4))
     kept = state_of(learner)
     given = {name: vector.copy() for name, vector in kept.items()}
     load_state(learner, given, 2)
@@ -313,7 +302,7 @@ def test_a_learner_keeps_copies_of_what_it_is_given_and_gives_copies(make: MakeL
     learner.load_target(learner.online)
     before = state_of(learner)
     remembered = {name: vector.copy() for name, vector in before.items()}
-    learner.learn(random_batches(2, 4), FLAGS)
+    learn(learner, random_batches(2, 4))
     for name, vector in state_of(learner).items():
         assert (vector != before[name]).any() == (name != "target"), name
         np.testing.assert_array_equal(before[name], remembered[name], err_msg=name)
@@ -337,7 +326,7 @@ def test_a_clock_hears_of_every_phase_once_over(make: MakeLearner) -> None:
     clock = Stretches()
     learner = make(small_mlp(), 4, clock=clock)
     start = time.perf_counter()
-    learner.learn(random_batches(2, 4), FLAGS)
+    learn(learner, random_batches(2, 4))
     end, heard = time.perf_counter(), clock.heard
     assert {"gradient", "allreduce", "apply"} <= {phase for phase, _, _ in heard}
     for (_, _, one_ends), (_, next_starts, _) in itertools.pairwise(heard):
@@ -351,17 +340,79 @@ def test_a_learner_makes_no_file_that_a_kill_would_leave_behind(
 ) -> None:
     """TensorFlow's autograph writes one for each function that it rewrites, and removes it at exit."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    network = small_mlp()
-    passes = GraphNetwork(network, **PLAIN_RULE)
-    passes.action_values(tf.constant(passes.layout.flatten_variables(network)), np.zeros((5, 4), np.float32))
-    make(network, 4).learn(random_batches(2, 4), FLAGS)
+    _acting(small_mlp())(np.zeros((5, 4), np.float32))
+    learn(make(small_mlp(), 4), random_batches(2, 4))
     assert not list(tmp_path.iterdir())
 
 
-def test_action_values_are_those_of_the_parameters_given() -> None:
+def _acting(network: keras.Model, *, jit_compile: bool = False) -> TensorFlowActionValues:
+    flat = FlatNetwork(network)
+    return TensorFlowActionValues(flat, DQN("mse", False), flat.initial_parameters(), jit_compile=jit_compile)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_action_values_are_those_of_the_parameters_loaded_last(jit_compile: bool) -> None:
     network, other = small_mlp(0), small_mlp(1)
-    passes = GraphNetwork(network, **PLAIN_RULE)
+    values = _acting(network, jit_compile=jit_compile)
     s = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    np.testing.assert_allclose(passes.action_values(passes.layout.flatten_variables(network), s), network(s), rtol=1e-5)
-    parameters = tf.constant(passes.layout.flatten_variables(other))
-    np.testing.assert_allclose(passes.action_values(parameters, s), other(s), rtol=1e-5)
+    np.testing.assert_allclose(values(s), network(s), rtol=1e-5, atol=1e-6)
+    values.load(FlatNetwork(other).initial_parameters())
+    np.testing.assert_allclose(values(s), other(s), rtol=1e-5, atol=1e-6)
+
+
+@all_learners
+def test_a_weight_scales_a_transitions_loss_and_gradient_and_not_its_priority(make: MakeLearner) -> None:
+    """Weights of 0 and 2 of two transitions: twice the second one's gradient alone."""
+    both, second = random_batches(1, 2), part_of(random_batches(1, 2), 1, 1)
+    vectors, reports = [], []
+    for batches, weights in ((both, [[0.0, 2.0]]), (second, [[1.0]])):
+        exchange = Exchange()
+        learner = make(small_mlp(), len(weights[0]), exchange, global_batch_size=2)
+        reports.append(learner.learn(batches, np.array(weights, np.float32), SIGNALS))
+        vectors.append(exchange.gradient())
+    np.testing.assert_allclose(vectors[0], 2 * vectors[1], rtol=1e-5, atol=1e-7)
+    assert np.abs(vectors[1]).max() > 1e-3
+    assert reports[0].loss == pytest.approx(2 * reports[1].loss, rel=1e-5)
+    assert reports[0].priorities[0, 1] == pytest.approx(reports[1].priorities[0, 0], rel=1e-5)
+    assert reports[0].priority == pytest.approx(reports[0].priorities.sum() / 2, rel=1e-5)
+
+
+@all_learners
+def test_a_report_has_the_td_error_of_every_transition_at_its_own_update(make: MakeLearner) -> None:
+    """|td| by Keras, of the first update; the second one's parameters are others."""
+    batches, network = random_batches(2, 8), small_mlp()
+    report = learn(make(small_mlp(), 8), batches)
+    assert (report.priorities.shape, report.priorities.dtype) == ((2, 8), np.float32)
+    td_errors = []
+    for k in range(2):
+        targets = batches.r_t[k] + batches.discount_t[k] * network(batches.s_t[k]).numpy().max(axis=1)
+        td_errors.append(targets - network(batches.s_tm1[k]).numpy()[np.arange(8), batches.a_tm1[k]])
+    np.testing.assert_allclose(report.priorities[0], np.abs(td_errors[0]), rtol=1e-4, atol=1e-5)
+    assert np.abs(report.priorities[1] - np.abs(td_errors[1])).max() > 1e-3
+
+
+class _FirstOutputAlone:
+    """An algorithm that leaves one of its network's layers out, on actions of two joints."""
+
+    outputs_per_action = 1
+    native_rule = None
+
+    def action_values(self, outputs: Any) -> tf.Tensor:
+        return outputs[0]
+
+    def loss(self, online: Any, target: Any, batch: Transition, noise: Any) -> Losses:
+        assert batch.a_tm1.shape == (3, 2)
+        q = tf.reduce_sum(online(batch.s_tm1)[0], axis=1)  # [B]
+        return Losses(tf.square(q), tf.abs(q), q)
+
+
+def test_a_layer_that_the_loss_does_not_use_stays_as_it_is() -> None:
+    """A network with two outputs, of which the algorithm looks at one; an action has two parts."""
+    s = keras.Input((4,))
+    network = keras.Model(s, [keras.layers.Dense(3, use_bias=False)(s), keras.layers.Dense(2, use_bias=False)(s)])
+    learner = make_learner(network, 3, algorithm=_FirstOutputAlone(), action_shape=(2,))
+    before = np.array(learner.online)
+    learn(learner, random_batches(2, 3)._replace(a_tm1=np.zeros((2, 3, 2), np.int32)))
+    moved = np.array(learner.online) != before
+    assert moved[:12].all()
+    assert not moved[12:].any()

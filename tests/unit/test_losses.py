@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hvd_dqn.algorithms.dqn import chosen_action_values
 from hvd_dqn.algorithms.losses import LOSSES, huber_loss, squared_loss
-from hvd_dqn.algorithms.targets import chosen_action_values
 
 TD = tf.constant([0.0, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0])
 

@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hvd_dqn.learner.graph_network import GraphNetwork
+from hvd_dqn.native.numpy_mlp import NumpyMLP, multiply
+from hvd_dqn.networks.build import build_network, choose_backend, choose_kind
 
 from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.action_values import make_action_values
-from hvd_dqn.learner.graph_network import GraphNetwork
 from hvd_dqn.learner.parameters import ParameterLayout
-from hvd_dqn.native.numpy_mlp import NumpyMLP, multiply
-from hvd_dqn.networks.build import build_network, choose_backend, choose_kind
 
 from .agents import KERNELS, PASSES, PLAIN_RULE, make_learner
 

@@ -65,7 +65,7 @@ def _memory() -> str:
 def _transitions(first: int, count: int) -> Transition:
     n = np.arange(first, first + count)
     s = np.tile(n[:, None], (1, 3)).astype(np.float32)
-    return Transition(s, n.astype(np.int32), n.astype(np.float32), n < 0, n < 0, s)
+    return Transition(s, n.astype(np.int32), n.astype(np.float32), np.zeros(count, np.float32), s)
 
 
 def _save(store: CheckpointStore, writer: SegmentWriter, env_steps: int, score: float | None = None) -> None:

@@ -28,7 +28,7 @@ def _collector(
     env: str, vectorization: str = "sync", num_envs: int = ENVS, first_env: int = 0, **arguments: Any
 ) -> Collector:
     maker = EnvironmentMaker(env, arguments, vectorization)
-    return Collector(maker.vector(num_envs), maker.spaces(), EpisodeSeeds(7, first_env))
+    return Collector(maker.vector(num_envs), maker.spaces(), 0.99, EpisodeSeeds(7, first_env))
 
 
 def _num_actions(env: str) -> int:
@@ -226,7 +226,7 @@ def test_wrappers_states_are_those_of_the_open_episode(env: str) -> None:
 
     def collector() -> Collector:
         vector = SyncVectorEnv([lambda: SeededEpisodes(RecordEpisodeStatistics(gym.make(env, max_episode_steps=12)))])
-        return Collector(vector, EnvironmentMaker(env, {}, "sync").spaces(), EpisodeSeeds(3))
+        return Collector(vector, EnvironmentMaker(env, {}, "sync").spaces(), 0.99, EpisodeSeeds(3))
 
     before, after = collector(), collector()
     before.reset()

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from hvd_dqn.errors import UserError
 from hvd_dqn.learner.graph_network import LEARNED_COLUMNS, GraphNetwork
 from hvd_dqn.networks.build import build_network, choose_backend
+
+from hvd_dqn.errors import UserError
 from hvd_dqn.transition import Transition
 
 from .agents import MakeLearner, make_learner, make_mixed_learner, random_batches

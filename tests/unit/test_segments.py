@@ -30,7 +30,8 @@ def _transitions(first: int, count: int, kind: str = "vector") -> Transition:
     shape, dtype = KINDS[kind]
     n = np.arange(first, first + count)
     s = (np.ones((count, *shape)) * n.reshape(-1, *(1 for _ in shape)) % 200).astype(dtype)
-    return Transition(s, (n % 5).astype(np.int32), n.astype(np.float32), n % 3 == 0, n % 7 == 0, (s + 1).astype(dtype))
+    r_t, discount_t = n.astype(np.float32), (n % 3 / 4).astype(np.float32)
+    return Transition(s, (n % 5).astype(np.int32), r_t, discount_t, (s + 1).astype(dtype))
 
 
 def _blank(kind: str = "vector") -> Transition:
@@ -54,7 +55,7 @@ def test_images_that_change_little_take_a_fifth_or_less() -> None:
     frames = np.zeros((64, 84, 84, 4), np.uint8)
     for n in range(64):
         frames[n, n : n + 8, 40:44] = 255
-    transitions = Transition(frames, *_transitions(0, 64)[1:5], np.roll(frames, -1, axis=0))
+    transitions = Transition(frames, *_transitions(0, 64)[1:4], np.roll(frames, -1, axis=0))
     assert len(encode(transitions)) < 2 * frames.nbytes / 5
 
 
@@ -102,10 +103,10 @@ def test_a_replay_saved_now_and_then_comes_back_slot_by_slot(batches: list[int],
         back.restore(Transition(*(column[len(column) - len(kept) :] for column in held)), kept.added)
     assert len(back) == len(kept)
     if len(kept):
-        _assert_equal(back.sample(50), kept.sample(50))
+        _assert_equal(back.sample(1, 50).transitions, kept.sample(1, 50).transitions)
     kept.add(_transitions(number, 3))
     back.add(_transitions(number, 3))
-    _assert_equal(back.sample(50), kept.sample(50))
+    _assert_equal(back.sample(1, 50).transitions, kept.sample(1, 50).transitions)
 
 
 def test_segments_that_no_checkpoint_names_are_removed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The real GraphLearner on a one-hot linear network is tabular Q-learning; every number fits on paper."""
+"""The real TensorFlowLearner on a one-hot linear network is tabular Q-learning; every number fits on paper."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hvd_dqn.learner.learner import load_state
-from hvd_dqn.learner.tensorflow import GraphLearner
+from hvd_dqn.learner.tensorflow import TensorFlowLearner
 from hvd_dqn.transition import Transition
 
-from .agents import FLAGS, make_learner, table_batch, tabular_network
+from .learners import learn, make_learner, table_batch, tabular_network
 
 ALPHA = 0.1
 TABLE = np.array([[5.0, 8.0, 2.0, 6.0], [1.0, 10.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]], np.float32)
@@ -19,7 +19,7 @@ OTHER = np.array([[0.0, 0.0, 0.0, 0.0], [7.0, 2.0, 20.0, 5.0], [0.0, 0.0, 0.0, 0
 
 
 @functools.cache
-def _learner(double_dqn: bool = False) -> GraphLearner:
+def _learner(double_dqn: bool = False) -> TensorFlowLearner:
     """Squared loss, whose gradient is -2 td, with the learning rate alpha / 2: the tabular rule with alpha."""
     return make_learner(tabular_network(3, 4), 1, learning_rate=ALPHA / 2, double_dqn=double_dqn)
 
@@ -28,7 +28,7 @@ def _after(batch: Transition, *, target: np.ndarray = TABLE, double_dqn: bool = 
     """Returns the Q table that one update makes of TABLE."""
     learner = _learner(double_dqn)
     load_state(learner, {"online": TABLE.ravel(), "target": target.ravel()}, 0)
-    learner.learn(batch, FLAGS)
+    learn(learner, batch)
     return learner.online.numpy().reshape(TABLE.shape)
 
 
@@ -44,18 +44,9 @@ def test_update_is_q_plus_alpha_times_td_error() -> None:
     np.testing.assert_allclose(_after(table_batch(0, 3, 1.0, 1)), _table_with(6.4), rtol=1e-6)
 
 
-def test_termination_does_not_bootstrap() -> None:
+def test_a_discount_of_zero_does_not_bootstrap() -> None:
     """Target 1: 6 + 0.1 * (1 - 6) = 5.5."""
-    np.testing.assert_allclose(_after(table_batch(0, 3, 1.0, 1, terminated=True)), _table_with(5.5), rtol=1e-6)
-
-
-def test_truncation_still_bootstraps() -> None:
-    np.testing.assert_allclose(_after(table_batch(0, 3, 1.0, 1, truncated=True)), _table_with(6.4), rtol=1e-6)
-
-
-def test_termination_wins_where_an_episode_is_also_truncated() -> None:
-    batch = table_batch(0, 3, 1.0, 1, terminated=True, truncated=True)
-    np.testing.assert_allclose(_after(batch), _table_with(5.5), rtol=1e-6)
+    np.testing.assert_allclose(_after(table_batch(0, 3, 1.0, 1, discount=0.0)), _table_with(5.5), rtol=1e-6)
 
 
 def test_dqn_bootstraps_from_the_target_networks_maximum() -> None:
@@ -83,22 +74,22 @@ def test_nothing_flows_into_the_target(double_dqn: bool) -> None:
     assert (loop != TABLE).sum() == 1
 
 
-def test_report_tells_loss_td_error_and_q_of_the_action_taken() -> None:
+def test_report_tells_loss_priority_and_q_of_the_action_taken() -> None:
     """Td error 10 - 6 = 4: squared loss 16, |td| 4, Q 6."""
     learner = _learner()
     load_state(learner, {"online": TABLE.ravel(), "target": TABLE.ravel()}, 0)
-    report = learner.learn(table_batch(0, 3, 1.0, 1), FLAGS)
-    assert (report.loss, report.abs_td_error, report.mean_q) == pytest.approx((16.0, 4.0, 6.0))
+    report = learn(learner, table_batch(0, 3, 1.0, 1))
+    assert (report.loss, report.priority, report.mean_q) == pytest.approx((16.0, 4.0, 6.0))
 
 
 def test_report_averages_over_the_updates_of_a_call() -> None:
     """Two terminal updates towards 1: td -5 then 5.5 -> 1, td -4.5: |td| mean 4.75, loss (25 + 20.25) / 2."""
     learner = _learner()
     load_state(learner, {"online": TABLE.ravel(), "target": TABLE.ravel()}, 0)
-    one = table_batch(0, 3, 1.0, 1, terminated=True)
-    report = learner.learn(Transition(*(np.concatenate([column, column]) for column in one)), FLAGS)
+    one = table_batch(0, 3, 1.0, 1, discount=0.0)
+    report = learn(learner, Transition(*(np.concatenate([column, column]) for column in one)))
     assert report.steps == 2
-    assert (report.loss, report.abs_td_error, report.mean_q) == pytest.approx((22.625, 4.75, 5.75))
+    assert (report.loss, report.priority, report.mean_q) == pytest.approx((22.625, 4.75, 5.75))
 
 
 def test_repeated_updates_reach_the_fixed_point() -> None:
@@ -110,11 +101,10 @@ def test_repeated_updates_reach_the_fixed_point() -> None:
         s_tm1=np.array([[0, 1]], np.int32),
         a_tm1=np.zeros((1, 2), np.int32),
         r_t=np.array([[0.0, 100.0]], np.float32),
-        terminated=np.array([[False, True]]),
-        truncated=np.zeros((1, 2), bool),
+        discount_t=np.array([[0.9, 0.0]], np.float32),
         s_t=np.array([[1, 0]], np.int32),
     )
     for _ in range(60):
-        learner.learn(chain, FLAGS)
+        learn(learner, chain)
         learner.target = learner.online
     np.testing.assert_allclose(learner.online, [90.0, 100.0], rtol=1e-5)

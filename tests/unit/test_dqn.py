@@ -1,4 +1,4 @@
-"""Laws of the bootstrapped targets, on numbers that fit on paper."""
+"""Laws of DQN's targets and of its loss, on numbers that fit on paper."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.algorithms.targets import chosen_action_values, double_q_targets, td_targets
+from hvd_dqn.algorithms.base import Losses
+from hvd_dqn.algorithms.dqn import DQN, chosen_action_values, double_q_targets, td_targets
+from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.transition import Transition
 
 Q_T = tf.constant([[5.0, 8.0, 2.0, 6.0], [1.0, -3.0, 0.0, 4.0]])
 R_T = tf.constant([1.0, -2.0])
@@ -88,3 +91,62 @@ def test_batches_of_different_sizes_are_refused() -> None:
         double_q_targets(tf.zeros(3), tf.zeros(3), tf.zeros((3, 2)), tf.zeros((1, 2)))
     with pytest.raises(ValueError, match="batch dimensions differ"):
         chosen_action_values(tf.zeros((3, 2)), tf.zeros(1, tf.int32))
+
+
+ONLINE = np.array([[5.0, 8.0, 2.0, 6.0], [1.0, 10.0, 3.0, 4.0]], np.float32)
+TARGET = np.array([[0.0, 0.0, 0.0, 0.0], [7.0, 2.0, 20.0, 5.0]], np.float32)
+"""Q tables [S, A]: the online network prefers action 1 in state 1, the target network action 2."""
+
+
+def _losses(dqn: DQN, r_t: float, discount_t: float) -> tuple[Losses, np.ndarray, np.ndarray | None]:
+    """Returns what DQN makes of action 3 in state 0, which leads to state 1, and its gradient in both tables."""
+    online, target = tf.Variable(ONLINE), tf.Variable(TARGET)
+    batch = Transition(
+        s_tm1=tf.constant([0]),
+        a_tm1=tf.constant([3]),
+        r_t=tf.constant([r_t]),
+        discount_t=tf.constant([discount_t]),
+        s_t=tf.constant([1]),
+    )
+    with tf.GradientTape(persistent=True) as tape:
+        losses = dqn.loss(
+            lambda s: tf.gather(online, s), lambda s: tf.gather(target, s), batch, Noise(0, tf.constant(1), 0, 1, 1)
+        )
+        total = tf.reduce_sum(losses.loss)
+    gradient = tf.convert_to_tensor(tape.gradient(total, online)).numpy()
+    return losses, gradient, tape.gradient(total, target)
+
+
+@pytest.mark.parametrize(
+    ("double_dqn", "discount_t", "td_error"),
+    [(False, 0.9, 13.0), (True, 0.9, -3.2), (False, 0.0, -5.0), (True, 0.0, -5.0)],
+    ids=["dqn", "double dqn", "dqn, terminal", "double dqn, terminal"],
+)
+def test_loss_priority_q_and_gradient_are_those_of_the_papers(
+    double_dqn: bool, discount_t: float, td_error: float
+) -> None:
+    """Q = 6, r = 1; DQN 1 + 0.9 * 20 - 6 = 13, Double DQN 1 + 0.9 * 2 - 6 = -3.2, at the end 1 - 6 = -5.
+
+    The squared loss has the gradient -2 td at the value of the action taken, and none anywhere else: neither at the
+    next state's values, by which Double DQN chooses, nor in the target network.
+    """
+    losses, gradient, in_target = _losses(DQN("mse", double_dqn), 1.0, discount_t)
+    np.testing.assert_allclose(losses, [[td_error**2], [abs(td_error)], [6.0]], rtol=1e-6)
+    expected = np.zeros_like(ONLINE)
+    expected[0, 3] = -2 * td_error
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+    assert in_target is None
+
+
+def test_a_huber_loss_has_the_gradient_of_the_clipped_td_error_and_the_whole_priority() -> None:
+    """13 - 0.5 = 12.5, gradient -1, priority 13."""
+    losses, gradient, _ = _losses(DQN("huber", False), 1.0, 0.9)
+    np.testing.assert_allclose(losses, [[12.5], [13.0], [6.0]], rtol=1e-6)
+    assert (gradient[0, 3], np.count_nonzero(gradient)) == (-1.0, 1)
+
+
+def test_the_networks_outputs_are_the_action_values_and_the_native_rule_has_a_name() -> None:
+    for double_dqn, name in ((False, "dqn"), (True, "double_dqn")):
+        dqn = DQN("mse", double_dqn)
+        assert (dqn.outputs_per_action, dqn.native_rule) == (1, name)
+        assert dqn.action_values(Q_T) is Q_T

@@ -1,24 +1,27 @@
-"""The compiled kernels against TensorFlow's optimizers and losses, step by step, and over instruction sets."""
+"""The native learner's functions against TensorFlow's optimizers and losses, step by step, and over instruction sets."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from hvd_dqn.algorithms.dqn import double_q_targets, td_targets
 from hvd_dqn.algorithms.losses import LOSSES
-from hvd_dqn.algorithms.targets import double_q_targets, td_targets
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.optimizers import OPTIMIZERS, clip_by_global_norm
-from hvd_dqn.native import library as kernels_module
-from hvd_dqn.native.library import PACKAGE, LastAddress, address, load_kernels
-from hvd_dqn.native.optimizers import make_optimizer
+from hvd_dqn.native import library as library_module
+from hvd_dqn.native.learner import _Batches, _Learner, _Report
+from hvd_dqn.native.library import FOLDER, STRUCTS, check_struct, load_library, pointer
+from hvd_dqn.native.mlp import _Struct
+from hvd_dqn.native.optimizers import BoundOptimizer, bind_optimizer
 
-from .agents import KERNELS
+from .native_learners import LIBRARY
 
 SIZE = 1000
 STEPS = 60
@@ -36,12 +39,12 @@ losses = pytest.mark.parametrize("name", LOSSES)
 class Walk:
     """Parameters and slots on their way through updates with a step size of 0.01."""
 
-    def __init__(self, name: str, library: ctypes.CDLL = KERNELS) -> None:
+    def __init__(self, name: str, library: ctypes.CDLL = LIBRARY) -> None:
         self.parameters, self.slots = START.copy(), [np.zeros(SIZE, np.float32) for _ in OPTIMIZERS[name].slot_names]
-        self._library, self._optimizer = library, make_optimizer(name, self.parameters, self.slots, 0.01)
+        self._library, self._optimizer = library, bind_optimizer(name, self.parameters, self.slots, 0.01)
 
     def go(self, gradient: np.ndarray, step: int, scale: float = 1.0) -> None:
-        self._library.optimizer_step(ctypes.addressof(self._optimizer), address(gradient), scale, step)
+        self._library.optimizer_step(ctypes.addressof(self._optimizer), pointer(gradient), scale, step)
 
 
 @optimizers
@@ -102,89 +105,106 @@ def test_a_zero_gradient_from_the_start_moves_nothing(name: str) -> None:
 @pytest.mark.parametrize("max_norm", [0.1, 10.0, 1e6])
 def test_the_clipping_factor_is_tensorflows(max_norm: float) -> None:
     for gradient in GRADIENTS[:5]:
-        norm = KERNELS.finite_norm(address(gradient), SIZE, SIZE, None)
+        norm = LIBRARY.finite_norm(pointer(gradient), SIZE, SIZE)
         assert norm == pytest.approx(np.linalg.norm(gradient.astype(np.float64)), rel=1e-6)
         expected = clip_by_global_norm(tf.constant(gradient), tf.norm(gradient), max_norm)
-        np.testing.assert_allclose(gradient * np.float32(KERNELS.clipping_factor(norm, max_norm)), expected, rtol=1e-5)
+        np.testing.assert_allclose(gradient * np.float32(LIBRARY.clipping_factor(norm, max_norm)), expected, rtol=1e-5)
 
 
 def test_clipping_takes_3_4_to_norm_1_and_leaves_shorter_gradients_alone() -> None:
-    norm = KERNELS.finite_norm(address(np.array([3.0, 4.0], np.float32)), 2, 2, None)
-    assert (norm, KERNELS.clipping_factor(norm, 1.0)) == (5.0, 0.2)
-    assert [KERNELS.clipping_factor(norm, bound) for bound in (5.0, 10.0, 0.0)] == [1.0, 1.0, 1.0]
-    assert KERNELS.clipping_factor(0.0, 10.0) == 1.0
+    norm = LIBRARY.finite_norm(pointer(np.array([3.0, 4.0], np.float32)), 2, 2)
+    assert (norm, LIBRARY.clipping_factor(norm, 1.0)) == (5.0, 0.2)
+    assert [LIBRARY.clipping_factor(norm, bound) for bound in (5.0, 10.0, 0.0)] == [1.0, 1.0, 1.0]
+    assert LIBRARY.clipping_factor(0.0, 10.0) == 1.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("place", [0, 63, 64, 127, 129, 130, 133])
 def test_a_number_that_is_not_finite_or_too_large_to_square_is_found_anywhere(bad: float, place: int) -> None:
     vector = np.ones(134, np.float32)
-    assert KERNELS.finite_norm(address(vector), 130, 134, None) == np.sqrt(130)
+    assert LIBRARY.finite_norm(pointer(vector), 130, 134) == np.sqrt(130)
     vector[place] = bad
-    assert np.isnan(KERNELS.finite_norm(address(vector), 130, 134, None))
+    assert np.isnan(LIBRARY.finite_norm(pointer(vector), 130, 134))
 
 
-def test_a_large_gradients_norm_is_that_of_its_blocks() -> None:
-    """Which ranks may share out; each tells the others the sum of its squares."""
+def test_a_large_gradients_norm_is_found_in_blocks() -> None:
     parameters, length = 300_001, 300_004
-    block = KERNELS.norm_block(parameters)
     vector = np.random.default_rng(0).normal(size=length).astype(np.float32)
-    squares = [
-        np.square(vector[i : min(i + block, parameters)], dtype=np.float64).sum() for i in range(0, parameters, block)
-    ]
-    norm = KERNELS.finite_norm(address(vector), parameters, length, None)
-    assert norm == pytest.approx(np.sqrt(np.sum(squares)), rel=1e-6)
-    told = np.array(squares)
-    assert KERNELS.finite_norm(address(vector), parameters, length, told.ctypes.data) == pytest.approx(norm, rel=1e-6)
-    for place in (0, block - 1, block, parameters - 1, parameters, length - 1):
+    norm = LIBRARY.finite_norm(pointer(vector), parameters, length)
+    assert norm == pytest.approx(np.linalg.norm(vector[:parameters].astype(np.float64)), rel=1e-6)
+    for place in (0, 16_383, 16_384, parameters - 1, parameters, length - 1):
         bad = vector.copy()
         bad[place] = np.inf
-        assert np.isnan(KERNELS.finite_norm(address(bad), parameters, length, None))
-    told[3] = np.nan
-    assert np.isnan(KERNELS.finite_norm(address(vector), parameters, length, told.ctypes.data))
+        assert np.isnan(LIBRARY.finite_norm(pointer(bad), parameters, length))
+
+
+class Rows(ctypes.Structure):
+    """Twin of `struct q_learning_rows`, which Python never passes."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("action", "target", "weight", "priority"))
+
+
+class Made(NamedTuple):
+    """What `q_learning_gradient` writes, into memory that was not zero."""
+
+    gradient: np.ndarray  # [N, A]
+    statistics: np.ndarray  # loss, |td|, Q
+    priority: np.ndarray  # [N]
 
 
 def _q_gradient(
-    q: np.ndarray, actions: np.ndarray, targets: np.ndarray, scale: float, huber: bool, library: ctypes.CDLL = KERNELS
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the gradient [N, A] and the three statistics, from memory that was not zero."""
-    gradient, statistics = np.full_like(q, np.nan), np.full(3, np.nan, np.float32)
-    places = [address(array) for array in (q, actions, targets)]
-    library.q_learning_gradient(*places, *q.shape, scale, huber, address(gradient), address(statistics))
-    return gradient, statistics
+    q: np.ndarray,
+    actions: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    scale: float,
+    huber: bool,
+    library: ctypes.CDLL = LIBRARY,
+) -> Made:
+    made = Made(np.full_like(q, np.nan), np.full(3, np.nan, np.float32), np.full_like(targets, np.nan))
+    function = library.q_learning_gradient
+    function.restype = None
+    function.argtypes = (
+        *(ctypes.c_void_p, Rows, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_float, ctypes.c_int),
+        *(ctypes.c_void_p, ctypes.c_void_p),
+    )
+    rows = Rows(*(pointer(array) for array in (actions, targets, weights, made.priority)))
+    function(pointer(q), rows, *q.shape, scale, huber, pointer(made.gradient), pointer(made.statistics))
+    return made
 
 
 @losses
-def test_the_gradient_and_the_statistics_are_tensorflows(name: str) -> None:
+def test_the_gradient_the_statistics_and_the_priorities_are_tensorflows(name: str) -> None:
     rows = len(TD_ERRORS)
     q = _RNG.normal(size=(rows, 3)).astype(np.float32)
-    actions = (np.arange(rows) % 3).astype(np.int32)
-    targets = q[np.arange(rows), actions] + TD_ERRORS
+    actions, weights = (np.arange(rows) % 3).astype(np.int32), np.linspace(0, 2, rows).astype(np.float32)
+    chosen = q[np.arange(rows), actions]
+    targets = chosen + TD_ERRORS
     variable = tf.Variable(q)
     with tf.GradientTape() as tape:
         q_a = tf.gather(variable, actions, batch_dims=1)
-        total = tf.reduce_sum(LOSSES[name](targets - q_a)) / 20.0
-    gradient, statistics = _q_gradient(q, actions, targets, 1 / 20, name == "huber")
+        total = tf.reduce_sum(weights * LOSSES[name](targets - q_a)) / 20.0
+    made = _q_gradient(q, actions, targets, weights, 1 / 20, name == "huber")
     expected = tf.convert_to_tensor(tape.gradient(total, variable))
-    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
-    chosen = q[np.arange(rows), actions]
-    np.testing.assert_allclose(
-        statistics, [total, np.abs(targets - chosen).sum() / 20, chosen.sum() / 20], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(made.gradient, expected, rtol=1e-5, atol=1e-6)
+    statistics = [total, np.abs(targets - chosen).sum() / 20, chosen.sum() / 20]
+    np.testing.assert_allclose(made.statistics, statistics, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(made.priority, np.abs(targets - chosen))
 
 
 @losses
 def test_a_td_error_that_is_no_number_shows_in_loss_and_gradient(name: str) -> None:
     q, actions = np.zeros((2, 2), np.float32), np.array([0, 1], np.int32)
-    gradient, statistics = _q_gradient(q, actions, np.array([1.0, np.nan], np.float32), 1.0, name == "huber")
-    assert np.isnan(gradient[1, 1])
-    assert np.isnan(statistics[:2]).all()
+    targets, weights = np.array([1.0, np.nan], np.float32), np.ones(2, np.float32)
+    made = _q_gradient(q, actions, targets, weights, 1.0, name == "huber")
+    assert np.isnan(made.gradient[1, 1])
+    assert np.isnan(made.statistics[:2]).all()
 
 
 def _targets(chooser: np.ndarray, q_t: np.ndarray, r_t: np.ndarray, discount_t: np.ndarray) -> np.ndarray:
     out = np.full_like(r_t, np.nan)
-    places = [address(array) for array in (chooser, q_t, r_t, discount_t)]
-    KERNELS.q_learning_targets(*places, *q_t.shape, address(out))
+    places = [pointer(array) for array in (chooser, q_t, r_t, discount_t)]
+    LIBRARY.q_learning_targets(*places, *q_t.shape, pointer(out))
     return out
 
 
@@ -210,30 +230,17 @@ def test_a_target_takes_the_first_of_equals_and_never_hides_a_nan() -> None:
 def test_rows_end_in_ones(width: int, count: int) -> None:
     rows = _RNG.normal(size=(count, width)).astype(np.float32)
     out = np.full((count + 1, width + 1), np.nan, np.float32)
-    KERNELS.rows_with_ones(address(rows), *rows.shape, 0.5, address(out))
+    LIBRARY.rows_with_ones(pointer(rows), *rows.shape, 0.5, pointer(out))
     np.testing.assert_array_equal(out[:count], np.hstack([0.5 * rows, np.ones((count, 1))]))
     assert np.isnan(out[count]).all()
-
-
-def test_relu_and_its_gradient_are_tensorflows() -> None:
-    values = np.array([-2.0, -0.0, 0.0, 1e-30, 3.0, np.inf, -np.inf] * 9, np.float32)
-    incoming = np.array([1.0, np.inf, np.inf, 2.0, -3.0, 4.0, np.nan] * 9, np.float32)
-    rectified, gradient = values.copy(), incoming.copy()
-    KERNELS.relu(address(rectified), rectified.size)
-    KERNELS.relu_gradient(address(gradient), address(rectified), gradient.size)
-    np.testing.assert_array_equal(rectified, tf.nn.relu(values))
-    np.testing.assert_array_equal(gradient, np.where(values > 0, incoming, 0))
-    bad = np.array([np.nan], np.float32)
-    KERNELS.relu(address(bad), 1)
-    assert np.isnan(bad[0])
 
 
 @pytest.fixture(params=["-mno-avx", "-mavx2", "-O0"])
 def other_kernels(request: pytest.FixtureRequest, compile_kernels: Callable[..., None], tmp_path: Path) -> ctypes.CDLL:
     """Returns the kernels compiled for one narrower instruction set, and without any optimisation."""
     library = tmp_path / "narrow.so"
-    compile_kernels(PACKAGE, library, "-UWIDEST", "-DWIDEST=", request.param)
-    return load_kernels(library)
+    compile_kernels(FOLDER, library, "-UWIDEST", "-DWIDEST=", request.param)
+    return load_library(library)
 
 
 def test_every_instruction_set_gives_the_same_bits(other_kernels: ctypes.CDLL) -> None:
@@ -241,17 +248,19 @@ def test_every_instruction_set_gives_the_same_bits(other_kernels: ctypes.CDLL) -
     for name in OPTIMIZERS:
         mine, theirs = Walk(name), Walk(name, other_kernels)
         for step, gradient in enumerate(GRADIENTS, start=1):
-            norms = [library.finite_norm(address(gradient), SIZE, SIZE, None) for library in (KERNELS, other_kernels)]
+            norms = [library.finite_norm(pointer(gradient), SIZE, SIZE) for library in (LIBRARY, other_kernels)]
             assert norms[0] == norms[1]
-            mine.go(gradient, step, KERNELS.clipping_factor(norms[0], 10.0))
-            theirs.go(gradient, step, KERNELS.clipping_factor(norms[1], 10.0))
+            mine.go(gradient, step, LIBRARY.clipping_factor(norms[0], 10.0))
+            theirs.go(gradient, step, LIBRARY.clipping_factor(norms[1], 10.0))
         np.testing.assert_array_equal(mine.parameters, theirs.parameters)
         for slot, other in zip(mine.slots, theirs.slots, strict=True):
             np.testing.assert_array_equal(slot, other)
     q = _RNG.normal(size=(77, 3)).astype(np.float32)
     actions, targets = (np.arange(77) % 3).astype(np.int32), _RNG.normal(size=77).astype(np.float32)
     for huber in (False, True):
-        results = [_q_gradient(q, actions, targets, 0.1, huber, library) for library in (KERNELS, other_kernels)]
+        results = [
+            _q_gradient(q, actions, targets, targets**2, 0.1, huber, library) for library in (LIBRARY, other_kernels)
+        ]
         for one, another in zip(*results, strict=True):
             np.testing.assert_array_equal(one, another)
 
@@ -259,32 +268,31 @@ def test_every_instruction_set_gives_the_same_bits(other_kernels: ctypes.CDLL) -
 def test_a_library_of_another_source_is_refused(
     compile_kernels: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for source in PACKAGE.rglob("*.[ch]"):
-        copy = tmp_path / source.relative_to(PACKAGE)
-        copy.parent.mkdir(exist_ok=True)
+    for source in FOLDER.glob("*.[ch]"):
+        copy = tmp_path / source.name
         copy.write_text(source.read_text() + "/* changed */\n")
     compile_kernels(tmp_path, tmp_path / "changed.so", "-O0")
     with pytest.raises(UserError, match=r"changed\.so was compiled from other sources than .*make setup"):
-        load_kernels(tmp_path / "changed.so")
-    monkeypatch.setattr(kernels_module, "LIBRARY", "_no_such_library")
-    with pytest.raises(UserError, match=r"are missing on this host.*make setup"):
-        load_kernels()
+        load_library(tmp_path / "changed.so")
+    monkeypatch.setattr(library_module, "LIBRARY", "_no_such_library")
+    with pytest.raises(UserError, match=r"is missing on this host.*make setup"):
+        load_library()
 
 
-def test_a_kernel_takes_no_array_that_it_would_misread() -> None:
+def test_c_takes_no_array_that_it_would_misread() -> None:
     for array in (np.zeros(3), np.zeros((4, 4), np.float32)[:, 1:], np.zeros((2, 3), np.float32).T):
         with pytest.raises(ValueError, match="contiguous float32"):
-            address(array)
+            pointer(array)
 
 
-def test_the_last_address_is_that_of_the_array_at_hand() -> None:
-    """A part of an array begins elsewhere, and a new array may lie where a dropped one lay."""
-    last, vector = LastAddress(), np.arange(4, dtype=np.float32)
-    for array in (vector, vector, vector[2:], vector):
-        assert last.of(array) == address(array)
-    for _ in range(10):
-        fresh = np.zeros(4, np.float32)
-        assert last.of(fresh) == address(fresh)
-        del fresh
-    with pytest.raises(ValueError, match="contiguous"):
-        last.of(vector[::2])
+@pytest.mark.parametrize(
+    ("name", "twin"), list(zip(STRUCTS, (_Struct, BoundOptimizer, _Learner, _Batches, _Report), strict=True))
+)
+def test_a_struct_takes_as_many_bytes_in_c_as_in_python(name: str, twin: type[ctypes.Structure]) -> None:
+    check_struct(LIBRARY, name, twin)
+
+    class Longer(twin):  # type: ignore[misc, valid-type]
+        _fields_ = (("more", ctypes.c_double),)
+
+    with pytest.raises(AssertionError, match=f"struct {name}"):
+        check_struct(LIBRARY, name, Longer)
