@@ -18,7 +18,7 @@ def require_packages(program: Path) -> None:
     """Ends the process with exit code 2 and the remedy if a package is missing.
 
     Args:
-      program: train.py; a checkout has its .venv in the same folder.
+      program: train.py, next to which a checkout has its .venv.
     """
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if missing:

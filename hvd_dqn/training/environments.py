@@ -21,7 +21,7 @@ def start_environments(job: Job, saved: Mapping[int, OpenEpisode] | None = None,
       job: the job, its counters restored.
       saved: open episodes by global environment, equal on all ranks; empty if they could not be saved, None if they
         were not to be.
-      generator: state of the generator of this rank's native vector environment; None gives it a new seed.
+      generator: state of the generator of this rank's native vector environment; None seeds it.
 
     Raises:
       UserError: on all ranks, if an environment is not deterministic.
