@@ -17,6 +17,7 @@ from parts.jobs import CARTPOLE, launcher, print_machine, speed, spread, train, 
 
 from hvd_dqn.checkpoint.segments import SegmentWriter, encode
 from hvd_dqn.envs.collector import Collector
+from hvd_dqn.envs.continuation import EpisodeSeeds
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.transition import Transition
 
@@ -29,8 +30,8 @@ def played(env: str, num_envs: int, count: int) -> Transition:
     """Returns transitions [count] of a random policy."""
     maker = EnvironmentMaker(env, {}, "auto")
     spaces = maker.spaces()
-    collector, rng = Collector(maker.vector(num_envs), spaces), np.random.default_rng(0)
-    collector.reset(list(range(num_envs)))
+    collector, rng = Collector(maker.vector(num_envs), spaces, EpisodeSeeds()), np.random.default_rng(0)
+    collector.reset()
     parts: list[Transition] = []
     while sum(len(part.a_tm1) for part in parts) < count:
         parts.append(collector.step(rng.integers(spaces.num_actions, size=num_envs))[0])

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, code, revision; compared over the ranks and kept in config.json."""
+"""Versions and revision of the software. The ranks compare them, and config.json records them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PACKAGES = ("tensorflow", "keras", "horovod", "numpy", "gymnasium", "mpi4py", "
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that shape a result; "absent" where not installed."""
+    """Returns the versions of Python and of the packages that affect results, or "absent"."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -23,7 +23,7 @@ def versions() -> dict[str, str]:
 
 
 def code_digest(*entry_points: Path) -> str:
-    """Returns a digest of this package's sources and of the given files, in 16 hexadecimal digits."""
+    """Returns a digest of the package's sources and the given files, as 16 hexadecimal digits."""
     package = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
     for path in [*sorted(package.rglob("*.py")), *sorted(package.rglob("*.[ch]")), *entry_points]:
@@ -32,7 +32,7 @@ def code_digest(*entry_points: Path) -> str:
 
 
 def git_revision() -> str:
-    """Returns the working tree's revision, with "-dirty" for uncommitted changes; "unknown" outside git."""
+    """Returns the git revision, with "-dirty" if there are uncommitted changes, or "unknown" outside git."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()

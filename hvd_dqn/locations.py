@@ -1,4 +1,4 @@
-"""Where checkpoints may lie, as text: a URL that holds no credentials."""
+"""Checks of checkpoint paths: URLs without credentials."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from hvd_dqn.errors import UserError
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _NAMES_AN_ACCOUNT = ("az", "abfs", "abfss")
-"""Schemes in whose URLs an @ stands between the container and the account's host."""
+"""Schemes whose URLs contain an @ between the container and the account's host."""
 
 
 def is_url(text: str) -> bool:
-    """Returns whether a text is a URL and no path of a file system."""
+    """Returns True if a text is a URL rather than a file system path."""
     return _URL.fullmatch(text) is not None
 
 
 def scheme_of(url: str) -> str:
-    """Returns the part of a URL before ://, in lower case."""
+    """Returns the scheme of a URL, in lower case."""
     return url.partition("://")[0].lower()
 
 
 def check_url(text: str, flag: str) -> None:
-    """Checks the form of a checkpoint path. What may be a secret is not repeated.
+    """Checks the form of a checkpoint path. The messages do not repeat possible secrets.
 
     Args:
       text: the path.
-      flag: of the command line, for the message.
+      flag: the command line flag, for the message.
 
     Raises:
-      UserError: if it is no URL, holds credentials or parameters, or names no place.
+      UserError: if the text is not a URL, contains credentials or parameters, or lacks a path.
     """
     match = _URL.fullmatch(text)
     if match is None:
@@ -39,10 +39,10 @@ def check_url(text: str, flag: str) -> None:
     user, at, _ = host.rpartition("@")
     if (at and (":" in user or scheme not in _NAMES_AN_ACCOUNT)) or set(rest) & set("?#"):
         raise UserError(
-            f"{flag}: this {scheme}:// URL holds credentials or parameters, which would be written into config.json "
-            "and logs: give the bare URL, and credentials in the environment (AWS_..., GOOGLE_..., AZURE_...)"
+            f"{flag}: this {scheme}:// URL contains credentials or parameters, which would be written to config.json "
+            "and logs: give the bare URL, and set credentials in the environment (AWS_..., GOOGLE_..., AZURE_...)"
         )
     if scheme in ("file", "local") and not rest.startswith("/"):
-        raise UserError(f"{flag} {text}: give the folder's whole path, with three slashes: file:///folder/run")
+        raise UserError(f"{flag} {text}: give the absolute path, with three slashes: file:///folder/run")
     if not rest.strip("/"):
-        raise UserError(f"{flag} {text}: name a place in the store, such as {scheme}://bucket/run")
+        raise UserError(f"{flag} {text}: add a path, such as {scheme}://bucket/run")

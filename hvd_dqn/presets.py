@@ -1,4 +1,4 @@
-"""Named starting points: what differs from the defaults, per environment."""
+"""Presets: settings for one environment each, where they differ from the defaults."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def exponential_epsilon(env_step: int, *, start: float, end: float, decay_env_st
     """Decays geometrically from `start` at env step 0 to `end` at `decay_env_steps`, constant after.
 
     Raises:
-      ValueError: if start or end is not positive: no geometric decay reaches 0.
+      ValueError: if start or end is not positive: a geometric decay cannot reach 0.
     """
     if start <= 0.0 or end <= 0.0:
         raise ValueError(f"exponential decay needs positive epsilons, not {start} and {end}")
@@ -27,26 +27,26 @@ def exponential_epsilon(env_step: int, *, start: float, end: float, decay_env_st
 
 
 def per_episode_epsilon(episodes: int, *, start: float, end: float, decay: float) -> float:
-    """Multiplies epsilon by `decay` at the end of each episode, no lower than `end` (the classic example's form).
+    """Multiplies epsilon by `decay` after each episode, down to `end`.
 
     Args:
       episodes: finished episodes, summed over all ranks.
-      start: epsilon before any episode has ended.
-      end: the floor.
-      decay: the factor, 0.995 in the classic example.
+      start: epsilon before the first episode has ended.
+      end: the lower bound.
+      decay: the factor per episode.
     """
     return max(end, start * decay**episodes)
 
 
 def epsilon_ladder(epsilon: float, num_envs: int, *, exponent: float = 7.0) -> np.ndarray:
-    """Spreads exploration over all ranks' environments: epsilon ** (1 + exponent * i / (N - 1)).
+    """Gives each environment its own epsilon: epsilon ** (1 + exponent * i / (N - 1)).
 
     Horgan et al. (2018), section 4.1 (epsilon 0.4, exponent 7), https://arxiv.org/abs/1803.00933.
 
     Args:
-      epsilon: the first, most exploring environment's epsilon.
+      epsilon: the epsilon of the first environment, the largest.
       num_envs: N, environments over all ranks.
-      exponent: the last environment's epsilon is epsilon ** (1 + exponent).
+      exponent: the epsilon of the last environment is epsilon ** (1 + exponent).
 
     Returns:
       float64 [N], one epsilon per global environment index, largest first.

@@ -12,10 +12,10 @@ def _sequence(seed: int, stream: str, *index: int) -> np.random.SeedSequence:
 
 
 def generator(seed: int, stream: str, *index: int) -> np.random.Generator:
-    """Returns the generator of a stream, for example ("replay", rank); streams do not overlap."""
+    """Returns the generator of a stream, for example ("replay", rank). Streams are independent."""
     return np.random.default_rng(_sequence(seed, stream, *index))
 
 
 def integer_seed(seed: int, stream: str, *index: int) -> int:
-    """Returns a 31-bit seed of a stream, for libraries that take an integer."""
+    """Returns a 31-bit seed of a stream, for libraries that need an integer."""
     return int(_sequence(seed, stream, *index).generate_state(1)[0] >> 1)

@@ -1,4 +1,4 @@
-"""How a global amount is dealt out over the ranks."""
+"""The split of a global amount over the ranks."""
 
 from __future__ import annotations
 

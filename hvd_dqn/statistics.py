@@ -1,4 +1,4 @@
-"""Means with confidence intervals, for the numbers that a summary quotes."""
+"""Confidence intervals of means."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def bootstrap_interval(
       values: float [N], one value per episode.
       confidence: the interval's nominal coverage.
       resamples: bootstrap samples drawn.
-      seed: the same values always give the same interval.
+      seed: seed of the resampling.
 
     Returns:
-      (low, high); both are the value itself for N = 1.
+      (low, high). For N = 1 both equal the value.
 
     Raises:
-      ValueError: if there are no values.
+      ValueError: if `values` is empty.
     """
     if len(values) == 0:
         raise ValueError("no values: an interval needs at least one episode")

@@ -10,6 +10,7 @@ from typing import Any
 from hvd_dqn.config import Config, flatten, replace
 from hvd_dqn.errors import UserError
 from hvd_dqn.locations import check_url
+from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, check_registered
 from hvd_dqn.shares import share
 
 _AT_LEAST_ONE = [
@@ -28,7 +29,7 @@ _AT_LEAST_ONE = [
 ]
 _NOT_NEGATIVE = [
     "seed",
-    "commit_period",
+    "snapshot_period",
     "epsilon_decay_env_steps",
     "max_grad_norm",
     "skip_nonfinite",
@@ -101,6 +102,9 @@ def validate(config: Config) -> None:
         "/" not in name and name not in (".", ".."),
         f"--name {name!r} must be one folder's name: choose the place with --runs-dir",
     )
+    check_registered(ALGORITHMS, values["algorithm"], "--algorithm")
+    check_registered({"auto": "", **NETWORKS}, values["network"], "--network")
+    check_registered(REPLAYS, values["replay"], "--replay")
     if values["checkpoint_path"]:
         check_url(values["checkpoint_path"], "--checkpoint-path")
     environment_arguments(config)

@@ -12,12 +12,12 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PACKAGE = Path("hvd_dqn")
+SOURCES = Path("hvd_dqn/native")
 LIBRARY = Path("build/_hvd_dqn_kernels.so")
 FLAGS = (
     *("-shared", "-fPIC", "-std=c11", "-O3", "-Wall", "-Wextra", "-Wno-psabi", "-mprefer-vector-width=512"),
-    # The same bits on every processor: no multiplication is fused with an addition, but in native/products.c, where all
-    # are, and a processor that cannot is left to NumPy and TensorFlow. What the next two leave out is of no use here
+    # The same bits on every processor: no multiplication is fused with an addition, but in products.c, where all are,
+    # and a processor that cannot is left to TensorFlow. What the next two leave out is of no use here
     # (errno, floating-point exceptions) and bars vector instructions.
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
@@ -32,7 +32,9 @@ class CompileKernels(BuildHookInterface):
         """Compiles and adds the library to what is installed."""
         del version
         root = Path(self.root)
-        compile_kernels(root / PACKAGE, root / LIBRARY)
+        if not (root / SOURCES).exists():
+            return  # the product works without its native learner
+        compile_kernels(root / SOURCES, root / LIBRARY)
         build_data["pure_python"], build_data["infer_tag"] = False, True
         installed = {str(root / LIBRARY): LIBRARY.name}
         build_data["force_include"].update(installed)
@@ -40,18 +42,18 @@ class CompileKernels(BuildHookInterface):
         build_data["force_include_editable"].update(installed)
 
 
-def compile_kernels(package: Path, library: Path, *flags: str) -> None:
+def compile_kernels(folder: Path, library: Path, *flags: str) -> None:
     """Compiles with $CC, or cc; the library answers with the digest of its sources.
 
     Args:
-      package: the folder of the C files.
+      folder: of the C files.
       library: the file to write.
       *flags: behind its own.
 
     Raises:
       RuntimeError: with the compiler's words, if it fails.
     """
-    sources = sorted(package.rglob("*.[ch]"))
+    sources = sorted(folder.glob("*.[ch]"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     compiler = shlex.split(os.environ.get("CC", "cc"))
     names = [f'-DSOURCE_DIGEST="{digest}"', f"-DWIDEST={WIDEST}"]

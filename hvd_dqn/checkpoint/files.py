@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Atomic writes and verified reads of files and objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hvd_dqn.errors import CheckpointError
 
 
 def write_bytes_atomically(path: Location, content: bytes) -> None:
-    """Writes a file under a temporary name, forces it to disk, and gives it its name; an object is put in one call."""
+    """Writes a file under a temporary name, syncs it to disk and renames it. An object is written in one call."""
     if isinstance(path, ObjectPath):
         path.write_bytes(content)
         return
@@ -26,13 +26,13 @@ def write_bytes_atomically(path: Location, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _force_names(path.parent)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _force_names(folder: Path) -> None:
-    """Forces a folder's entries to disk, where the file system can: the new name outlives a loss of power."""
+def _sync_folder(folder: Path) -> None:
+    """Syncs a folder's entries to disk where the file system can, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with contextlib.suppress(OSError):
@@ -47,7 +47,7 @@ def write_json_atomically(path: Location, value: Any) -> None:
 
 
 def remove_tree(folder: Location, ignore_errors: bool = False) -> None:
-    """Removes a folder and all that it holds."""
+    """Removes a folder with its contents."""
     if not isinstance(folder, ObjectPath):
         shutil.rmtree(folder, ignore_errors)
         return
@@ -64,23 +64,23 @@ def sha256(content: bytes) -> str:
 
 
 def read_verified(path: Location, facts: dict[str, Any]) -> bytes:
-    """Returns a file's bytes after comparing its size and checksum with those that were noted.
+    """Returns a file's bytes after checking its size and checksum.
 
     Args:
       path: the file.
-      facts: its "bytes" and "sha256".
+      facts: the expected "bytes" and "sha256".
 
     Raises:
-      CheckpointError: if the file is missing, cannot be read, or is another.
-      StoreError: if an object store cannot be asked.
+      CheckpointError: if the file is missing, unreadable or different.
+      StoreError: if the object store does not answer.
     """
     try:
-        size = path.stat().st_size  # first: what is not the file is not read
+        size = path.stat().st_size  # checked first, so that a wrong file is never read
         if size != facts["bytes"]:
             raise CheckpointError(f"{path.name} has {size} bytes instead of {facts['bytes']}")
         content = path.read_bytes()
         if sha256(content) != facts["sha256"]:
-            raise CheckpointError(f"{path.name} is damaged: its checksum is not the manifest's")
+            raise CheckpointError(f"{path.name} is damaged: its checksum does not match the manifest")
     except (OSError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path.name} cannot be read ({error!r})") from None
     return content

@@ -1,4 +1,4 @@
-"""Waiting for an object store without being taken for lost."""
+"""Keeps the watchdogs of all ranks quiet while some rank waits for an object store."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import TypeVar
 
 import numpy as np
 
-from hvd_dqn.checkpoint.storage import ObjectPath
-from hvd_dqn.training.job import Job
+from hvd_dqn.distributed.communicator import Communicator
+from hvd_dqn.distributed.watchdog import Watchdog
 
-_TELL_SECONDS = 0.1
+_PERIOD_SECONDS = 0.1
 Result = TypeVar("Result")
 
 
-def patiently(job: Job, doing: str, action: Callable[[], Result]) -> Callable[[], Result]:
-    """Runs each rank's action beside collectives in which the ranks tell one another that they live; a collective.
+def with_keepalive(
+    communicator: Communicator, watchdog: Watchdog, doing: str, action: Callable[[], Result]
+) -> Callable[[], Result]:
+    """Runs each rank's action in a thread and exchanges heartbeats until all ranks are done; a collective.
 
-    Each call of an object store ends in time, but many may follow each other, and the watchdog would take a rank that
-    waits for another's for stuck. A local file system may hang for ever: there nothing is run yet, and the watchdog
-    stays the limit.
+    Every call of an object store ends within a bounded time, but many calls may follow one another. Without the
+    heartbeats the watchdog would end a rank that waits for another rank's calls.
 
     Args:
-      job: the job.
-      doing: what takes the time, for the watchdog's message.
-      action: this rank's; it must not use collectives.
+      communicator: the job's.
+      watchdog: this rank's.
+      doing: the activity, for the watchdog's message.
+      action: this rank's action; it must not use collectives.
 
     Returns:
-      What returns the action's result, or raises its error.
+      A function that returns the action's result or raises its error.
     """
-    if not isinstance(job.store.folder, ObjectPath):
-        return action
     with ThreadPoolExecutor(1) as executor:
         future = executor.submit(action)
-        while job.communicator.sum(np.array([float(not future.done())]))[0]:  # COLLECTIVE
-            job.watchdog.beat(doing)
-            wait([future], _TELL_SECONDS)
+        while communicator.sum(np.array([float(not future.done())]))[0]:  # COLLECTIVE
+            watchdog.beat(doing)
+            wait([future], _PERIOD_SECONDS)
     return future.result

@@ -1,11 +1,11 @@
-"""One job per checkpoint path, where no kernel keeps a lock: a claim that its holder renews.
+"""A lease on a checkpoint path, so that only one job writes there. For stores that have no locks.
 
-    <checkpoint path>/claim.json      the holder, and a count that goes up every BEAT_SECONDS
+    <checkpoint path>/lease.json      the holder, and a counter that the holder raises every RENEWAL_SECONDS
 
-Nobody's clock is compared with another's: a newcomer watches a claim for STALE_SECONDS, and takes it over if it has not
-changed; at once if its holder was a process of this machine and is no more. The holder looks at the claim before each
-manifest and before it removes anything. Between such a look and what follows it, a job that was given up for dead can
-still do damage.
+No clocks are compared. A newcomer watches the lease for STALE_SECONDS and takes it over if it has not changed. It takes
+over at once if the holder was a process on the same machine and has ended. The holder checks its lease before it writes
+a manifest and before it removes anything. A job that pauses between such a check and the write, and has lost its lease
+meanwhile, can still do damage.
 """
 
 from __future__ import annotations
@@ -24,68 +24,79 @@ from hvd_dqn.checkpoint.files import write_json_atomically
 from hvd_dqn.checkpoint.storage import Location
 from hvd_dqn.errors import UserError
 
-CLAIM_FILE = "claim.json"
-BEAT_SECONDS = 10.0
-STALE_SECONDS = 3 * BEAT_SECONDS
-_LOOK_SECONDS = 1.0
+LEASE_FILE = "lease.json"
+RENEWAL_SECONDS = 10.0
+STALE_SECONDS = 3 * RENEWAL_SECONDS
+_POLL_SECONDS = 1.0
 _RELEASE_SECONDS = 10.0
 
 
-class Claim(Protocol):
-    """What keeps two jobs from writing checkpoints to one place; used on rank 0 alone."""
+class Lease(Protocol):
+    """Keeps two jobs from writing checkpoints to one place. Used on rank 0 only."""
 
     def check(self) -> None:
-        """Makes sure that it is still held.
+        """Checks that this job still holds the lease.
 
         Raises:
-          UserError: if it is not.
+          UserError: if another job holds it.
         """
 
     def release(self) -> None:
-        """Gives it back, as well as that can be done."""
+        """Gives the lease back. Errors of the store are ignored."""
 
 
-class NoClaim:
-    """For checkpoints in the run directory, which has a lock."""
+class NoLease:
+    """The lease of checkpoints in the run directory, which has a lock of its own."""
+
+    def __init__(self) -> None:
+        """Creates a lease that is held until it is released."""
+        self._released = False
 
     def check(self) -> None:
-        """Does nothing."""
+        """Checks that the lease is not released, since a thread of an ended job may still be writing.
+
+        Raises:
+          UserError: if it is released.
+        """
+        if self._released:
+            raise UserError("this job has given up its checkpoints")
 
     def release(self) -> None:
-        """Does nothing."""
+        """Forbids further writes and removals."""
+        self._released = True
 
 
-class RenewedClaim:
-    """A claim in a file beside the checkpoints."""
+class RenewedLease:
+    """A lease in a file next to the checkpoints, renewed by a thread."""
 
     def __init__(
-        self, folder: Location, beat_seconds: float = BEAT_SECONDS, look_seconds: float = _LOOK_SECONDS
+        self, folder: Location, renewal_seconds: float = RENEWAL_SECONDS, poll_seconds: float = _POLL_SECONDS
     ) -> None:
-        """Names the place; nothing is looked at.
+        """Creates a lease object. Reads and writes nothing.
 
         Args:
           folder: the checkpoint path.
-          beat_seconds: time between two renewals; a claim is stale after three without one.
-          look_seconds: time between two looks of a newcomer.
+          renewal_seconds: time between two renewals. A lease is stale after three missed renewals.
+          poll_seconds: time between two checks by a newcomer.
         """
         self._folder = folder
-        self._path = folder / CLAIM_FILE
-        self._beat_seconds = beat_seconds
-        self._look_seconds = look_seconds
+        self._path = folder / LEASE_FILE
+        self._renewal_seconds = renewal_seconds
+        self._poll_seconds = poll_seconds
         self._token = secrets.token_hex(8)
         self._seen: tuple[bytes, float] | None = None
-        self._beats = 0
+        self._renewals = 0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="claim", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
-    def free(self) -> bool:
-        """Looks, after a moment, whether there is no claim, or one that nobody renews.
+    def is_free(self) -> bool:
+        """Returns True if there is no lease, or a stale one. Waits `poll_seconds` on every call but the first.
 
         Raises:
-          UserError: if another job renews it.
+          UserError: if another job renews the lease.
         """
         if self._seen is not None:
-            time.sleep(self._look_seconds)
+            time.sleep(self._poll_seconds)
         content = self._read()
         if content is None:
             return True
@@ -94,45 +105,45 @@ class RenewedClaim:
             self._seen = content, now
         if content != self._seen[0]:
             raise UserError(
-                f"another job saves to {self._folder} ({_holder(content)}): wait until it has ended, end it with "
-                "SIGTERM, which saves it, or choose another --checkpoint-path"
+                f"another job saves to {self._folder} ({_holder(content)}): wait until it has ended, send it "
+                "SIGTERM (it saves and exits), or choose another --checkpoint-path"
             )
-        return _ended_here(content) or now - self._seen[1] >= 3 * self._beat_seconds
+        return _ended_here(content) or now - self._seen[1] >= 3 * self._renewal_seconds
 
-    def take(self) -> None:
-        """Writes the claim and sees whether it is still there a moment later.
+    def acquire(self) -> None:
+        """Writes the lease, checks after `poll_seconds` that it is still there, and starts the renewals.
 
         Raises:
-          UserError: if another job came at the same time, or the place cannot be written.
+          UserError: if another job took the lease at the same time, or the place cannot be written.
         """
         self._write()
-        time.sleep(self._look_seconds)
+        time.sleep(self._poll_seconds)
         self.check()
         self._thread.start()
 
     def check(self) -> None:
-        """Makes sure that the claim is this job's.
+        """Checks that this job still holds the lease.
 
         Raises:
           UserError: if another job has taken it.
         """
         content = self._read()
         if content is None or _field(content, "token") != self._token:
-            holder = "it is gone" if content is None else _holder(content)
+            holder = "the lease is gone" if content is None else _holder(content)
             raise UserError(
-                f"another job has taken {self._folder} over ({holder}): this one saves nothing there any more; end "
-                "it, or the other one"
+                f"another job has taken over {self._folder} ({holder}): this job writes no more checkpoints there. "
+                "Stop one of the two jobs"
             )
 
     def release(self) -> None:
-        """Ends the renewals and removes the claim if it is this job's, unless the store does not answer."""
+        """Stops the renewals and removes the lease if this job holds it and the store answers."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join(_RELEASE_SECONDS)
 
     def _renew(self) -> None:
-        while not self._over.wait(self._beat_seconds):
-            with contextlib.suppress(UserError, OSError):  # the network is gone for a while, or the claim for good
+        while not self._over.wait(self._renewal_seconds):
+            with contextlib.suppress(UserError, OSError):  # a network failure, or the lease was taken over
                 self.check()
                 self._write()
         with contextlib.suppress(UserError, OSError):
@@ -140,16 +151,16 @@ class RenewedClaim:
             self._path.unlink()
 
     def _write(self) -> None:
-        self._beats += 1
-        claim = {
+        self._renewals += 1
+        lease = {
             "token": self._token,
-            "beats": self._beats,
+            "renewals": self._renewals,
             "process": os.getpid(),
             "host": socket.gethostname(),
             "machine": _machine(),
         }
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_json_atomically(self._path, claim)
+        write_json_atomically(self._path, lease)
 
     def _read(self) -> bytes | None:
         try:
@@ -159,12 +170,12 @@ class RenewedClaim:
 
 
 def _machine() -> str:
-    """Returns what tells this machine, since it was started, and its table of processes from all others."""
+    """Returns an identifier of this machine's boot and process table (PID namespace)."""
     return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
 
 
 def _ended_here(content: bytes) -> bool:
-    """Returns whether a claim's holder was a process of this machine and is no more."""
+    """Returns True if the holder of a lease was a process on this machine and has ended."""
     process = _field(content, "process")
     if _field(content, "machine") != _machine() or not isinstance(process, int):
         return False

@@ -1,4 +1,4 @@
-"""What one rank alone adds to a checkpoint, as plain values."""
+"""One rank's own part of a checkpoint, as plain values."""
 
 from __future__ import annotations
 
@@ -6,38 +6,47 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hvd_dqn.checkpoint.segments import Segment
+from hvd_dqn.envs.open_episode import CollectorState
 from hvd_dqn.errors import CheckpointError
 
 
 @dataclass(frozen=True)
 class RankState:
-    """One rank's part of the future."""
+    """The state of one rank that its future steps depend on."""
 
     generators: dict[str, Any]
-    """The states of the rank's random generators by name."""
+    """States of the rank's random generators, by name."""
     added: int
-    """Transitions ever added to the rank's replay."""
+    """Transitions added to the rank's replay since it began."""
     stored: int
-    """Transitions that it held: the newest ones in its segments."""
+    """Transitions in the replay: the newest ones of its segments."""
     capacity: int
     segments: list[Segment]
-    """Oldest first; the first of them may begin with transitions that the replay had dropped already."""
+    """Oldest first. The first may begin with transitions that the replay has already overwritten."""
     finished_episodes: list[Any]
     """Episodes since the last log line, as [env step, return, length]."""
+    open_episodes: CollectorState | None
+    """Of this rank's environments; None where a checkpoint ends all episodes."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the state as JSON-ready values."""
-        return {**vars(self), "segments": [segment.to_json() for segment in self.segments]}
+        return {
+            **vars(self),
+            "segments": [segment.to_json() for segment in self.segments],
+            "open_episodes": None if self.open_episodes is None else self.open_episodes.to_json(),
+        }
 
     @classmethod
     def from_json(cls, record: Any) -> RankState:
-        """Reads what `to_json` gave.
+        """Parses the result of `to_json`.
 
         Raises:
-          CheckpointError: if it is nothing of the kind.
+          CheckpointError: if the record is malformed.
         """
         try:
-            state = cls(**{**record, "segments": [Segment.from_json(part) for part in record["segments"]]})
+            segments = [Segment.from_json(part) for part in record["segments"]]
+            episodes = None if record["open_episodes"] is None else CollectorState.from_json(record["open_episodes"])
+            state = cls(**{**record, "segments": segments, "open_episodes": episodes})
             numbers = state.added, state.stored, state.capacity
             held = sum(segment.count for segment in state.segments)
             sound = (
@@ -50,11 +59,11 @@ class RankState:
         except (TypeError, KeyError, AttributeError) as error:
             raise CheckpointError(f"a rank's state cannot be read ({repr(error)[:300]})") from None
         if not sound:
-            raise CheckpointError("a rank's state contradicts itself")
+            raise CheckpointError("a rank's state is inconsistent")
         return state
 
     def without(self, lost: set[str]) -> RankState:
-        """Returns the state of a rank that never stored the transitions of these segments' files."""
+        """Returns the state without the transitions of the lost segment files."""
         oldest = self.added - self.stored
         segments = [segment for segment in self.segments if segment.file not in lost]
         stored = sum(max(0, segment.first + segment.count - max(segment.first, oldest)) for segment in segments)

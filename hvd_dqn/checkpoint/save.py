@@ -1,9 +1,9 @@
-"""Saving the job beside training: each rank's thread writes its own replay, rank 0's then the rest and the manifest.
+"""Saves the job beside training: each rank's thread writes its own replay, rank 0's then the rest and the manifest.
 
-Training goes on as soon as what changes has been copied. Collectives belong to the main thread, so the threads meet on
-the disk: a rank leaves its part of the checkpoint in a file, and rank 0 waits for all of them.
+Training goes on as soon as the changing state has been copied. Collectives belong to the main thread, so the threads
+synchronise through files: each rank writes its part of the checkpoint to a file, and rank 0 waits for all parts.
 
-    checkpoints/parts-<token>/rank-00001.json      gone once the manifest is written
+    checkpoints/parts-<token>/rank-00001.json      removed once the manifest is written
 """
 
 from __future__ import annotations
@@ -11,127 +11,158 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 from hvd_dqn.checkpoint.files import remove_tree, write_bytes_atomically, write_json_atomically
-from hvd_dqn.checkpoint.keepalive import patiently
 from hvd_dqn.checkpoint.rank_state import RankState
+from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
+from hvd_dqn.envs.open_episode import CollectorState
 from hvd_dqn.errors import UserError
-from hvd_dqn.learner.learner import state_of
-from hvd_dqn.run.directory import METRICS_FILE
-from hvd_dqn.training.job import Job
+from hvd_dqn.replay.base import Replay
 from hvd_dqn.transition import Transition
 
 _PARTS = "parts-"
-_LOOK_SECONDS = 0.02
-_LOOK_SECONDS_IN_A_STORE = 0.2
-_SECONDS_TO_FINISH = 20.0
+_POLL_SECONDS = 0.02
+_POLL_SECONDS_IN_A_STORE = 0.2
+SECONDS_TO_FINISH = 20.0
+"""How long a rank that ends may go on with the checkpoint in progress."""
+
+Weights = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Returns the online network's weights by layer from its flat vector [P]."""
 
 
-def save(job: Job, score: float | None) -> None:
-    """Begins a checkpoint, after the one before is done; a collective.
-
-    Open episodes are marked as truncated: whoever goes on from here, this job or a resumed one, starts new ones.
+def begin(
+    session: CheckpointSession,
+    env_steps: int,
+    checkpoint: Callable[[], Checkpoint],
+    weights: Weights,
+    *,
+    replay: Replay,
+    generators: Mapping[str, np.random.Generator],
+    finished_episodes: list[Any],
+    open_episodes: CollectorState | None,
+) -> None:
+    """Begins to write a checkpoint; a collective. The one before must be settled.
 
     Args:
-      job: the job.
-      score: mean return of an evaluation made at this very step, or None.
+      session: this rank's.
+      env_steps: of the checkpoint.
+      checkpoint: copies what all ranks share, without the ranks' own states; called on rank 0 alone.
+      weights: lays the online network's vector out by layer.
+      replay: this rank's.
+      generators: this rank's random generators by name.
+      finished_episodes: this rank's episodes since the last log line.
+      open_episodes: of this rank's environments; None where a checkpoint ends all episodes.
     """
-    settle_or_warn(job)  # COLLECTIVE
-    job.watchdog.beat("beginning a checkpoint", allow=2.0)
-    job.replay.cut_open_episodes()
-    parts = job.store.folder / f"{_PARTS}{job.communicator.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
-    replay = job.replay
+    session.watchdog.beat("beginning a checkpoint", allow=2.0)
+    parts = session.store.folder / f"{_PARTS}{session.communicator.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
     oldest = replay.added - len(replay)
-    first = max(job.segments.written, oldest)
+    first = max(session.segments.written, oldest)
     state = RankState(
-        generators={name: generator.bit_generator.state for name, generator in job.generators.items()},
+        generators={name: generator.bit_generator.state for name, generator in generators.items()},
         added=replay.added,
         stored=len(replay),
         capacity=replay.capacity,
         segments=[],
-        finished_episodes=list(job.finished_episodes),
+        finished_episodes=list(finished_episodes),
+        open_episodes=open_episodes,
     )
-    job.writing = Writing(job.counters.env_steps)
+    session.writing, session.begun_at = Writing(env_steps), env_steps
     new = replay.newest(replay.added - first)
-    job.writing.start("part", _write_part, job, parts, state, new, first, oldest)
-    if job.communicator.rank == 0:
-        checkpoint = Checkpoint(job.counters.env_steps, score, state_of(job.learner), job.shared_state(), [])
-        job.writing.start("manifest", _write_checkpoint, job, parts, checkpoint, job.writing.given_up)
+    session.writing.start("part", _write_part, session, parts, state, new, first, oldest)
+    if session.communicator.rank == 0:
+        given_up = session.writing.given_up
+        session.writing.start("manifest", _write_checkpoint, session, parts, checkpoint(), weights, given_up)
 
 
-def settle_or_warn(job: Job) -> None:
-    """Waits for the checkpoint under way and says why it failed, if it did; a collective."""
+def settle_or_warn(session: CheckpointSession, warn: Callable[[str], None]) -> None:
+    """Waits for the checkpoint in progress and reports why it failed, if it did; a collective."""
     try:
-        settle(job)  # COLLECTIVE
+        settle(session)  # COLLECTIVE
     except UserError as error:
-        job.display.warn(f"{error}; training goes on")
+        warn(f"{error}; training goes on")
 
 
-def settle(job: Job) -> None:
-    """Waits until the checkpoint under way is written on all ranks; a collective.
+def settle(session: CheckpointSession) -> None:
+    """Waits until the checkpoint in progress is written on all ranks; a collective.
 
     Raises:
       UserError: on all ranks, if it could not be written; earlier checkpoints stay good.
     """
-    writing, job.writing = job.writing, None
+    writing, session.writing = session.writing, None
     if writing is None:
         return
     doing = "writing a checkpoint"
-    job.watchdog.beat(doing, allow=4.0)
+    session.watchdog.beat(doing, allow=4.0)
+    finish = (lambda: writing.finish("manifest")) if session.communicator.rank == 0 else lambda: None
     try:
-        raise_on_any_rank(job.communicator, patiently(job, doing, lambda: writing.finish("part")))  # COLLECTIVE
-        finish = (lambda: writing.finish("manifest")) if job.communicator.rank == 0 else lambda: None
-        on_root(job.communicator, patiently(job, doing, finish))  # COLLECTIVE
+        written = session.with_keepalive(doing, lambda: writing.finish("part"))  # COLLECTIVE
+        raise_on_any_rank(session.communicator, written)  # COLLECTIVE
+        on_root(session.communicator, session.with_keepalive(doing, finish))  # COLLECTIVE
     except UserError as error:
         raise UserError(f"the checkpoint at env step {writing.env_steps:,} could not be written: {error}") from None
     finally:
         writing.close()
 
 
-def save_metrics(job: Job) -> None:
-    """Lets the final evaluation outlive this machine, too; a collective. A store that is gone costs it, not the run."""
+def copy_metrics(session: CheckpointSession, warn: Callable[[str], None]) -> None:
+    """Copies the metrics beside checkpoints that lie elsewhere; a collective. Failure is reported, nothing more."""
+    if not session.outside_run_directory:
+        return
+    action = (lambda: _copy_metrics(session)) if session.communicator.rank == 0 else lambda: None
     try:
-        on_root(job.communicator, patiently(job, "saving the metrics", lambda: _put_metrics(job)))  # COLLECTIVE
+        on_root(session.communicator, session.with_keepalive("saving the metrics", action))  # COLLECTIVE
     except UserError as error:
-        job.display.message(f"the last metrics could not be saved: {error}")
+        warn(f"the last metrics could not be saved: {error}")
 
 
-def abandon(job: Job, seconds: float = _SECONDS_TO_FINISH) -> None:
-    """Lets this rank finish the checkpoint under way, but not wait long for a rank that may be lost; no collective."""
-    if job.writing is not None:
-        job.writing.close(seconds)
+def abandon(session: CheckpointSession, seconds: float = SECONDS_TO_FINISH) -> None:
+    """Gives this rank some time to finish the checkpoint in progress, then gives it up and ends the lease.
+
+    No collective: other ranks may be lost.
+    """
+    if session.writing is not None:
+        session.writing.close(seconds)
+    session.lease.release()
 
 
-def _write_part(job: Job, parts: Location, state: RankState, new: Transition, first: int, oldest: int) -> None:
-    """Writes this rank's new transitions, then what describes all that it holds."""
-    state.segments.extend(job.segments.write(new, first, oldest))
+def _write_part(
+    session: CheckpointSession, parts: Location, state: RankState, new: Transition, first: int, oldest: int
+) -> None:
+    """Writes this rank's new transitions, then the description of all that it holds."""
+    state.segments.extend(session.segments.write(new, first, oldest))
     parts.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(_part(parts, job.communicator.rank), state.to_json())
+    write_json_atomically(_part(parts, session.communicator.rank), state.to_json())
 
 
-def _write_checkpoint(job: Job, parts: Location, checkpoint: Checkpoint, given_up: threading.Event) -> None:
+def _write_checkpoint(
+    session: CheckpointSession, parts: Location, checkpoint: Checkpoint, weights: Weights, given_up: threading.Event
+) -> None:
     """Waits for all ranks' parts, then writes rank 0's files and the manifest."""
-    look_seconds = _LOOK_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _LOOK_SECONDS
-    for rank in range(job.communicator.size):
+    poll_seconds = _POLL_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _POLL_SECONDS
+    for rank in range(session.communicator.size):
         while not _part(parts, rank).exists():
-            if given_up.wait(look_seconds):
+            if given_up.wait(poll_seconds):
                 remove_tree(parts, ignore_errors=True)
                 raise TimeoutError(f"rank {rank} has not written its part")
         checkpoint.ranks.append(RankState.from_json(json.loads(_part(parts, rank).read_bytes())))
-    _put_metrics(job)
-    job.store.save(checkpoint, job.learner.layout.views(checkpoint.learner["online"]))
-    for old in job.store.folder.glob(f"{_PARTS}*"):  # of jobs that were killed, too
+    _copy_metrics(session)
+    session.store.save(checkpoint, weights(checkpoint.learner["online"]))
+    for old in session.store.folder.glob(f"{_PARTS}*"):  # of jobs that were killed, too
         remove_tree(old, ignore_errors=True)
 
 
-def _put_metrics(job: Job) -> None:
-    """Puts all lines that there are by now beside checkpoints elsewhere: a resume cuts those after its checkpoint."""
-    if job.saves_elsewhere and job.communicator.rank == 0:
-        write_bytes_atomically(job.store.folder / METRICS_FILE, job.directory.metrics.read_bytes())
+def _copy_metrics(session: CheckpointSession) -> None:
+    """Copies all lines written so far: a resume removes those after its checkpoint."""
+    if session.metrics is not None:
+        write_bytes_atomically(session.store.folder / session.metrics.name, session.metrics.read_bytes())
 
 
 def _part(parts: Location, rank: int) -> Location:

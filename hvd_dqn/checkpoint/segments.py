@@ -1,10 +1,10 @@
-"""One rank's stored transitions on disk: immutable compressed segments, each written once and named by its content.
+"""Replay segments: one rank's transitions in immutable compressed files, named by their content.
 
-A checkpoint names the segments that hold its replay, so a new one writes only what is new since the last.
+A checkpoint lists the segments that hold its replay, so it writes only the transitions added since the previous one.
 
-    checkpoints/replay/rank-00000-of-00004/000000004096-1f3a….zst      first transition's number, SHA-256
+    checkpoints/replay/rank-00000-of-00004/000000004096-1f3a….zst      number of the first transition, SHA-256
 
-A segment is a zstd-compressed safetensors file with the columns of a Transition: nothing is unpickled.
+A segment is a zstd-compressed safetensors file with the columns of a Transition. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from hvd_dqn.transition import Transition
 FOLDER = "replay"
 _NAME = re.compile(r"rank-\d{5}-of-\d{5}/\d{12}-[0-9a-f]{64}\.zst")
 _LEVEL = 1
-"""Of zstd: transitions compress little more at higher ones, which take longer from training's core."""
+"""The zstd level. Higher levels take more time from training and hardly compress transitions further."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Where a run of one rank's transitions lies."""
+    """The file of a consecutive run of one rank's transitions."""
 
-    file: str  # below the replay folder
-    first: int  # number of the first transition since the rank's replay began
+    file: str  # relative to the replay folder
+    first: int  # number of the first transition, counted from the start of the rank's replay
     count: int
     bytes: int
     sha256: str
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Returns what `read_verified` compares the file with."""
+        """Returns the size and checksum that `read_verified` expects."""
         return {"bytes": self.bytes, "sha256": self.sha256}
 
     @classmethod
     def from_json(cls, record: Any) -> Segment:
-        """Reads what `to_json` gave.
+        """Parses the result of `to_json`.
 
         Raises:
-          CheckpointError: if it is nothing of the kind.
+          CheckpointError: if the record is malformed.
         """
         try:
             segment = cls(**record)
@@ -61,7 +61,7 @@ class Segment:
         except TypeError:
             sound = False
         if not sound:
-            raise CheckpointError(f"{str(record)[:200]} describes no segment")
+            raise CheckpointError(f"{str(record)[:200]} does not describe a segment")
         return segment
 
     def to_json(self) -> dict[str, Any]:
@@ -70,36 +70,36 @@ class Segment:
 
 
 class SegmentWriter:
-    """Writes one rank's segments and knows which of them hold its present replay."""
+    """Writes one rank's segments, and tracks the ones that hold its current replay."""
 
     def __init__(self, folder: Location, rank: int, ranks: int) -> None:
-        """Uses a folder of its own below the replay folder; it is made with the first segment."""
+        """Opens the rank's subfolder of the replay folder, which is created with the first segment."""
         self._folder = folder
         self._own = f"rank-{rank:05d}-of-{ranks:05d}"
         self._segments: list[Segment] = []
 
     @property
     def written(self) -> int:
-        """Returns the number of the first transition that is in no segment yet."""
+        """Returns the number of the first transition that is not in a segment yet."""
         return self._segments[-1].first + self._segments[-1].count if self._segments else 0
 
     def adopt(self, segments: list[Segment]) -> None:
-        """Goes on after these segments, of a checkpoint that was loaded."""
+        """Continues after the segments of a loaded checkpoint."""
         self._segments = list(segments)
 
     def write(self, transitions: Transition, first: int, oldest: int) -> list[Segment]:
-        """Writes the transitions since the last segment.
+        """Writes the transitions added since the last segment.
 
         Args:
-          transitions: columns [N], N may be 0.
-          first: number of the first of them.
-          oldest: number of the oldest transition that the replay still holds.
+          transitions: columns [N]; N may be 0.
+          first: number of the first transition.
+          oldest: number of the oldest transition in the replay.
 
         Returns:
           The segments that hold the replay, oldest first.
 
         Raises:
-          OSError: if it cannot be written.
+          OSError: if the segment cannot be written.
         """
         count = len(transitions.a_tm1)
         if count:
@@ -115,27 +115,27 @@ class SegmentWriter:
 
 
 def encode(transitions: Transition) -> bytes:
-    """Packs the columns of a Transition [N]."""
+    """Serialises the columns of a Transition [N]."""
     columns = {name: np.ascontiguousarray(column) for name, column in transitions._asdict().items()}
     return zstandard.ZstdCompressor(level=_LEVEL).compress(safetensors.numpy.save(columns))
 
 
 def decode(content: bytes, like: Transition, count: int) -> Transition:
-    """Unpacks what `encode` gave.
+    """Parses the result of `encode`. Uses no more memory than the expected transitions need, whatever the bytes are.
 
     Args:
       content: the bytes.
-      like: columns of any length, whose row shapes and dtypes the result has.
+      like: columns of any length, with the expected row shapes and dtypes.
       count: N.
 
     Raises:
-      CheckpointError: if the bytes are no such transitions; never takes more memory than they would.
+      CheckpointError: if the bytes are not N such transitions.
     """
     expected = {name: ((count, *column.shape[1:]), column.dtype) for name, column in like._asdict().items()}
     most = sum(math.prod(shape) * dtype.itemsize for shape, dtype in expected.values()) + _HEADER_BYTES
     try:
         if not 0 <= zstandard.frame_content_size(content) <= most:
-            raise CheckpointError("it holds more than it should")
+            raise CheckpointError("it is larger than expected")
         columns = safetensors.numpy.load(zstandard.ZstdDecompressor().decompress(content, max_output_size=most))
     except (
         zstandard.ZstdError,
@@ -153,10 +153,10 @@ def decode(content: bytes, like: Transition, count: int) -> Transition:
 
 
 def read(folder: Location, segments: list[Segment], like: Transition) -> Transition:
-    """Reads segments and joins them, oldest first.
+    """Reads segments and concatenates them, oldest first.
 
     Raises:
-      CheckpointError: naming the first segment that is missing or damaged.
+      CheckpointError: names the first segment that is missing or damaged.
     """
     parts = [Transition(*(column[:0] for column in like))]
     for segment in segments:
@@ -169,9 +169,9 @@ def read(folder: Location, segments: list[Segment], like: Transition) -> Transit
 
 
 def remove_unnamed(folder: Location, named: set[str]) -> None:
-    """Removes segments that no checkpoint names any more, and folders that have become empty.
+    """Removes segments that no checkpoint names, temporary files, and empty folders.
 
-    Called when no rank writes: a temporary file is that of a process that was killed.
+    Called while no rank writes, so a temporary file was left by a killed process.
     """
     for path in folder.glob("rank-*/.*.tmp"):
         path.unlink()
@@ -184,7 +184,7 @@ def remove_unnamed(folder: Location, named: set[str]) -> None:
 
 
 _HEADER_BYTES = 4096
-"""More than safetensors' description of a Transition takes."""
+"""An upper bound on the safetensors header of a Transition."""
 
 
 def _described(columns: dict[str, tuple[tuple[int, ...], np.dtype]]) -> str:

@@ -1,7 +1,7 @@
-"""Files in an object store, through fsspec, with the part of pathlib.Path's interface that checkpoints use.
+"""Files in an object store, through fsspec, with the subset of pathlib.Path's interface that checkpoints use.
 
-An object appears whole or not at all, and there are no folders: what lies below a name is found by listing. Credentials
-are what fsspec's file systems find in the environment. Every call ends within a bounded time.
+Writes are atomic. There are no folders: the objects below a name are found by listing. fsspec reads credentials from
+the environment. Every call has a time limit.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.locations import check_url, scheme_of
 
 CALL_SECONDS = 30.0
-"""Longest wait for one call, beside the time for its bytes."""
+"""Time limit of one call, in addition to the time for its bytes."""
 _SLOWEST = 1e6
-"""Bytes per second that a store has to reach."""
+"""Minimum bytes per second of a store; sets the time allowed for a call's bytes."""
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 _ENVIRONMENT = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
@@ -32,29 +32,29 @@ _CREDENTIALS_IN_URL = re.compile(r"//[^/\s]*@")
 
 
 class StoreError(UserError):
-    """An object store that does not do what it is asked for, in words; never that an object is absent."""
+    """An object store failed or refused a call. Never means that an object is absent."""
 
 
 class Stat(NamedTuple):
-    """What is known of an object without reading it."""
+    """Metadata of an object."""
 
     st_size: int
 
 
 @total_ordering
 class ObjectPath:
-    """A name in an object store: an object, or what objects lie below.
+    """A name in an object store: one object, or the prefix of several.
 
-    Methods raise FileNotFoundError where an object is absent, and StoreError for everything else that fails.
+    Methods raise FileNotFoundError if the object is absent, and StoreError for any other failure.
     """
 
     def __init__(self, filesystem: Any, path: str, url: str) -> None:
-        """Names a place; nothing is looked at.
+        """Creates a path. Makes no call to the store.
 
         Args:
-          filesystem: fsspec's.
-          path: the name as the file system takes it.
-          url: the name as people read it.
+          filesystem: an fsspec file system.
+          path: the name in the file system's own form.
+          url: the same name as a URL, for messages.
         """
         self._filesystem = filesystem
         self._path = path
@@ -81,24 +81,24 @@ class ObjectPath:
 
     @property
     def name(self) -> str:
-        """Returns the last part of the name."""
+        """Returns the last component of the name."""
         return self._path.rpartition("/")[2]
 
     @property
     def parent(self) -> ObjectPath:
-        """Returns the name without its last part."""
+        """Returns the name without its last component."""
         return ObjectPath(self._filesystem, self._path.rpartition("/")[0], self._url.rpartition("/")[0])
 
     def reach(self) -> None:
-        """Makes sure that the store answers, and that the bucket is there."""
+        """Checks that the store answers and that the bucket exists."""
         try:
             self._call("find", self._path)
         except FileNotFoundError as error:
-            if "does not exist" in str(error):  # some stores say so of a name below which nothing lies
-                raise StoreError(f"{self}: {error}: make the bucket or container first") from None
+            if "does not exist" in str(error):  # some stores raise this for an empty prefix, too
+                raise StoreError(f"{self}: {error}: create the bucket or container first") from None
 
     def exists(self) -> bool:
-        """Returns whether there is such an object, or one below."""
+        """Returns True if there is such an object, or one with this prefix."""
         try:
             self.stat()
         except FileNotFoundError:
@@ -117,15 +117,15 @@ class ObjectPath:
         return content
 
     def write_bytes(self, content: bytes) -> None:
-        """Puts an object in place of whatever had the name; until that is done, nothing has changed."""
+        """Writes or replaces the object in one atomic call."""
         try:
             self._call("pipe_file", self._path, content, size=len(content))
         except FileNotFoundError as error:
-            raise StoreError(f"{self}: {error}: make the bucket or container first") from None
+            raise StoreError(f"{self}: {error}: create the bucket or container first") from None
         self._size = None
 
     def unlink(self, missing_ok: bool = True) -> None:
-        """Removes the object. Stores do not tell whether there was one."""
+        """Removes the object. Some stores do not report whether it existed."""
         try:
             self._call("rm_file", self._path)
         except FileNotFoundError:
@@ -133,25 +133,25 @@ class ObjectPath:
                 raise
 
     def rmtree(self) -> None:
-        """Removes all objects below."""
+        """Removes all objects with this prefix."""
         for key in self._below():
             (self / key).unlink()
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Does nothing: there are no folders."""
+        """Does nothing; object stores have no folders."""
 
     def rmdir(self) -> None:
-        """Does nothing: there are no folders."""
+        """Does nothing; object stores have no folders."""
 
     def iterdir(self) -> Iterator[ObjectPath]:
         """Yields the names one level below."""
         return self.glob("*")
 
     def glob(self, pattern: str) -> Iterator[ObjectPath]:
-        """Yields the names below, of objects and of what would be folders, that fit a pattern such as */manifest.json.
+        """Yields the names below that match a pattern such as */manifest.json: objects, and prefixes as if folders.
 
         Args:
-          pattern: one part per level, with * and ? in it.
+          pattern: one component per level; * and ? are wildcards.
         """
         wanted = pattern.split("/")
         found = {tuple(key.split("/")[: len(wanted)]) for key in self._below()}
@@ -160,7 +160,7 @@ class ObjectPath:
                 yield self / "/".join(parts)
 
     def _below(self) -> list[str]:
-        """Returns the names of all objects below, relative to this one."""
+        """Returns the names of all objects with this prefix, relative to it."""
         try:
             keys = self._call("find", self._path)
         except FileNotFoundError:
@@ -168,8 +168,8 @@ class ObjectPath:
         return [key[len(self._path) + 1 :] for key in keys if key.startswith(f"{self._path}/")]
 
     def _call(self, method: str, *arguments: Any, size: int = 0) -> Any:
-        """Calls the file system, with a limit on the time where that can have one."""
-        self._filesystem.invalidate_cache()  # what others have written counts
+        """Calls the file system, with a time limit if it is asynchronous."""
+        self._filesystem.invalidate_cache()  # other processes write, too
         try:
             if not self._filesystem.async_impl:
                 return getattr(self._filesystem, method)(*arguments)
@@ -184,31 +184,31 @@ class ObjectPath:
 
 
 Location = Path | ObjectPath
-"""A place on a local file system or in an object store."""
+"""A path on a local file system or in an object store."""
 
 
 def open_location(url: str, flag: str) -> Location:
-    """Returns the place that a URL names; a folder of this machine for file:///.
+    """Returns the location of a URL; a local folder for file:///.
 
     Args:
       url: the URL.
-      flag: of the command line, for messages.
+      flag: the command line flag, for messages.
 
     Raises:
-      UserError: if the URL is not sound, or what is needed to reach it is not installed or not configured.
+      UserError: if the URL is malformed, or a package or configuration for it is missing.
     """
     check_url(url, flag)
     scheme, url = scheme_of(url), url.rstrip("/")
     if scheme in ("file", "local"):
         return Path(url.partition("://")[2])
     extra = _EXTRAS.get(scheme)
-    # Not one that was made before: the environment may have changed.
+    # Do not reuse a cached file system: the environment may have changed.
     options: dict[str, Any] = {"skip_instance_cache": True}
     if extra is not None:
         options["use_listings_cache"] = False
     if extra == "s3":
         options["config_kwargs"] = _S3_CONFIG
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks for a bucket's kind at every call
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # a query per call
     try:
         from fsspec.core import url_to_fs
 
@@ -218,7 +218,7 @@ def open_location(url: str, flag: str) -> Location:
     except Exception as error:
         if "not known" in str(error):
             raise UserError(
-                f"{flag} {url}: {scheme}:// is not known: use s3://, gs://, az://, file:///, or what else fsspec knows"
+                f"{flag} {url}: {scheme}:// is not supported: use s3://, gs://, az://, file:/// or another of fsspec"
             ) from None
         raise UserError(f"{flag} {url}: {_in_words(error, scheme)}") from None
     return ObjectPath(filesystem, path, url)
@@ -226,19 +226,19 @@ def open_location(url: str, flag: str) -> Location:
 
 def _missing(scheme: str, extra: str | None) -> str:
     if extra is None:
-        return f"{scheme}:// needs fsspec and its package for that"
+        return f"{scheme}:// needs fsspec and its package for this scheme"
     return f"{scheme}:// needs the extra [{extra}]: make setup EXTRAS='atari {extra}', or pip install '.[{extra}]'"
 
 
 def _in_words(error: Exception, scheme: str) -> str:
-    """Returns what went wrong in one line without credentials."""
+    """Returns an error as one line without credentials."""
     variables = _ENVIRONMENT.get(_EXTRAS.get(scheme, ""), "the environment")
     kind = type(error).__name__
     text = _CREDENTIALS_IN_URL.sub("//...@", " ".join(str(error).split()).partition(" RequestId:")[0])[:300]
     if isinstance(error, TimeoutError) or "Timeout" in kind:
         return f"no answer in time ({kind} {text})".replace(" )", ")")
     if isinstance(error, PermissionError):
-        return f"access denied ({text}): see to the credentials in the environment ({variables})"
+        return f"access denied ({text}): check the credentials in the environment ({variables})"
     if "Credentials" in kind or "credential" in text:
         return f"no usable credentials ({text}): set them in the environment ({variables})"
     return f"{kind}: {text}" if text else kind

@@ -1,13 +1,13 @@
-"""Checkpoints: immutable files and a manifest, written last, that names each with its size and checksum.
+"""The checkpoint store: immutable files, and a manifest, written last, with the size and checksum of each file.
 
     checkpoints/<env_steps>/model.safetensors     the online network's weights by layer
                             learner.safetensors   online, target and optimizer state as flat vectors
-                            state.json            counters, statistics, each rank's own state
-                            manifest.json         the checkpoint exists when this does; it names its own checksum, too
-    checkpoints/replay/     the ranks' transitions, in segments that many checkpoints share (segments.py)
+                            state.json            counters, statistics, each rank's state
+                            manifest.json         marks the checkpoint as complete; includes its own checksum
+    checkpoints/replay/     the ranks' transitions, in segments shared by several checkpoints (segments.py)
 
-A step that is saved again gets a folder of its own, <env_steps>-1; the one before is removed once that is whole.
-Nothing that is loaded back is pickled.
+A step that is saved again goes to a new folder, <env_steps>-1. The earlier folder is removed once the new one is
+complete. Nothing that is loaded back is pickled.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from hvd_dqn.checkpoint.segments import remove_unnamed
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.errors import CheckpointError, UserError
 
-FORMAT = 3
+FORMAT = 4
+_OLD_VERSION = "0.1.0"
+"""The last version that reads older formats."""
 MANIFEST = "manifest.json"
 _FILES = ("model.safetensors", "learner.safetensors", "state.json")
 _FOLDER_NAME = re.compile(r"(\d{12,18})(?:-(\d{1,9}))?")
@@ -40,45 +42,45 @@ Place = TypeVar("Place", Path, ObjectPath)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     env_steps: int
     score: float | None
-    """Mean return of the greedy evaluation made at this very step, if there was one."""
+    """Mean return of the greedy evaluation at this step, if there was one."""
     learner: dict[str, np.ndarray]
     state: dict[str, Any]
     ranks: list[RankState]
     lost: int = 0
-    """Transitions of segments that cannot be used, left out because that was asked for."""
+    """Transitions missing because their segments are damaged (--allow-missing-replay)."""
 
 
 class CheckpointStore(Generic[Place]):
-    """Writes checkpoints, keeps the newest N and the best, and reads back the newest good one."""
+    """Writes checkpoints, retains the newest N and the best one, and reads the newest usable one."""
 
     def __init__(self, folder: Place, keep: int, check: Callable[[], None] = lambda: None) -> None:
-        """Uses `folder`; it is made with the first checkpoint.
+        """Opens a store in `folder`, which is created with the first checkpoint.
 
         Args:
-          folder: of all checkpoints.
-          keep: how many of the newest to keep.
-          check: called before a manifest is written and before anything is removed; raises where neither may be done.
+          folder: the folder of all checkpoints.
+          keep: how many of the newest checkpoints to retain.
+          check: called before a manifest is written and before anything is removed; raises if that is not allowed.
         """
         self.folder: Place = folder
         self._keep = keep
         self._check = check
 
     def save(self, checkpoint: Checkpoint, weights: dict[str, np.ndarray]) -> Place:
-        """Writes a checkpoint and removes those that are no longer kept.
+        """Writes a checkpoint and removes old ones.
 
         Args:
-          checkpoint: the state to come back to.
-          weights: the online network's weights by layer, for other programs.
+          checkpoint: the state to save.
+          weights: the online network's weights by layer, for use by other programs.
 
         Returns:
           The checkpoint's folder.
 
         Raises:
-          OSError: if it cannot be written; the earlier checkpoints stay as they are.
+          OSError: if it cannot be written. Earlier checkpoints are not changed.
         """
         folder = self._free_folder(checkpoint.env_steps)
         remove_tree(folder, ignore_errors=True)
@@ -100,58 +102,58 @@ class CheckpointStore(Generic[Place]):
         }
         self._check()
         write_json_atomically(folder / MANIFEST, manifest | {"sha256": _digest(manifest)})
-        self._remove_unkept(written=folder)
+        self._remove_old(written=folder)
         return folder
 
     def newest_good(self, allow_missing_replay: bool = False) -> tuple[Checkpoint, list[str]]:
-        """Reads the newest checkpoint that is whole.
+        """Reads the newest usable checkpoint.
 
         Args:
-          allow_missing_replay: take the newest whose own files are whole, without the transitions of those segments
-            that cannot be used.
+          allow_missing_replay: accept a checkpoint with damaged segments, and leave out their transitions. Its own
+            files must be intact.
 
         Returns:
-          The checkpoint, and one line for each newer one that had to be passed over, or for what is missing.
+          The checkpoint, and one line for each newer checkpoint that was skipped or for the missing transitions.
 
         Raises:
-          UserError: if there is none.
+          UserError: if there is no usable checkpoint.
         """
-        passed_over: list[str] = []
+        skipped: list[str] = []
         remedy = ""
         verdicts: dict[str, str | None] = {}
         for folder in reversed(self._folders()):
             try:
                 checkpoint = self._read(folder)
             except CheckpointError as error:
-                passed_over.append(f"checkpoint {folder} cannot be used: {error}")
+                skipped.append(f"checkpoint {folder} cannot be used: {error}")
                 continue
             damage = self._damage(checkpoint, verdicts)
             if not damage:
-                return checkpoint, passed_over
+                return checkpoint, skipped
             whole = _without(checkpoint, set(damage))
             reason = f"{next(iter(damage.values()))}{f' (and {len(damage) - 1} more)' if len(damage) > 1 else ''}"
             if allow_missing_replay:
-                passed_over.append(f"checkpoint {folder} lacks {whole.lost:,} transitions: {reason}")
-                return whole, passed_over
-            passed_over.append(f"checkpoint {folder} cannot be used: {reason}")
+                skipped.append(f"checkpoint {folder} lacks {whole.lost:,} transitions: {reason}")
+                return whole, skipped
+            skipped.append(f"checkpoint {folder} cannot be used: {reason}")
             remedy = remedy or (
-                f"\nThe weights of {folder} are whole: --allow-missing-replay goes on from it without "
+                f"\nThe weights of {folder} are intact: add --allow-missing-replay to resume from it without "
                 f"{whole.lost:,} of its transitions."
             )
-        reasons = "\n".join(passed_over) or f"{self.folder} holds none"
+        reasons = "\n".join(skipped) or f"{self.folder} holds none"
         raise UserError(f"no usable checkpoint:\n{reasons}{remedy}")
 
     def best(self) -> tuple[Checkpoint | None, list[str]]:
-        """Returns the good checkpoint with the highest score (the newest of equals), or None.
+        """Returns the usable checkpoint with the highest score, or None, and one line for each skipped one.
 
-        Its replay is not looked at. One line tells of each better one that had to be passed over.
+        Among equal scores the newest wins. The replay is not checked.
         """
-        folder, passed_over = self._best_folder()
-        return (None if folder is None else self._read(folder)), passed_over
+        folder, skipped = self._best_folder()
+        return (None if folder is None else self._read(folder)), skipped
 
     @property
     def empty(self) -> bool:
-        """Returns whether no checkpoint has ever been completed here."""
+        """Returns True if the store holds no complete checkpoint."""
         return not self._folders()
 
     @property
@@ -160,32 +162,32 @@ class CheckpointStore(Generic[Place]):
         return self.folder / REPLAY_FOLDER
 
     def _free_folder(self, env_steps: int) -> Place:
-        """Returns a folder for this step that is no checkpoint yet."""
-        numbers = [_place(folder)[1] for folder in self._folders() if _place(folder)[0] == env_steps]
+        """Returns a folder for this step that holds no checkpoint yet."""
+        numbers = [_step_and_copy(folder)[1] for folder in self._folders() if _step_and_copy(folder)[0] == env_steps]
         return self.folder / (f"{env_steps:012d}" + (f"-{max(numbers) + 1}" if numbers else ""))
 
     def _folders(self) -> list[Place]:
         """Returns the folders that have a manifest, oldest first."""
         folders = (path.parent for path in self.folder.glob(f"*/{MANIFEST}"))
-        return sorted((folder for folder in folders if _FOLDER_NAME.fullmatch(folder.name)), key=_place)
+        return sorted((folder for folder in folders if _FOLDER_NAME.fullmatch(folder.name)), key=_step_and_copy)
 
     def _best_folder(self) -> tuple[Place | None, list[str]]:
-        scored, passed_over = [], []
+        scored, skipped = [], []
         for folder in self._folders():
             try:
                 score = _read_manifest(folder)["score"]
             except CheckpointError as error:
-                passed_over.append(f"checkpoint {folder} cannot be used: {error}")
+                skipped.append(f"checkpoint {folder} cannot be used: {error}")
                 continue
             if score is not None:
-                scored.append((score, _place(folder), folder))
+                scored.append((score, _step_and_copy(folder), folder))
         for _, _, folder in sorted(scored, reverse=True):
             try:
                 self._read(folder)
-                return folder, passed_over
+                return folder, skipped
             except CheckpointError as error:
-                passed_over.append(f"checkpoint {folder} cannot be used: {error}")
-        return None, passed_over
+                skipped.append(f"checkpoint {folder} cannot be used: {error}")
+        return None, skipped
 
     def _read(self, folder: Place) -> Checkpoint:
         manifest = _read_manifest(folder)
@@ -199,15 +201,15 @@ class CheckpointStore(Generic[Place]):
                 ranks=[RankState.from_json(record) for record in state.pop("ranks")],
                 state=state,
             )
-        except _NOT_WHAT_IT_SHOULD_BE as error:
+        except _MALFORMED as error:
             raise CheckpointError(f"its contents are not a checkpoint ({_brief(error)})") from None
 
     def _damage(self, checkpoint: Checkpoint, verdicts: dict[str, str | None]) -> dict[str, str]:
-        """Returns what is wrong with a checkpoint's segments, by file.
+        """Returns the damaged segments of a checkpoint, as a message by file.
 
         Args:
           checkpoint: the checkpoint.
-          verdicts: of the segments that have been read already; checkpoints share most of theirs.
+          verdicts: results for the segments read so far, added to. Checkpoints share most of their segments.
         """
         for segment in (segment for rank in checkpoint.ranks for segment in rank.segments):
             if segment.file not in verdicts:
@@ -219,28 +221,28 @@ class CheckpointStore(Generic[Place]):
         named = {segment.file for rank in checkpoint.ranks for segment in rank.segments}
         return {file: verdict for file, verdict in verdicts.items() if verdict is not None and file in named}
 
-    def _remove_unkept(self, written: Place) -> None:
-        """Removes older checkpoints that are neither among the newest nor the best good one.
+    def _remove_old(self, written: Place) -> None:
+        """Removes checkpoints older than `written` that are neither among the newest nor the best usable one.
 
-        Newer ones are left alone: a run that had to pass over damaged ones comes by again and writes them anew.
+        Newer ones stay. A run that skipped damaged checkpoints reaches their steps again and rewrites them.
         """
         self._check()
-        older = [folder for folder in self._folders() if _place(folder) < _place(written)]
-        replaced = [folder for folder in older if _place(folder)[0] == _place(written)[0]]
+        older = [folder for folder in self._folders() if _step_and_copy(folder) < _step_and_copy(written)]
+        replaced = [folder for folder in older if _step_and_copy(folder)[0] == _step_and_copy(written)[0]]
         others = [folder for folder in older if folder not in replaced]
-        unkept = replaced + others[: max(0, len(others) + 1 - self._keep)]
-        best = self._best_folder()[0] if unkept else None
-        for folder in unkept:
+        old = replaced + others[: max(0, len(others) + 1 - self._keep)]
+        best = self._best_folder()[0] if old else None
+        for folder in old:
             if folder != best:
                 (folder / MANIFEST).unlink()
                 remove_tree(folder)
         for folder in filter(lambda path: _FOLDER_NAME.fullmatch(path.name), self.folder.iterdir()):
-            if _place(folder) < _place(written) and not (folder / MANIFEST).exists():
-                remove_tree(folder)  # what a kill left half written
+            if _step_and_copy(folder) < _step_and_copy(written) and not (folder / MANIFEST).exists():
+                remove_tree(folder)  # left incomplete by a killed process
         self._remove_unnamed_segments()
 
     def _remove_unnamed_segments(self) -> None:
-        """Removes segments that no checkpoint names; none while a manifest cannot be read, which may name any."""
+        """Removes segments that no manifest names. If a manifest is unreadable, removes none, as it may name any."""
         named: set[str] = set()
         for folder in self._folders():
             try:
@@ -250,43 +252,40 @@ class CheckpointStore(Generic[Place]):
         remove_unnamed(self.replay_folder, named)
 
 
-_NOT_WHAT_IT_SHOULD_BE = (
+_MALFORMED = (
     *(OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, MemoryError, OverflowError),
     safetensors.SafetensorError,
 )
-"""What reading may raise on bytes that somebody else wrote."""
+"""Errors that malformed files raise when they are read."""
 
 
-def _place(folder: Location) -> tuple[int, int]:
-    """Returns a checkpoint's step, and how many times that had been saved before."""
+def _step_and_copy(folder: Location) -> tuple[int, int]:
+    """Returns a checkpoint's env step, and how often that step had been saved before."""
     match = _FOLDER_NAME.fullmatch(folder.name)
     assert match is not None, folder
     return int(match[1]), int(match[2] or 0)
 
 
 def _without(checkpoint: Checkpoint, lost: set[str]) -> Checkpoint:
-    """Returns a checkpoint without the transitions of some segments."""
+    """Returns a checkpoint without the transitions of the lost segments."""
     ranks = [rank.without(lost) for rank in checkpoint.ranks]
     missing = sum(before.stored - after.stored for before, after in zip(checkpoint.ranks, ranks, strict=True))
     return replace(checkpoint, ranks=ranks, lost=missing)
 
 
 def _read_manifest(folder: Location) -> dict[str, Any]:
-    """Reads a manifest and checks it against its own checksum and its place.
+    """Reads a manifest and checks its checksum, its format and its env step.
 
     Raises:
-      CheckpointError: if it is not this checkpoint's, whole and in this program's format.
-      StoreError: if an object store cannot be asked.
+      CheckpointError: if any of them is wrong.
+      StoreError: if the object store does not answer.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         if manifest["format"] != FORMAT:
-            age = "newer" if manifest["format"] > FORMAT else "older"
-            raise CheckpointError(
-                f"its format {manifest['format']} is {age} than this program's {FORMAT}: use the version that wrote it"
-            )
+            raise CheckpointError(_other_format(manifest["format"]))
         if manifest.pop("sha256") != _digest(manifest):
-            raise CheckpointError(f"{MANIFEST} is damaged: its checksum is not its own")
+            raise CheckpointError(f"{MANIFEST} is damaged: its checksum does not match")
         env_steps, score, files = manifest["env_steps"], manifest["score"], manifest["files"]
         sound = (
             type(env_steps) is int
@@ -295,20 +294,30 @@ def _read_manifest(folder: Location) -> dict[str, Any]:
             and all(type(files[name]) is dict for name in _FILES)
             and type(manifest["segments"]) is dict
         )
-    except _NOT_WHAT_IT_SHOULD_BE as error:
+    except _MALFORMED as error:
         raise CheckpointError(f"its {MANIFEST} cannot be read ({_brief(error)})") from None
     if not sound:
-        raise CheckpointError(f"its {MANIFEST} describes no checkpoint")
-    if env_steps != _place(folder)[0]:
-        raise CheckpointError(f"its {MANIFEST} is that of env step {env_steps:,}")
+        raise CheckpointError(f"its {MANIFEST} does not describe a checkpoint")
+    if env_steps != _step_and_copy(folder)[0]:
+        raise CheckpointError(f"its {MANIFEST} belongs to env step {env_steps:,}")
     return manifest
 
 
+def _other_format(number: int) -> str:
+    """Returns what to do with a checkpoint of another version."""
+    if number > FORMAT:
+        return f"its format {number} is newer than this program's {FORMAT}: use the version that wrote it"
+    return (
+        f"its format {number} is older than this program's {FORMAT}: use the version that wrote it, {_OLD_VERSION} or "
+        f"before (git checkout v{_OLD_VERSION} && make setup, then the same command)"
+    )
+
+
 def _digest(manifest: dict[str, Any]) -> str:
-    """Returns the checksum of a manifest's entries, however they are laid out."""
+    """Returns the checksum of a manifest's entries. Does not depend on their order."""
     return sha256(json.dumps(manifest, sort_keys=True).encode())
 
 
 def _brief(error: BaseException) -> str:
-    """Returns an error in one line of bounded length."""
+    """Returns an error as one short line."""
     return repr(error)[:300]

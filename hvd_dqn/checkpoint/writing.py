@@ -10,7 +10,7 @@ from hvd_dqn.errors import CheckpointError, UserError
 
 
 class Writing:
-    """A checkpoint under way."""
+    """A checkpoint in progress."""
 
     def __init__(self, env_steps: int) -> None:
         """Starts one thread; a process does not end before it has."""
@@ -25,7 +25,7 @@ class Writing:
 
     @property
     def failed(self) -> bool:
-        """Returns whether it is known by now that this rank could not do its part."""
+        """Returns whether a task of this rank has failed so far."""
         done = [task for task in self._tasks.values() if task.done() and not task.cancelled()]
         return any(task.exception() is not None for task in done)
 
@@ -40,8 +40,14 @@ class Writing:
         except (OSError, CheckpointError) as error:
             raise UserError(str(error)) from None
 
-    def close(self, seconds: float = 0.0) -> None:
-        """Ends the thread; what has not begun, or waits for another rank, is given up after some seconds."""
-        wait(self._tasks.values(), seconds)
+    def close(self, seconds: float | None = None) -> None:
+        """Gives up tasks that have not begun or that wait for another rank, and ends the thread.
+
+        Args:
+          seconds: how long to wait for the tasks before they are given up; returns then, even if one is still
+            running. None gives them up at once and waits until the running one has returned.
+        """
+        if seconds is not None:
+            wait(self._tasks.values(), seconds)
         self.given_up.set()
-        self._executor.shutdown(cancel_futures=True)
+        self._executor.shutdown(wait=seconds is None, cancel_futures=True)

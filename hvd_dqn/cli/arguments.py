@@ -1,6 +1,6 @@
-"""From the command line (over a config file, over a preset, over the defaults) to one configuration.
+"""Parses the command line to one configuration: flags override a config file, then a preset, then the defaults.
 
-Nothing heavy is imported here: `train.py --help` must answer at once.
+NumPy and TensorFlow are not imported here, so that `train.py --help` answers at once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import io
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from hvd_dqn.config import RESUME_AUTO, Config, PresetName, field_names, replace
+from hvd_dqn import __version__
+from hvd_dqn.cli.flags import form
+from hvd_dqn.config import RESUME_AUTO, Config, field_names, replace
 from hvd_dqn.errors import UserError
 from hvd_dqn.presets import PRESETS
 from hvd_dqn.run.directory import RunDirectory, newest_checkpoint
@@ -27,26 +28,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DESCRIPTION = (
-    "Trains a Deep Q-Network on one or many ranks: python train.py, horovodrun -np 4 python train.py, or "
-    "mpirun -np 4 python train.py. Every amount is global: the same values mean the same run at any number of ranks."
-)
+DESCRIPTION = """Trains a Deep Q-Network on one or many ranks.
 
+  python train.py                                          CartPole on one rank
+  horovodrun -np 4 python train.py --preset lunarlander    four ranks on this machine
+  mpirun -np 4 python train.py --seed 1 --name first       the same with MPI's launcher
+  python train.py --resume runs/CartPole-v1/first          resume a run from its newest checkpoint
 
-@dataclass(frozen=True)
-class Sources:
-    """Where the configuration comes from."""
-
-    preset: PresetName | None = None
-    """Named starting point for an environment; flags and the config file override it."""
-    config: str | None = None
-    """TOML file of flat `field = value` lines (or a run's config.json); flags override it."""
-
-
-@dataclass(frozen=True)
-class _CommandLine:
-    sources: Sources
-    config: Config
+All amounts are global: the same flags give the same learning curve on any number of ranks."""
 
 
 def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, Any]], *, quiet: bool) -> Config:
@@ -55,12 +44,16 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
     Args:
       arguments: the command line without the program's name.
       read_run_config: returns the flat configuration of a run directory, for --resume.
-      quiet: whether to print nothing (every rank but 0).
+      quiet: True to print nothing (all ranks except 0).
 
     Raises:
-      UserError: for anything wrong with them.
-      SystemExit: with code 0 after --help.
+      UserError: if an argument or a file is invalid.
+      SystemExit: with code 0 after --help and --version.
     """
+    if "--version" in arguments:
+        if not quiet:
+            print(f"hvd-dqn {__version__}")
+        raise SystemExit(0)
     preset, file, resume = (_peek(arguments, name) for name in ("--preset", "--config", "--resume"))
     flat: dict[str, Any] = {}
     if preset is not None:
@@ -80,40 +73,40 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
 
 
 def own_directory(config: Config) -> RunDirectory:
-    """Returns the run directory of a run that has a name.
+    """Returns the run directory of a named run.
 
     Raises:
-      UserError: if it has none.
+      UserError: if no --name is given.
     """
     if not config.job.name:
-        raise UserError("--resume auto goes on with the run of a --name, and none is given: add --name NAME")
+        raise UserError("--resume auto resumes the run of a --name, and none is given: add --name NAME")
     return RunDirectory.of(config.job.runs_dir, config.environment.env, config.job.name)
 
 
 def _parse_flags(arguments: Sequence[str], defaults: Config, quiet: bool) -> Config:
-    """Parses with tyro; its complaints become a UserError."""
+    """Parses the flags with tyro and turns its messages into a UserError."""
     import tyro
 
-    complaint = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
-            parsed = tyro.cli(
-                _CommandLine,
+        with contextlib.redirect_stderr(message), contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
+            parsed: Any = tyro.cli(
+                form(defaults),
                 prog="train.py",
                 description=DESCRIPTION,
                 args=list(arguments),
-                default=_CommandLine(Sources(), defaults),
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
             )
-    except SystemExit as leaving:
-        if leaving.code == 0:
+    except SystemExit as stop:
+        if stop.code == 0:
             raise
-        raise UserError(complaint.getvalue().rstrip()) from None
-    return parsed.config
+        raise UserError(message.getvalue().rstrip()) from None
+    flat = {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
+    return replace(Config(), flat)
 
 
 def _peek(arguments: Sequence[str], name: str) -> str | None:
-    """Returns the value of a flag before the whole line is parsed: it decides the defaults of the others."""
+    """Returns the value of a flag that determines the defaults of others, before the whole line is parsed."""
     value = None
     for position, argument in enumerate(arguments):
         if argument == name and position + 1 < len(arguments):
@@ -144,9 +137,9 @@ def _checked_file(path: str) -> dict[str, Any]:
 
 
 def _checked(flat: Any, source: str) -> dict[str, Any]:
-    """Checks names and types of flat values that come from a file."""
+    """Checks names and types of the values from a file."""
     if not isinstance(flat, dict):
-        raise UserError(f"{source} holds no table of fields")
+        raise UserError(f"{source} is not a table of fields")
     known = field_names()
     hints = _field_types()
     checked = {}
@@ -165,7 +158,7 @@ def _field_types() -> dict[str, Any]:
 
 
 def _convert(value: Any, wanted: Any, where: str) -> Any:
-    """Returns a value read from a file in a field's type, or raises UserError."""
+    """Converts a value from a file to the type of its field, or raises UserError."""
     if get_origin(wanted) is Literal:
         if value in get_args(wanted):
             return value

@@ -1,8 +1,8 @@
-"""Prints how far a run has come: the env steps of its newest checkpoint, 0 if there is none.
+"""Prints the env steps of a run's newest checkpoint, or 0 without one.
 
     python -m hvd_dqn.cli.newest_checkpoint --name first --resume auto ...
 
-The arguments are those of train.py. A batch script asks before and after a job whether it got any further.
+The arguments are those of train.py. Batch scripts call this before and after a job to see if it made progress.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hvd_dqn.run.directory import newest_checkpoint, read_config_of
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the number and returns the exit code."""
+    """Prints the env steps and returns the exit code."""
     try:
         config = parse(arguments, read_config_of, quiet=False)
         print(newest_checkpoint(own_directory(config).checkpoints_at(config.job.checkpoint_path)) or 0)

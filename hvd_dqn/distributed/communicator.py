@@ -1,106 +1,96 @@
-"""The ranks of a job and their collectives: the real ones over Horovod, and the null object of a single process."""
+"""The ranks of a job and their collectives: the protocol, and the null object of a single process."""
 
 from __future__ import annotations
 
+import abc
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.native.memory import LearnerMemory, own_memory
-
 Values = TypeVar("Values", np.ndarray, tf.Tensor)
-Produce = Callable[[int, np.ndarray], np.ndarray]
-"""produce(k, total): takes the sum over ranks of round k - 1 (zeros at 0), returns this rank's vector of round k."""
-Rounds = Callable[[int], np.ndarray]
-"""Runs K rounds of produce and sum, a collective; returns the last sum."""
 
 
-def cannot_fail() -> Exception:
-    """Returns the failure of a sum that has none."""
-    return AssertionError("a sum that cannot fail has failed")
+class MPIHandles(NamedTuple):
+    """What C code needs in order to call MPI_Allreduce itself: handles of a float32 sum over all ranks."""
 
-
-class CompiledExchange(NamedTuple):
-    """A sum over the ranks that compiled code can call: `exchange_function` in host_learner.c; zeros if alone."""
-
-    function: int
-    context: int
-    failure: Callable[[], Exception] = cannot_fail
-    """Tells of the last sum, if it failed."""
-
-
-ALONE = CompiledExchange(0, 0)
-
-
-def plain_rounds(length: int, produce: Produce, exchange: Callable[[np.ndarray], np.ndarray]) -> Rounds:
-    """Returns rounds that are a loop in Python; `exchange` sums a vector over the ranks."""
-    nothing = np.zeros(length, np.float32)
-
-    def run(rounds: int) -> np.ndarray:
-        total = nothing
-        for k in range(rounds):
-            total = exchange(produce(k, total))  # COLLECTIVE
-        return total
-
-    return run
+    library: str
+    """Path of a shared library that is linked against MPI."""
+    datatype: int
+    operation: int
+    communicator: int
 
 
 class Communicator(Protocol):
-    """What the job asks of its ranks. Every method below is a collective: all ranks call it, in the same order."""
+    """What the job asks of its ranks. All ranks call each method marked COLLECTIVE, in the same order."""
 
     rank: int
     size: int
     local_rank: int
     controller: str
-    transport: str
+    mpi_handles: MPIHandles | None
+    """None where the ranks are not MPI's."""
 
-    def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
-        """Sums a float32 vector over the ranks inside a tf.function, whose next round overwrites the result."""
-
-    def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
-        """Returns a function that runs K rounds: `produce` a float32 vector [length], sum it over the ranks.
-
-        Args:
-          length: of the vector.
-          produce: see `Produce`.
-          calls_tensorflow: whether `produce` does; then it is never called from inside a graph, whose threads it
-            would wait for in vain.
-        """
-
-    def compiled_exchange(self, length: int) -> CompiledExchange | None:
-        """Returns a sum of float32 vectors [length] for compiled rounds, None where there is none."""
-
-    def take_memory(self, initial: np.ndarray, slots: int, length: int) -> LearnerMemory:
-        """Takes a learner's memory, in common for all ranks where that pays; see `own_memory`."""
+    def allreduce_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
+        """Sums a float32 vector over the ranks inside a tf.function. COLLECTIVE."""
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Sums an array over the ranks."""
+        """Sums an array over the ranks. COLLECTIVE."""
 
     def broadcast(self, values: Values) -> Values:
-        """Returns rank 0's tensor or array on all ranks."""
+        """Returns rank 0's tensor or array on all ranks. COLLECTIVE."""
 
     def gather_json(self, value: Any) -> list[Any]:
-        """Returns every rank's JSON-ready value, in the order of ranks."""
+        """Returns every rank's JSON-ready value, in the order of ranks. COLLECTIVE."""
 
     def broadcast_json(self, value: Any) -> Any:
-        """Returns rank 0's JSON-ready value on all ranks."""
+        """Returns rank 0's JSON-ready value on all ranks. COLLECTIVE."""
+
+    def start_horovod(self) -> None:
+        """Starts Horovod where `allreduce_in_graph` needs it and it does not run yet. COLLECTIVE."""
 
     def start_timeline(self, path: Path) -> None:
-        """Lets Horovod write its timeline, if there is a Horovod."""
+        """Lets Horovod write its timeline, if Horovod runs. COLLECTIVE."""
 
     def barrier(self) -> None:
-        """Returns when all ranks have come here."""
+        """Returns when all ranks have called it. COLLECTIVE."""
 
     def shutdown(self) -> None:
-        """Leaves the job; nothing may be called after."""
+        """Ends communication; nothing may be called after. COLLECTIVE."""
 
     def abort(self, code: int) -> None:
-        """Ends this process at once, and through its launcher the whole job (not a collective)."""
+        """Ends this process at once, and through its launcher the whole job. Not a collective."""
+
+
+class JSONCollectives(abc.ABC):
+    """JSON-ready values as bytes over a communicator's arrays; no pickle crosses the network."""
+
+    rank: int
+
+    @abc.abstractmethod
+    def broadcast(self, values: Values) -> Values:
+        """Returns rank 0's tensor or array on all ranks. COLLECTIVE."""
+
+    @abc.abstractmethod
+    def gather(self, values: np.ndarray) -> list[np.ndarray]:
+        """Returns every rank's uint8 array [N_r], in the order of ranks. COLLECTIVE."""
+
+    def gather_json(self, value: Any) -> list[Any]:
+        """Returns every rank's value. COLLECTIVE."""
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        return [json.loads(part.tobytes()) for part in self.gather(text)]
+
+    def broadcast_json(self, value: Any) -> Any:
+        """Returns rank 0's value. COLLECTIVE."""
+        text = np.frombuffer(json.dumps(value if self.rank == 0 else None).encode(), np.uint8)
+        size = int(self.broadcast(np.array(len(text))))
+        padded = np.zeros(size, np.uint8)
+        if self.rank == 0:
+            padded[:] = text
+        return json.loads(self.broadcast(padded).tobytes())
 
 
 class SingleCommunicator:
@@ -110,23 +100,11 @@ class SingleCommunicator:
     size = 1
     local_rank = 0
     controller = "none (one rank)"
-    transport = "none"
+    mpi_handles: MPIHandles | None = None
 
-    def allreduce_sum(self, vector: tf.Tensor) -> tf.Tensor:
+    def allreduce_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
         """Returns the vector."""
         return vector
-
-    def make_rounds(self, length: int, produce: Produce, calls_tensorflow: bool = False) -> Rounds:
-        """Returns a plain loop over `produce`."""
-        return plain_rounds(length, produce, self.sum)
-
-    def compiled_exchange(self, length: int) -> CompiledExchange | None:
-        """Returns that there is nothing to sum."""
-        return ALONE
-
-    def take_memory(self, initial: np.ndarray, slots: int, length: int) -> LearnerMemory:
-        """Takes memory of this rank's own."""
-        return own_memory(initial, slots, length)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Returns the values."""
@@ -137,12 +115,15 @@ class SingleCommunicator:
         return values
 
     def gather_json(self, value: Any) -> list[Any]:
-        """Returns the one value in a list, as it would look after the journey."""
+        """Returns the one value in a list, as JSON would return it."""
         return [json.loads(json.dumps(value))]
 
     def broadcast_json(self, value: Any) -> Any:
-        """Returns the value, as it would look after the journey."""
+        """Returns the value as JSON would return it."""
         return json.loads(json.dumps(value))
+
+    def start_horovod(self) -> None:
+        """Does nothing."""
 
     def start_timeline(self, path: Path) -> None:
         """Does nothing."""

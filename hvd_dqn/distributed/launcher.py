@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hvd_dqn.errors import UserError
-
 _LAUNCHERS = (
     # rank, size, rank on this host, ranks on this host
     ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),  # horovodrun --gloo
@@ -33,27 +31,6 @@ class Launch:
     def one_host(self) -> bool:
         """Returns whether all ranks are on this host."""
         return self.local_size == self.size
-
-
-def check_transport(launch: Launch, transport: str) -> None:
-    """Refuses MPI where no MPI launcher has started the ranks, and ways that need ranks that stay, or stay on one host.
-
-    Raises:
-      UserError: on all ranks, before they meet.
-    """
-    alone = launch.size == 1 and not launch.elastic
-    if transport == "mpi" and not alone and not launch.under_mpi:
-        raise UserError(
-            "--transport mpi needs ranks that an MPI launcher has started, and these came from horovodrun --gloo: "
-            "use --transport auto, or start them with mpirun or horovodrun --mpi"
-        )
-    if transport in ("shared-memory", "tcp") and launch.elastic:
-        raise UserError(f"--transport {transport} needs ranks that stay, and elastic ones come and go: use auto")
-    if transport == "shared-memory" and not launch.one_host:
-        raise UserError(
-            f"--transport shared-memory needs all {launch.size} ranks on one host, and {launch.local_size} are on this "
-            "one: use --transport auto"
-        )
 
 
 def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ from hvd_dqn.errors import UserError
 
 if TYPE_CHECKING:
     from hvd_dqn.distributed.communicator import Communicator
-    from hvd_dqn.elastic.membership import Members
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -28,7 +26,6 @@ class Runtime:
     """A rank that is up."""
 
     communicator: Communicator
-    members: Members
     threads: int
     device: str
     on_gpu: bool
@@ -70,17 +67,19 @@ def prepare_environment(
     return threads
 
 
-def start(launch: Launch, threads: int, transport: str, device: str, timeline: bool) -> Runtime:
-    """Imports TensorFlow, joins the other ranks and pins this rank's GPU.
+def start(
+    launch: Launch, threads: int, device: str, timeline: bool, connect: Callable[[], Communicator] | None = None
+) -> Runtime:
+    """Imports TensorFlow, pins this rank's GPU and joins the other ranks.
 
     A process that no launcher started, or that is alone, gets the null object: no Horovod, no background thread.
 
     Args:
       launch: how this process was started.
       threads: of TensorFlow's pools.
-      transport: auto, shared-memory, tcp, mpi or horovod.
       device: auto, cpu or visible-gpu.
       timeline: whether Horovod is to be ready to write its timeline.
+      connect: joins the other ranks, a collective; None where they stay the same for the whole job.
 
     Raises:
       ImportError: if TensorFlow or Horovod are not installed.
@@ -93,22 +92,37 @@ def start(launch: Launch, threads: int, transport: str, device: str, timeline: b
         from hvd_dqn.distributed.devices import own_gpu, pin, visible_gpus
 
         gpus = visible_gpus(device)
-    from hvd_dqn.native.denormals import flush_denormals
-    from hvd_dqn.native.heap import keep_freed_memory
-
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
-    ranks, members = _join(launch, transport, bool(gpus))  # COLLECTIVE
     name, problem = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)", ""
     try:
+        # Before anything computes: TensorFlow refuses to hide devices that it has begun to use.
         own = own_gpu(device, len(gpus), launch)
         if own is not None:
             name = pin(gpus[own])
     except UserError as error:
         problem = str(error)
-    flush_denormals()
-    keep_freed_memory()
-    return Runtime(ranks, members, threads, name, bool(gpus), problem)
+    communicator = _join(launch, connect)  # COLLECTIVE
+    return Runtime(communicator, threads, name, bool(gpus), problem)
+
+
+def _join(launch: Launch, connect: Callable[[], Communicator] | None) -> Communicator:
+    """Joins the other ranks; a collective."""
+    # Milliseconds between two looks of Horovod's background thread: every update of the general learner waits for it.
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0" if launch.under_mpi else "0.1")
+    if connect is not None:
+        return connect()  # COLLECTIVE
+    if launch.size == 1:
+        from hvd_dqn.distributed.communicator import SingleCommunicator
+
+        return SingleCommunicator()
+    if launch.under_mpi:
+        from hvd_dqn.distributed.mpi import MPICommunicator
+
+        return MPICommunicator(launch.local_rank)  # COLLECTIVE
+    from hvd_dqn.distributed.horovod import HorovodCommunicator
+
+    return HorovodCommunicator()  # COLLECTIVE
 
 
 def prepare_mpi(one_host: bool) -> None:
@@ -123,51 +137,6 @@ def prepare_mpi(one_host: bool) -> None:
         rules = Path(__file__).with_name("openmpi_allreduce.conf")
         os.environ.setdefault("OMPI_MCA_coll_tuned_use_dynamic_rules", "1")
         os.environ.setdefault("OMPI_MCA_coll_tuned_dynamic_rules_filename", str(rules))
-
-
-def _join(launch: Launch, transport: str, on_gpu: bool) -> tuple[Communicator, Members]:
-    """Joins the other ranks; a collective."""
-    from hvd_dqn.distributed.communicator import SingleCommunicator
-    from hvd_dqn.elastic.membership import FixedMembers, join_elastic
-
-    if launch.size == 1 and not launch.elastic:
-        return SingleCommunicator(), FixedMembers()
-    from hvd_dqn.distributed.horovod import HorovodCommunicator
-    from hvd_dqn.distributed.mpi import MPICommunicator, on_any_rank
-
-    # A host without GPUs beside one with some: all ranks choose alike, and meet to be told of it.
-    if launch.under_mpi:
-        on_gpu = on_any_rank(on_gpu)  # COLLECTIVE
-    over_mpi, own_way = _carriers(launch, transport, on_gpu)
-    # Milliseconds between two looks of Horovod's background thread. Where it carries the gradients, every learner
-    # step waits for it; where it carries what is said now and then, a few do; where it carries nothing, it only gets
-    # in the way (docs/performance.md).
-    cycle = "1000" if over_mpi else "2" if own_way else "0" if launch.under_mpi else "0.1"
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", cycle)
-    if launch.elastic:
-        return join_elastic()  # COLLECTIVE
-    carrier = MPICommunicator() if over_mpi else HorovodCommunicator()  # COLLECTIVE
-    if not launch.under_mpi:
-        _, own_way = _carriers(launch, transport, any(carrier.gather_json(on_gpu)))  # COLLECTIVE
-    if own_way == "shared-memory":
-        from hvd_dqn.distributed.shared_memory import SharedMemoryCommunicator
-
-        return SharedMemoryCommunicator(carrier, required=transport == own_way), FixedMembers()
-    if own_way == "tcp":
-        from hvd_dqn.distributed.tcp_ranks import TCPCommunicator
-
-        host = os.environ.get("HOROVOD_HOSTNAME", socket.gethostname())
-        return TCPCommunicator(carrier, host, required=transport == own_way), FixedMembers()
-    return carrier, FixedMembers()
-
-
-def _carriers(launch: Launch, transport: str, on_gpu: bool) -> tuple[bool, str]:
-    """Returns whether MPI is to carry what lies in host memory, and the gradients' own way, if they have one."""
-    on_cpus = transport == "auto" and not on_gpu and not launch.elastic
-    own_way = transport if transport in ("shared-memory", "tcp") else ""
-    if on_cpus:
-        own_way = "shared-memory" if launch.one_host else "" if launch.under_mpi else "tcp"
-    return transport == "mpi" or (launch.under_mpi and (on_cpus or bool(own_way))), own_way
 
 
 def start_compiler() -> None:

@@ -1,1 +1,1 @@
-"""Ranks that come and go."""
+"""Ranks that come and go under Horovod's elastic driver. `train.py` enters it through `entry`; nothing else does."""

@@ -1,167 +1,93 @@
-"""The members of a job: which ones an elastic launcher lets come and go, and how those that stay meet again."""
+"""The ranks of an elastic job after a rendezvous: who they are, and what each of them holds."""
 
 from __future__ import annotations
 
 import os
-import re
-import socket
-import threading
-from typing import Any, Protocol
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
-from hvd_dqn.distributed.horovod import HorovodCommunicator
-from hvd_dqn.elastic.connections import hang_up, open_sockets
-from hvd_dqn.elastic.rendezvous import take_place
-
-_OPERATION = re.compile("Horovod(Allreduce|Allgather|Alltoall|Broadcast)")
-_GLOO_TIMEOUT_SECONDS = 30.0
-"""Horovod's default."""
+from hvd_dqn.distributed.communicator import Communicator
+from hvd_dqn.elastic.state import SurvivorState
+from hvd_dqn.errors import EXIT_USER_ERROR, UserError
+from hvd_dqn.run.directory import RunDirectory
+from hvd_dqn.run.stopping import StopRequest
 
 
-class MembersChanged(Exception):
-    """The launcher has other hosts for the job; raised on all ranks at the same step."""
+@dataclass(frozen=True)
+class Membership:
+    """What the ranks gathered at their last rendezvous, equal on all ranks."""
 
-
-class Members(Protocol):
-    """Who takes part."""
-
-    name: str
-    silence_seconds: float
-    """How long a lost host may keep the others waiting before they are told."""
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    """One per rank, in their order."""
 
     @property
-    def elastic(self) -> bool:
-        """Returns whether ranks may come and go."""
+    def names(self) -> list[str]:
+        """Returns the ranks' names."""
+        return [part["name"] for part in self.parts]
 
     @property
-    def changed(self) -> bool:
-        """Returns whether this rank was told of other hosts since the ranks met; not equal on all ranks."""
+    def source(self) -> int | None:
+        """Returns the rank whose snapshot is restored: the first with the newest one; None where there is none."""
+        snapshots = {rank: part["snapshot"] for rank, part in enumerate(self.parts) if part["snapshot"]}
+        return max(snapshots, key=lambda rank: (snapshots[rank], -rank)) if snapshots else None
 
-    def lost(self, error: Exception) -> bool:
-        """Returns whether an error means that the ranks are no longer the same, and those that stay can go on."""
+    @property
+    def before(self) -> list[str]:
+        """Returns the names of the ranks before the change."""
+        return max((part["before"] for part in self.parts), key=len)
 
-    def leave(self, error: Exception) -> None:
-        """Parts from the ranks, after an error that says that they are no longer the same."""
-
-    def rejoin(self) -> None:
-        """Meets the ranks that there are now; a collective of theirs. The ranks' rank and size change."""
-
-    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
-        """Sends rows to the other ranks; a collective.
-
-        Args:
-          rows: uint8 [N, R], those for rank 0 first; R is equal on all ranks.
-          counts: rows for each rank; they add up to N.
-
-        Returns:
-          uint8 [M, R], the rows for this rank, those of rank 0 first.
-        """
+    @property
+    def stored(self) -> list[int]:
+        """Returns how many transitions each rank holds."""
+        return [part["stored"] for part in self.parts]
 
 
-class FixedMembers:
-    """The members under any other launcher: a lost one ends the job."""
+def rendezvous(name: str, communicator: Communicator, state: SurvivorState, stop: StopRequest) -> Membership:
+    """Gathers what each rank holds; a collective.
 
-    name = "the only one"
-    silence_seconds = 0.0
-    elastic = False
-    changed = False
-
-    def lost(self, error: Exception) -> bool:
-        """Returns that nobody could go on."""
-        return False
-
-    def leave(self, error: Exception) -> None:
-        """Is never asked for."""
-        raise AssertionError("ranks that stay never part")
-
-    def rejoin(self) -> None:
-        """Is never asked for."""
-        raise AssertionError("ranks that stay never meet again")
-
-    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
-        """Is never asked for."""
-        raise AssertionError("ranks that stay have nothing to deal out")
-
-
-class ElasticMembers:
-    """The members under Horovod's elastic driver.
-
-    Horovod's own wrapper of the training function is not used: it returns as if the job had finished when it does
-    not know an error, and its state classes do not work with Keras 3.
+    Args:
+      name: this rank's.
+      communicator: the job's.
+      state: what this rank has kept; run directory and generation become the same on all ranks.
+      stop: its clock becomes that of the rank that has run for longest.
     """
-
-    elastic = True
-
-    def __init__(self, communicator: HorovodCommunicator, connections: set[str]) -> None:
-        """Lets the driver tell this rank of other hosts.
-
-        Args:
-          communicator: the job's.
-          connections: the sockets that Horovod has opened.
-        """
-        from horovod.common.elastic import notification_manager
-
-        self._communicator, self._connections = communicator, connections
-        self._told = threading.Event()
-        self.name = f"{os.environ.get('HOROVOD_HOSTNAME', socket.gethostname())} (process {os.getpid()})"
-        self.silence_seconds = gloo_timeout_seconds()
-        notification_manager.init()
-        notification_manager.register_listener(self)
-
-    @property
-    def changed(self) -> bool:
-        """Returns whether the driver has told this rank of other hosts; it tells one rank."""
-        return self._told.is_set()
-
-    def on_hosts_updated(self, timestamp: Any, result: Any) -> None:
-        """Is called by Horovod's thread."""
-        self._told.set()
-
-    def lost(self, error: Exception) -> bool:
-        """Returns whether a collective failed, or the ranks agreed to meet others."""
-        return isinstance(error, MembersChanged) or is_failed_collective(error)
-
-    def leave(self, error: Exception) -> None:
-        """Ends Horovod, and after a lost peer its connections too.
-
-        Horovod leaves them open, and a rank that waits for this one would do so until Gloo's timeout.
-        """
-        self._communicator.shutdown()
-        if is_failed_collective(error):
-            hang_up(self._connections)
-
-    def rejoin(self) -> None:
-        """Meets the ranks that there are now; waits for those that are starting."""
-        self._told.clear()  # what comes from here on may be news
-        take_place(again=True, patience_seconds=self.silence_seconds)  # COLLECTIVE
-        before = open_sockets()
-        self._communicator.join()  # COLLECTIVE
-        self._connections = open_sockets() - before
-
-    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
-        """Sends rows to the other ranks."""
-        return self._communicator.exchange(rows, counts)  # COLLECTIVE
+    directory, snapshot = state.handle.directory, state.snapshot
+    own = {
+        "name": name,
+        "generation": state.generation,
+        "snapshot": [snapshot.generation, snapshot.env_steps] if snapshot else None,
+        "stored": len(state.replay.a_tm1) if state.replay else 0,
+        "directory": str(directory.path) if directory else None,
+        "before": state.members,
+        "reached": state.reached,
+        "running_for": time.monotonic() - stop.started,
+    }
+    membership = Membership(communicator.gather_json(own))  # COLLECTIVE
+    stop.started = time.monotonic() - max(part["running_for"] for part in membership.parts)
+    state.generation = max(part["generation"] for part in membership.parts)
+    directories = [part["directory"] for part in membership.parts if part["directory"]]
+    if directories:
+        state.handle.directory = RunDirectory(Path(directories[0]))
+    return membership
 
 
-def join_elastic() -> tuple[HorovodCommunicator, ElasticMembers]:
-    """Joins an elastic job, at its start or later; a collective."""
-    take_place(again=False, patience_seconds=gloo_timeout_seconds())  # COLLECTIVE
-    before = open_sockets()
-    communicator = HorovodCommunicator()  # COLLECTIVE
-    return communicator, ElasticMembers(communicator, open_sockets() - before)
+def reject_newcomers(membership: Membership, state: SurvivorState, error: UserError) -> bool:
+    """Rejects newcomers that cannot join (wrong program, too many), so that the job continues without them.
 
+    Args:
+      membership: the ranks that could not assemble a job.
+      state: what this rank has kept; a newcomer does not return from here.
+      error: why they could not, equal on all ranks.
 
-def gloo_timeout_seconds() -> float:
-    """Returns how long Gloo waits for a peer that says nothing."""
-    return float(os.environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", _GLOO_TIMEOUT_SECONDS))
-
-
-def is_failed_collective(error: Exception) -> bool:
-    """Returns whether an exception is what TensorFlow makes of a Horovod operation that has lost a peer."""
-    from horovod.common.exceptions import HorovodInternalError
-
-    if isinstance(error, tf.errors.UnknownError):
-        return _OPERATION.search(str(error)) is not None
-    return isinstance(error, HorovodInternalError)
+    Returns:
+      Whether there were any.
+    """
+    if membership.source is None or all(part["snapshot"] for part in membership.parts):
+        return False
+    if state.snapshot is None:
+        print(f"train.py: {error}; this new rank exits", file=sys.stderr, flush=True)
+        os._exit(EXIT_USER_ERROR)
+    return True

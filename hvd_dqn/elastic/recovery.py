@@ -1,183 +1,168 @@
-"""What happens when the ranks of an elastic job meet anew: what stays, who comes back to which commit, who gives what.
-
-Nothing here is done where ranks cannot come and go.
-"""
+"""Runs an elastic job: assembles it anew for every set of ranks, and restores the newest snapshot."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hvd_dqn.checkpoint.reshard import deal_out
+from hvd_dqn.checkpoint.reshard import Exchange, rebalance
+from hvd_dqn.config import Config
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.runtime import Runtime
-from hvd_dqn.elastic.state import Kept
-from hvd_dqn.errors import EXIT_USER_ERROR, UserError
+from hvd_dqn.elastic.driver import ElasticDriver
+from hvd_dqn.elastic.membership import Membership, reject_newcomers, rendezvous
+from hvd_dqn.elastic.snapshot import TakeSnapshots
+from hvd_dqn.elastic.state import SurvivorState, keep_survivor_state
+from hvd_dqn.envs.open_episode import OpenEpisode
+from hvd_dqn.errors import UserError
 from hvd_dqn.learner.learner import load_state, state_of
-from hvd_dqn.run.averages import Speed
-from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.stopping import StopRequest
+from hvd_dqn.training.assembly import assemble
+from hvd_dqn.training.environments import keeps_episodes, start_environments
 from hvd_dqn.training.job import Job
-from hvd_dqn.training.records import write_record
+from hvd_dqn.training.resume import restore
+from hvd_dqn.training.run import SECONDS_TO_FINISH, Train, close_job, stop_before_time_limit, train_to_exit_code
+
+_HURRIED_SECONDS = 1.0
+"""For a checkpoint in progress when a rank is lost: a part of it may never come."""
 
 
-@dataclass(frozen=True)
-class Meeting:
-    """What the ranks told each other when they met."""
+def run_elastic_job(
+    driver: ElasticDriver, config: Config, runtime: Runtime, stop: StopRequest, command: list[str], train: Train
+) -> int:
+    """Runs the job on whatever ranks there are, and returns the exit code; a collective.
 
-    parts: list[dict[str, Any]] = field(default_factory=list)
-    """Of each rank, in their order; none where ranks never meet anew."""
-
-    @property
-    def names(self) -> list[str]:
-        """Returns the ranks' names."""
-        return [part["name"] for part in self.parts]
-
-    @property
-    def source(self) -> int | None:
-        """Returns the rank whose commit counts: the first of those with the newest; None where there is no commit."""
-        commits = {rank: part["commit"] for rank, part in enumerate(self.parts) if part["commit"]}
-        return max(commits, key=lambda rank: (commits[rank], -rank)) if commits else None
-
-
-def meet(runtime: Runtime, kept: Kept, stop: StopRequest) -> Meeting:
-    """Tells all ranks what each has kept; a collective.
-
-    Args:
-      runtime: this rank, up.
-      kept: what it has kept; run directory and generation become the same on all ranks.
-      stop: its clock becomes that of the rank that has run for longest.
+    Raises:
+      UserError: on all ranks.
     """
-    if not runtime.members.elastic:
-        return Meeting()
-    own = {
-        "name": runtime.members.name,
-        "generation": kept.generation,
-        "commit": [kept.commit.generation, kept.commit.env_steps] if kept.commit else None,
-        "stored": len(kept.replay.a_tm1) if kept.replay else 0,
-        "directory": str(kept.directory.path) if kept.directory else None,
-        "before": kept.members,
-        "reached": kept.reached,
-        "running_for": time.monotonic() - stop.started,
-    }
-    meeting = Meeting(runtime.communicator.gather_json(own))  # COLLECTIVE
-    stop.started = time.monotonic() - max(part["running_for"] for part in meeting.parts)
-    kept.generation = max(part["generation"] for part in meeting.parts)
-    directories = [part["directory"] for part in meeting.parts if part["directory"]]
-    if directories:
-        kept.directory = RunDirectory(Path(directories[0]))
-    return meeting
+    state, membership = SurvivorState(), Membership()
+    while True:
+        job, continues = None, False
+        try:
+            membership = rendezvous(driver.name, runtime.communicator, state, stop)  # COLLECTIVE
+            stop_before_time_limit(config, runtime.communicator, stop)  # COLLECTIVE
+            job = assemble(
+                config,
+                runtime,
+                stop,
+                command,
+                state.handle,
+                stream=state.stream,
+                grace_seconds=driver.silence_seconds,
+            )  # COLLECTIVE
+            begin(job, membership, state, driver)  # COLLECTIVE
+            return train_to_exit_code(job, config, command, train)  # COLLECTIVE
+        except Exception as error:
+            rejected = job is None and isinstance(error, UserError) and reject_newcomers(membership, state, error)
+            continues = rejected or driver.ranks_changed(error)
+            if not continues:
+                raise
+            driver.leave(error)
+            keep_survivor_state(job, state)
+        finally:
+            if job is not None:
+                close_job(job, _HURRIED_SECONDS if continues else SECONDS_TO_FINISH)
+            state.handle.close(keep=continues)
+        driver.rejoin()  # COLLECTIVE
 
 
-def rescue(job: Job | None, kept: Kept) -> None:
-    """Takes what is this rank's own out of a job that has lost a rank, or that is to meet others."""
-    kept.generation += 1
-    if job is not None and kept.commit is not None and kept.replay is None:
-        kept.reached = job.counters.env_steps
-        job.replay.cut_open_episodes()
-        kept.replay = job.replay.contents()
+def begin(job: Job, membership: Membership, state: SurvivorState, driver: ElasticDriver) -> None:
+    """Restores the assembled job and has it take snapshots; a collective."""
+    job.watchdog.start()
+    if membership.source is None:
+        restore(job)  # COLLECTIVE
+    else:
+        restore_from_snapshot(job, state, membership, driver.communicator.exchange)  # COLLECTIVE
+    state.members = membership.names
+    snapshots = TakeSnapshots(job, state)
+    job.hosts_changed = driver.hosts_changed
+    job.hooks.append(snapshots)
+    job.records.contributions.append(snapshots)
 
 
-def dismiss(meeting: Meeting, kept: Kept, error: UserError) -> bool:
-    """Lets new ranks leave that make the job impossible (too many, another program), so that the others can go on.
-
-    Args:
-      meeting: the ranks that could not assemble a job.
-      kept: what this rank has kept; a new one does not come back from here.
-      error: why they could not, told to all of them.
-
-    Returns:
-      Whether there were any.
-    """
-    if meeting.source is None or all(part["commit"] for part in meeting.parts):
-        return False
-    if kept.commit is None:
-        print(f"train.py: {error}; this new rank leaves", file=sys.stderr, flush=True)
-        os._exit(EXIT_USER_ERROR)
-    return True
-
-
-def take_over(job: Job, meeting: Meeting) -> None:
-    """Brings all ranks to the last commit and deals the transitions out that are left; a collective."""
-    kept, source = job.kept, meeting.source
-    assert source is not None
-    _load_commit(job, source)  # COLLECTIVE
-    held = kept.replay if kept.replay is not None else job.replay.blank(0)
-    counts = [part["stored"] for part in meeting.parts]
-    dealt, moved = deal_out(
-        held,
-        counts,
+def restore_from_snapshot(job: Job, state: SurvivorState, membership: Membership, exchange: Exchange) -> None:
+    """Restores the newest snapshot on all ranks and reshards the transitions that are left; a collective."""
+    assert membership.source is not None
+    _load_snapshot(job, state, membership.source)  # COLLECTIVE
+    replay, records, counters = job.learning.replay, job.records, job.counters
+    held, moved = rebalance(
+        state.replay if state.replay is not None else replay.empty(),
+        membership.stored,
         rank=job.communicator.rank,
         capacity=job.config.replay.replay_capacity,
-        exchange=job.members.exchange,
-        beat=lambda: job.watchdog.beat("dealing out the replay", allow=4.0),
+        exchange=exchange,
+        beat=lambda: job.watchdog.beat("resharding the replay", allow=4.0),
     )  # COLLECTIVE
-    job.replay.restore(dealt, len(dealt.a_tm1))
-    _wait_until_filled(job, sum(counts))
-    on_root(job.communicator, lambda: job.metrics.cut_after(job.counters.env_steps))  # COLLECTIVE
-    job.started = time.monotonic() - max(part["running_for"] for part in meeting.parts)
-    job.speed = Speed(job.counters.env_steps, job.counters.learner_steps)
-    _tell(job, meeting, moved)
-    kept.replay = None
+    replay.restore(held, len(held.a_tm1))
+    _wait_until_filled(job, sum(membership.stored))
+    on_root(job.communicator, lambda: records.metrics.cut_after(counters.env_steps))  # COLLECTIVE
+    records.started = time.monotonic() - max(part["running_for"] for part in membership.parts)
+    records.restart_speed(counters)
+    _report(job, membership, moved)
+    _continue_episodes(job, state)  # COLLECTIVE
+    state.replay = None
 
 
-def _load_commit(job: Job, source: int) -> None:
-    """Gives the source's commit to all ranks; a collective."""
-    own = job.kept.commit
+def _continue_episodes(job: Job, state: SurvivorState) -> None:
+    """Continues the survivors' open episodes, each on the rank that its environment belongs to now; a collective."""
+    own = {str(env): episode.to_json() for env, episode in state.open_episodes.items()}
+    state.open_episodes = {}
+    parts = job.communicator.gather_json(own)  # COLLECTIVE
+    saved = {int(env): OpenEpisode.from_json(record) for part in parts for env, record in part.items()}
+    start_environments(job, saved if keeps_episodes(job) else None)  # COLLECTIVE
+
+
+def _load_snapshot(job: Job, state: SurvivorState, source: int) -> None:
+    """Sends the source's snapshot to all ranks; a collective."""
+    own, learner = state.snapshot, job.learning.learner
     sends = job.communicator.rank == source
     shared = job.communicator.gather_json(own.shared if own and sends else None)[source]  # COLLECTIVE
-    learner = {}
-    for name, vector in state_of(job.learner).items():
+    vectors = {}
+    for name, vector in state_of(learner).items():
         part = own.learner[name] if own and sends else np.zeros_like(vector)
-        learner[name] = job.communicator.sum(part)  # COLLECTIVE
-    job.take_shared_state(shared)
-    load_state(job.learner, learner, job.counters.learner_steps)
-    job.acting_values.load(job.learner.online)
-    job.finished_episodes = list(own.finished_episodes) if own else []
+        vectors[name] = job.communicator.sum(part)  # COLLECTIVE
+    job.load_shared_state(shared)
+    load_state(learner, vectors, job.counters.learner_steps)
+    job.acting.values.load(learner.online)
+    job.acting.finished_episodes = list(own.finished_episodes) if own else []
 
 
 def _wait_until_filled(job: Job, stored: int) -> None:
-    """Puts learning off until the replay holds again what learning starts with."""
+    """Delays learning until the replay holds again what learning starts with."""
     counters = job.counters
     ahead = max(0, counters.learning_from_env_step - counters.env_steps)
     missing = max(job.config.replay.learning_starts - stored, int(stored < job.communicator.size))
-    if missing > ahead or job.config.learner.scaling != "strong":  # there train_period has changed: count from here
-        counters.wait_for_replay(max(missing, ahead))
+    if missing > ahead:
+        counters.wait_for_replay(missing)
 
 
-def _tell(job: Job, meeting: Meeting, moved: int) -> None:
-    """Says on rank 0, and in the metrics, what was done."""
-    parts, counters = meeting.parts, job.counters
-    now = meeting.names
-    before = max((part["before"] for part in parts), key=len)
-    left, came = [name for name in before if name not in now], [name for name in now if name not in before]
-    stayed = [part["stored"] for part in parts if part["name"] in before]
-    rolled_back = max(0, max(part["reached"] for part in parts) - counters.env_steps)
-    lost = len(left) * sum(stayed) // max(1, len(stayed))
+def _report(job: Job, membership: Membership, moved: int) -> None:
+    """Reports the change on rank 0 and in the metrics."""
+    counters, now, before = job.counters, membership.names, membership.before
+    lost = [name for name in before if name not in now]
+    joined = [name for name in now if name not in before]
+    survived = [stored for name, stored in zip(now, membership.stored, strict=True) if name in before]
+    rolled_back = max(0, max(part["reached"] for part in membership.parts) - counters.env_steps)
+    transitions_lost = len(lost) * sum(survived) // max(1, len(survived))
     lines = [
         f"the ranks have changed: {len(now)} now, {len(before)} before",
-        *(f"  left: {name}" for name in left),
-        *(f"  came: {name}" for name in came),
-        f"  weights and counters are those of env step {counters.env_steps:,}, {rolled_back:,} env steps back",
-        f"  replay: {sum(stayed):,} transitions kept, {moved:,} of them moved to another rank"
-        + (f", about {lost:,} lost" if lost else ""),
+        *(f"  lost: {name}" for name in lost),
+        *(f"  joined: {name}" for name in joined),
+        f"  restored the snapshot of env step {counters.env_steps:,}, {rolled_back:,} env steps back",
+        f"  replay: {sum(survived):,} transitions kept, {moved:,} of them moved to another rank"
+        + (f", about {transitions_lost:,} lost" if transitions_lost else ""),
     ]
     waiting = counters.learning_from_env_step - counters.env_steps
     if waiting > 0:
-        lines.append(f"  learning goes on after {waiting:,} more env steps, which fill the replay")
-    job.display.message("\n".join(lines))
+        lines.append(f"  learning continues after {waiting:,} more env steps, which fill the replay")
+    job.records.display.message("\n".join(lines))
     record = {
         "ranks": len(now),
-        "left": len(left),
-        "came": len(came),
+        "left": len(lost),
+        "came": len(joined),
         "rolled_back_env_steps": rolled_back,
-        "transitions_kept": sum(stayed),
+        "transitions_kept": sum(survived),
         "transitions_moved": moved,
     }
-    write_record(job, "ranks", record)
+    job.records.write("ranks", counters.env_steps, record)

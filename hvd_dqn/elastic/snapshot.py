@@ -1,80 +1,119 @@
-"""Commits under an elastic launcher: all ranks make them at the same steps, each for itself, without a word."""
+"""Snapshots in memory: every rank takes one at the same steps. No communication is needed."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
+from statistics import median
+from typing import Any
 
 from hvd_dqn.checkpoint.save import settle_or_warn
 from hvd_dqn.counters import crossed
-from hvd_dqn.elastic.membership import MembersChanged
-from hvd_dqn.elastic.state import Commit
+from hvd_dqn.elastic.driver import HostsChanged
+from hvd_dqn.elastic.state import Snapshot, SurvivorState
 from hvd_dqn.learner.learner import state_of
-from hvd_dqn.training.job import Job
+from hvd_dqn.training.job import Iteration, Job
 
+COST = 0.01
+"""Share of the training time that snapshots may take."""
+_REMEMBERED = 15
 _FIRST = 5
 
 
-def commit(job: Job) -> None:
-    """Copies what all ranks share, so that those that stay can come back to it."""
-    if not job.members.elastic:
-        return
-    since = time.perf_counter()
-    job.kept.commit = Commit(
-        job.kept.generation,
-        job.counters.env_steps,
-        state_of(job.learner),
-        job.shared_state(),
-        list(job.finished_episodes),
-    )
-    job.commits.add_cost(time.perf_counter() - since)
+class SnapshotSchedule:
+    """How many env steps lie between two snapshots, from what one costs."""
+
+    def __init__(self, period: int, first_period: int) -> None:
+        """Knows no cost yet.
+
+        Args:
+          period: env steps between two snapshots, 0 to choose it by their cost.
+          first_period: env steps between two until the cost is known.
+        """
+        self._chosen_by_cost = period == 0
+        self._costs: deque[float] = deque(maxlen=_REMEMBERED)
+        self.period = period or first_period
+
+    def add_cost(self, seconds: float) -> None:
+        """Takes note of what one snapshot took."""
+        self._costs.append(seconds)
+
+    @property
+    def cost_seconds(self) -> float:
+        """Returns the median of the last snapshots' costs, 0 before the first."""
+        return median(self._costs) if self._costs else 0.0
+
+    def choose(self, cost_seconds: float, env_steps_per_second: float) -> None:
+        """Chooses the period, if it was not given: the shortest at which snapshots take no more than `COST`.
+
+        Args:
+          cost_seconds: of a snapshot on the slowest rank, equal on all.
+          env_steps_per_second: the job's speed, equal on all ranks.
+        """
+        if self._chosen_by_cost:
+            self.period = max(1, math.ceil(cost_seconds * env_steps_per_second / COST))
 
 
-def begin_commits(job: Job) -> None:
-    """Makes the first commits, several, to learn what one costs."""
-    for _ in range(_FIRST):
-        commit(job)
+class TakeSnapshots:
+    """The hook that takes snapshots and lets new ranks in; it adds the cost of a snapshot to each training record."""
 
+    def __init__(self, job: Job, state: SurvivorState) -> None:
+        """Takes several snapshots at once, to learn what one costs.
 
-def commit_if_due(job: Job, env_steps_before: int, changed: bool) -> None:
-    """Makes a commit if its time has come; before the ranks meet others that is now. A collective.
+        Args:
+          job: the job, restored.
+          state: takes the snapshots.
+        """
+        self._job, self._state = job, state
+        self._schedule = SnapshotSchedule(job.config.job.snapshot_period, job.config.job.log_period)
+        self._reported = False
+        for _ in range(_FIRST):
+            self.take()
 
-    Args:
-      job: the job.
-      env_steps_before: env steps before this iteration.
-      changed: whether any rank has been told of other hosts, equal on all.
+    def due(self, job: Job, iteration: Iteration) -> bool:
+        """Returns whether the period has passed, a checkpoint was begun, or the hosts have changed."""
+        due = crossed(iteration.env_steps_before, iteration.env_steps, self._schedule.period)
+        return due or job.checkpoints.begun_at == iteration.env_steps or iteration.signals.hosts_changed > 0
 
-    Raises:
-      MembersChanged: on all ranks, if so.
-    """
-    env_steps = job.counters.env_steps
-    if not job.members.elastic or env_steps >= job.config.job.total_env_steps:
-        return  # the commit of the last checkpoint is the last; a newcomer would find nothing to do
-    if changed or crossed(env_steps_before, env_steps, job.commits.period):
-        commit(job)
-    if changed:
-        settle_or_warn(job)  # COLLECTIVE
-        raise MembersChanged
+    def run(self, job: Job, iteration: Iteration) -> bool:
+        """Takes a snapshot.
 
+        Raises:
+          HostsChanged: on all ranks, if any was notified; not at the run's end, where new ranks would find no work.
+        """
+        self.take()
+        if iteration.signals.hosts_changed > 0 and not iteration.last:
+            settle_or_warn(job.checkpoints, job.records.display.warn)  # COLLECTIVE
+            raise HostsChanged
+        return True
 
-def choose_period(job: Job, cost_seconds: float, env_steps_per_second: float) -> dict[str, float]:
-    """Lets the schedule choose anew, and says so once it knows learning's speed.
-
-    Args:
-      job: the job.
-      cost_seconds: of a commit, equal on all ranks.
-      env_steps_per_second: equal on all ranks.
-
-    Returns:
-      What the metrics tell of it.
-    """
-    if not job.members.elastic:
-        return {}
-    schedule = job.commits
-    schedule.choose(cost_seconds, env_steps_per_second)
-    if not schedule.said and job.counters.learner_steps > 0:
-        schedule.said = True
-        job.display.message(
-            f"a commit takes {1e3 * cost_seconds:.3f} ms and is made every {schedule.period:,} env steps: "
-            f"{cost_seconds * env_steps_per_second / schedule.period:.2%} of the time"
+    def take(self) -> None:
+        """Copies what all ranks share, for the surviving ranks to restore."""
+        since = time.perf_counter()
+        self._state.snapshot = Snapshot(
+            self._state.generation,
+            self._job.counters.env_steps,
+            state_of(self._job.learning.learner),
+            self._job.shared_state(),
+            list(self._job.acting.finished_episodes),
         )
-    return {"commit_milliseconds": 1e3 * cost_seconds, "commit_period": schedule.period}
+        self._schedule.add_cost(time.perf_counter() - since)
+
+    def local(self) -> dict[str, Any]:
+        """Returns what a snapshot costs on this rank."""
+        return {"snapshot_seconds": self._schedule.cost_seconds}
+
+    def summarize(self, parts: list[dict[str, Any]]) -> dict[str, float]:
+        """Chooses the period anew, and reports it once the speed of learning is known."""
+        cost_seconds = max(part["snapshot_seconds"] for part in parts)
+        env_steps_per_second = min(part["env_steps_per_second"] for part in parts)
+        self._schedule.choose(cost_seconds, env_steps_per_second)
+        period = self._schedule.period
+        if not self._reported and self._job.counters.learner_steps > 0:
+            self._reported = True
+            self._job.records.display.message(
+                f"a snapshot takes {1e3 * cost_seconds:.3f} ms; one every {period:,} env steps: "
+                f"{cost_seconds * env_steps_per_second / period:.2%} of the time"
+            )
+        return {"snapshot_milliseconds": 1e3 * cost_seconds, "snapshot_period": period}

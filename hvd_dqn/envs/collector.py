@@ -8,7 +8,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncVectorEnv
 
+from hvd_dqn.envs.continuation import EpisodeSeeds, make_continuation
 from hvd_dqn.envs.guard import check_vector_step
+from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.transition import Transition
@@ -28,8 +30,15 @@ class Collector:
     it is no transition, so it is never returned.
     """
 
-    def __init__(self, vector_env: VectorEnv[Any, Any, Any], spaces: Spaces) -> None:
-        """Takes the environments over; `reset` must be called before `step`.
+    def __init__(self, vector_env: VectorEnv[Any, Any, Any], spaces: Spaces, gamma: float, seeds: EpisodeSeeds) -> None:
+        """Takes the environments over; `reset` or `restore` must be called before `step`.
+
+        Args:
+          vector_env: made by `EnvironmentMaker.vector`; the members of a SyncVectorEnv or AsyncVectorEnv are
+            SeededEpisodes.
+          spaces: of one environment.
+          gamma: discount of a step that does not end the task.
+          seeds: where the episodes' seeds come from.
 
         Raises:
           UserError: if the environment resets in a mode other than NEXT_STEP or SAME_STEP.
@@ -44,23 +53,68 @@ class Collector:
         self._vector_env = vector_env
         self._same_step = mode == AutoresetMode.SAME_STEP
         self._dtype = spaces.observation_dtype
+        self._gamma = np.float32(gamma)
         self._shape = (self.num_envs, *spaces.observation_shape)
         self._guarded = isinstance(vector_env, (SyncVectorEnv, AsyncVectorEnv))
+        self._continuation = make_continuation(vector_env, seeds, spaces.num_actions)
         self._step = 0
         self.observation = np.zeros(self._shape, self._dtype)
 
-    def reset(self, seeds: list[int]) -> None:
+    def reset(self, first_number: int = 0) -> None:
         """Starts all episodes anew.
 
         Args:
-          seeds: one seed per environment; a native vector environment, which has a single generator, takes the
-            first one.
+          first_number: number of the new episodes. Episode n of global environment i has the seed of (seed, i, n); a
+            native vector environment seeds its one generator by (seed, first global environment, first_number).
         """
-        observation, _ = self._vector_env.reset(seed=seeds if self._guarded else seeds[0])
+        self.restore([None] * self.num_envs, None, first_number)
+
+    def state(self) -> CollectorState:
+        """Returns copies of what the open episodes need to go on in another process.
+
+        Raises:
+          UserError: if an environment offers a state that is not made of plain values and arrays.
+        """
+        saved, generator = self._continuation.save()
+        episodes = [
+            OpenEpisode(
+                number=int(self._numbers[i]),
+                episode_return=float(self._returns[i]),
+                length=int(self._lengths[i]),
+                ended=bool(self._resetting[i]),
+                observation=self.observation[i].copy(),
+                actions=None if self._resetting[i] else needed.actions,
+                state=needed.state,
+            )
+            for i, needed in enumerate(saved)
+        ]
+        return CollectorState(episodes, generator)
+
+    def restore(self, episodes: list[OpenEpisode | None], generator: Any, first_number: int) -> int:
+        """Goes on with saved episodes, from their states or by replaying their actions.
+
+        Args:
+          episodes: one per environment; None begins a new one.
+          generator: a native vector environment's, as saved; None seeds it anew as `reset` does.
+          first_number: number of the new episodes.
+
+        Returns:
+          How many of the episodes go on. One that was saved by another kind of vector environment does not.
+
+        Raises:
+          UserError: if an environment is not deterministic, so that the actions lead elsewhere.
+        """
+        observation, goes_on = self._continuation.begin(episodes, generator, first_number)
         self.observation = np.asarray(observation, self._dtype)
+        self._numbers = np.full(self.num_envs, first_number, np.int64)
         self._resetting = np.zeros(self.num_envs, np.bool_)
         self._returns = np.zeros(self.num_envs, np.float64)
         self._lengths = np.zeros(self.num_envs, np.int64)
+        for i, episode in enumerate(episodes):
+            if episode is not None and goes_on[i]:
+                self._numbers[i], self._resetting[i] = episode.number, episode.ended
+                self._returns[i], self._lengths[i] = episode.episode_return, episode.length
+        return int(goes_on.sum())
 
     def step(self, actions: np.ndarray) -> tuple[Transition, list[Episode]]:
         """Takes one step in every environment.
@@ -81,15 +135,19 @@ class Collector:
             check_vector_step(observation, reward, self._shape, self._step)
         s_t = np.asarray(observation, self._dtype)
         done = terminated | truncated
+        begun = done if self._same_step else self._resetting
+        anything_begun = bool(begun.any())
+        self._continuation.record(actions, begun if anything_begun else None)
         transition = Transition(
             s_tm1=self.observation,
             a_tm1=actions.astype(np.int32),
             r_t=reward.astype(np.float32),
-            terminated=terminated,
-            truncated=truncated,
+            discount_t=self._gamma * ~terminated,
             s_t=self._with_final_observations(s_t, done, info) if self._same_step else s_t,
         )
-        if self._resetting.any():
+        if anything_begun:
+            self._numbers += begun
+        if anything_begun and not self._same_step:
             acted = np.flatnonzero(~self._resetting)
             transition = Transition(*(column.take(acted, axis=0) for column in transition))
             reward = np.where(self._resetting, 0.0, reward)

@@ -15,15 +15,15 @@ _SEEDS = 2**31 - 2**20
 
 
 class EnvPoolVector(VectorEnv[Any, Any, Any]):
-    """Steps a pool with one thread per core of this rank; ended environments reset in the step after."""
+    """A pool of environments with one thread per core of this rank. Uses NEXT_STEP autoreset."""
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012 as Gymnasium declares it
 
     def __init__(self, env_id: str, num_envs: int, arguments: dict[str, Any]) -> None:
-        """Makes the pool.
+        """Creates the pool.
 
         Args:
-          env_id: a Gymnasium id; EnvPool's name of an Atari game has no ALE/ before it.
+          env_id: a Gymnasium id. A leading ALE/ is dropped, as in EnvPool's names of Atari games.
           num_envs: environments in the pool.
           arguments: further arguments of `envpool.make`.
 
@@ -50,10 +50,10 @@ class EnvPoolVector(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, num_envs)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Starts all episodes anew; a seed makes a new pool, as one cannot be seeded twice.
+        """Resets all environments. With a seed, recreates the pool, since a pool cannot be seeded again.
 
         Args:
-          seed: of the first environment; the others take the numbers after it.
+          seed: seed of the first environment; the others use the following integers.
           options: not used.
         """
         del options
@@ -69,6 +69,6 @@ class EnvPoolVector(VectorEnv[Any, Any, Any]):
         return observation, reward, terminated, truncated, {}
 
     def close_extras(self, **keywords: Any) -> None:
-        """Ends the pool's threads."""
+        """Closes the pool and its threads."""
         del keywords
         self._pool.close()

@@ -1,4 +1,4 @@
-"""Greedy evaluation of one rank's share of episodes, each with a seed of its own."""
+"""Greedy evaluation of one rank's share of the episodes. Each episode has its own seed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ EpisodeSeed = tuple[int, int]
 
 
 class GreedyEvaluation:
-    """Plays a list of episodes greedily, several side by side, in slices of time.
+    """Plays a list of episodes greedily, several at a time, in time slices.
 
-    An episode's return depends on the weights and its seed alone, so the result is the same however the episodes
-    are shared out. Work comes in slices so that ranks can meet in between and none waits long for another.
+    The return of an episode depends only on the weights and its seed, so the result does not depend on how the episodes
+    are split over the ranks. Between two time slices the ranks synchronise, so no rank waits long for another.
     """
 
     def __init__(
@@ -25,32 +25,32 @@ class GreedyEvaluation:
         make_env: Callable[[], gym.Env[Any, Any]],
         action_values: Callable[[np.ndarray], np.ndarray],
         observation_dtype: np.dtype,
-        side_by_side: int = 16,
+        max_parallel: int = 16,
     ) -> None:
-        """Prepares an evaluation.
+        """Creates an evaluation without episodes.
 
         Args:
-          make_env: makes one environment.
+          make_env: creates one environment.
           action_values: maps observations [N, *observation_shape] to Q-values float32 [N, A].
           observation_dtype: the dtype that `action_values` expects.
-          side_by_side: episodes played together, so that the network sees batches.
+          max_parallel: episodes played at the same time, as one batch for the network.
         """
         self._make_env = make_env
         self._action_values = action_values
         self._dtype = observation_dtype
-        self._side_by_side = side_by_side
+        self._max_parallel = max_parallel
         self._idle_envs: list[gym.Env[Any, Any]] = []
-        self._waiting: list[EpisodeSeed] = []
-        self._playing: list[_Play] = []
+        self._queued: list[EpisodeSeed] = []
+        self._playing: list[_Episode] = []
         self._returns: dict[int, float] = {}
 
     def begin(self, episodes: list[EpisodeSeed]) -> None:
-        """Queues episodes and forgets earlier results."""
+        """Queues episodes and discards earlier results."""
         self._idle_envs += [play.env for play in self._playing]
-        self._waiting, self._playing, self._returns = list(episodes), [], {}
+        self._queued, self._playing, self._returns = list(episodes), [], {}
 
     def run(self, seconds: float) -> int:
-        """Plays for about `seconds` and returns the number of episodes not finished yet."""
+        """Plays for about `seconds` and returns the number of unfinished episodes."""
         deadline = time.monotonic() + seconds
         while self._fill() and time.monotonic() < deadline:
             observations = np.stack([play.observation for play in self._playing]).astype(self._dtype)
@@ -60,10 +60,10 @@ class GreedyEvaluation:
                     self._returns[play.number] = play.total
                     self._idle_envs.append(play.env)
             self._playing = [play for play in self._playing if play.number not in self._returns]
-        return len(self._waiting) + len(self._playing)
+        return len(self._queued) + len(self._playing)
 
     def returns(self) -> dict[int, float]:
-        """Returns the finished episodes' returns by global episode number."""
+        """Returns the returns of the finished episodes, by global episode number."""
         return dict(self._returns)
 
     def close(self) -> None:
@@ -73,16 +73,16 @@ class GreedyEvaluation:
         self._idle_envs, self._playing = [], []
 
     def _fill(self) -> bool:
-        """Starts waiting episodes in free places and returns whether any episode is being played."""
-        while self._waiting and len(self._playing) < self._side_by_side:
-            number, seed = self._waiting.pop(0)
+        """Starts queued episodes up to the limit. Returns True if any episode is being played."""
+        while self._queued and len(self._playing) < self._max_parallel:
+            number, seed = self._queued.pop(0)
             env = self._idle_envs.pop() if self._idle_envs else self._make_env()
-            self._playing.append(_Play(number, env, seed))
+            self._playing.append(_Episode(number, env, seed))
         return bool(self._playing)
 
 
-class _Play:
-    """One episode under way."""
+class _Episode:
+    """One running episode."""
 
     def __init__(self, number: int, env: gym.Env[Any, Any], seed: int) -> None:
         self.number = number
@@ -91,7 +91,7 @@ class _Play:
         self.observation, _ = env.reset(seed=seed)
 
     def step(self, action: int) -> bool:
-        """Steps once and returns whether the episode has ended."""
+        """Steps once. Returns True if the episode has ended."""
         self.observation, reward, terminated, truncated, _ = self.env.step(action)
         self.total += float(reward)
         return bool(terminated or truncated)

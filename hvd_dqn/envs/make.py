@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncVectorEnv
 
 from hvd_dqn.envs.channels_last import channels_last, channels_last_vector
 from hvd_dqn.envs.envpool_vector import EnvPoolVector
 from hvd_dqn.envs.guard import Guard
 from hvd_dqn.envs.maze import register_maze
+from hvd_dqn.envs.seeded_episodes import SeededEpisodes
 from hvd_dqn.envs.spaces import Spaces, read_spaces
 from hvd_dqn.errors import UserError
 
@@ -85,18 +87,9 @@ class EnvironmentMaker:
         """
         if self._native or self._pooled:
             return self._built(lambda: self._make_native(num_envs))
-        index = itertools.count()
-        return self._built(
-            lambda: gym.make_vec(
-                self._id,
-                num_envs=num_envs,
-                vectorization_mode="async" if self._async else "sync",
-                vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
-                wrappers=[channels_last, lambda env: Guard(env, next(index))],
-                disable_env_checker=True,
-                **self._arguments,
-            )
-        )
+        kind = AsyncVectorEnv if self._async else SyncVectorEnv
+        members = [functools.partial(self._make_member, index) for index in range(num_envs)]
+        return self._built(lambda: kind(members, autoreset_mode=AutoresetMode.NEXT_STEP))
 
     def single(self) -> gym.Env[Any, Any]:
         """Makes one environment that shows observations as `vector` does.
@@ -104,8 +97,7 @@ class EnvironmentMaker:
         Raises:
           UserError: if the environment cannot be built.
         """
-        env: gym.Env[Any, Any] = self._built(lambda: gym.make(self._id, disable_env_checker=True, **self._arguments))
-        env = channels_last(env)
+        env = self._built(self._make_single)
         if not (self._native or self._pooled):
             return Guard(env, 0)
         vector_env = self._built(lambda: self._make_native(1))
@@ -126,6 +118,14 @@ class EnvironmentMaker:
             return read_spaces(self._id, env.observation_space, env.action_space)
         finally:
             env.close()
+
+    def _make_single(self) -> gym.Env[Any, Any]:
+        """Makes one environment as Gymnasium registers it."""
+        return channels_last(gym.make(self._id, disable_env_checker=True, **self._arguments))
+
+    def _make_member(self, index: int) -> gym.Env[Any, Any]:
+        """Makes environment number `index` of this rank; called in its own process where it has one."""
+        return SeededEpisodes(Guard(self._make_single(), index))
 
     def _make_native(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Makes environments that somebody else steps together."""

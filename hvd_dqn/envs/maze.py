@@ -1,7 +1,7 @@
-"""The treasure maze: a grid world with an exact Q*, the project's truth test.
+"""The treasure maze: a grid world whose exact Q* the tests compare with the learned one.
 
-Reaching the treasure gives 100 and ends the episode; everything else gives 0. The moves are deterministic, so
-value iteration gives Q*(s, a) exactly and a learned Q can be compared with it, pair by pair.
+Reaching the treasure gives a reward of 100 and ends the episode; all other steps give 0. Moves are deterministic, so
+value iteration computes Q*(s, a) exactly.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 class TreasureMaze(gym.Env[np.int64, np.int64]):
-    """A grid world whose observation is the cell's number (row * columns + column).
+    """A grid world whose observation is the number of the cell (row * columns + column).
 
-    A step into a wall or over the edge leaves the agent where it is. Episodes start in a random free cell
-    unless `start` names one.
+    A step into a wall or over the edge does not move the agent. Episodes start in a random free cell unless `start` is
+    given.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
@@ -46,12 +46,12 @@ class TreasureMaze(gym.Env[np.int64, np.int64]):
 
         Args:
           grid: equally long rows of '.', '#' and exactly one 'T'.
-          start: the cell in which every episode starts; random among the free cells if None.
+          start: the cell in which every episode starts, or None for a random free cell.
           render_mode: "ansi" or None.
 
         Raises:
-          ValueError: if the grid is not rectangular, has other characters, not one treasure, or no free cell;
-            if `start` is not a free cell.
+          ValueError: if the grid is not rectangular, has unknown characters, no free cell, or not exactly one treasure,
+            or if `start` is not a free cell.
         """
         self.grid = _checked_grid(grid)
         self.columns = len(grid[0])
@@ -67,7 +67,7 @@ class TreasureMaze(gym.Env[np.int64, np.int64]):
         self._cell = int(self.free_cells[0])
 
     def _transition_table(self) -> np.ndarray:
-        """Returns int64 [S, A]: the cell in which each action ends."""
+        """Returns int64 [S, A]: the next cell for each cell and action."""
         rows, columns = self.grid.shape
         table = np.repeat(np.arange(self.grid.size)[:, None], len(MOVES), axis=1)  # [S, A]
         for cell in range(self.grid.size):
@@ -80,13 +80,13 @@ class TreasureMaze(gym.Env[np.int64, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.int64, dict[str, Any]]:
-        """Starts an episode in `start` or in a random free cell."""
+        """Starts an episode."""
         super().reset(seed=seed)
         self._cell = int(self.np_random.choice(self.free_cells)) if self._start is None else self._start
         return np.int64(self._cell), {}
 
     def step(self, action: np.int64) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
-        """Moves; the treasure pays TREASURE_REWARD and ends the episode."""
+        """Moves the agent. Reaching the treasure gives TREASURE_REWARD and ends the episode."""
         self._cell = int(self.next_cell[self._cell, action])
         found = self._cell == self.treasure
         return np.int64(self._cell), TREASURE_REWARD if found else 0.0, found, False, {}
@@ -102,17 +102,17 @@ class TreasureMaze(gym.Env[np.int64, np.int64]):
 
         Args:
           gamma: the discount, below 1.
-          tolerance: the largest change of a sweep at which it stops.
+          tolerance: iteration stops when the largest change of a sweep is below this.
 
         Returns:
-          float64 [S, A]; rows of walls and of the treasure are 0 and mean nothing.
+          float64 [S, A]; the rows of walls and of the treasure are 0 and not meaningful.
         """
         reward = np.where(self.next_cell == self.treasure, TREASURE_REWARD, 0.0)  # [S, A]
-        going_on = self.next_cell != self.treasure  # [S, A]
+        not_terminal = self.next_cell != self.treasure  # [S, A]
         q = np.zeros_like(reward)  # [S, A]
-        acting = np.isin(np.arange(self.grid.size), self.free_cells)[:, None]  # [S, 1]
+        is_free = np.isin(np.arange(self.grid.size), self.free_cells)[:, None]  # [S, 1]
         while True:
-            swept = acting * (reward + gamma * going_on * q.max(axis=1)[self.next_cell])  # [S, A]
+            swept = is_free * (reward + gamma * not_terminal * q.max(axis=1)[self.next_cell])  # [S, A]
             if np.abs(swept - q).max() < tolerance:
                 return swept
             q = swept
@@ -134,6 +134,6 @@ def _checked_grid(grid: tuple[str, ...]) -> np.ndarray:
 
 
 def register_maze() -> None:
-    """Registers the maze with Gymnasium under MAZE_ID; a second call changes nothing."""
+    """Registers the maze with Gymnasium as MAZE_ID. Further calls have no effect."""
     if MAZE_ID not in gym.registry:
         gym.register(MAZE_ID, entry_point=TreasureMaze, max_episode_steps=100)

@@ -1,4 +1,4 @@
-"""Which observation and action spaces the job supports, and what the network needs to know of them."""
+"""The supported observation and action spaces, and their description for the network."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from hvd_dqn.errors import UserError
 
 @dataclass(frozen=True)
 class Spaces:
-    """One environment's spaces in plain terms."""
+    """The spaces of one environment, reduced to what the network needs."""
 
     observation_shape: tuple[int, ...]
-    """Shape of one observation as stored; () for Discrete."""
+    """Shape of one stored observation; () for Discrete."""
     observation_dtype: np.dtype
-    """float32 for real Boxes, the Box's own dtype for integer ones, int32 for Discrete."""
+    """float32 for Boxes of floats, the Box's dtype for Boxes of integers, int32 for Discrete."""
     num_categories: int
-    """Number of values of a Discrete observation (one-hot in the network); 0 for a Box."""
+    """Number of values of a Discrete observation, which the network encodes as one-hot; 0 for a Box."""
     num_actions: int
+    action_shape: tuple[int, ...] = ()
+    """() for one Discrete action."""
 
     def describe(self) -> dict[str, object]:
-        """Returns a JSON-ready description, compared over the ranks."""
+        """Returns a JSON-ready description, which the ranks compare."""
         return {
             "observation": [list(self.observation_shape), str(self.observation_dtype), self.num_categories],
             "actions": self.num_actions,
@@ -31,10 +33,10 @@ class Spaces:
 
 
 def read_spaces(env_id: str, observation: gym.Space, action: gym.Space) -> Spaces:
-    """Translates Gymnasium's spaces of a single environment.
+    """Translates the Gymnasium spaces of a single environment.
 
     Raises:
-      UserError: for any action space but Discrete, and any observation space but Box and Discrete.
+      UserError: unless actions are Discrete, and observations are Box or Discrete.
     """
     if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
         raise UserError(

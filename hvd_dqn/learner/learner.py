@@ -1,8 +1,8 @@
-"""What the job asks of a learner: K synchronous Q-learning updates in one call, on flat vectors.
+"""What the job asks of a learner: K synchronous updates in one call, on flat vectors.
 
-Each update is: local gradient -> one flat vector -> one allreduce -> optimizer step. Loss, |td|, mean Q and the
-caller's flags ride in the same vector, so an update costs exactly one collective. A learner knows no ranks: it is
-handed the exchange, which is the identity where there is one rank.
+Each update is: local gradient -> one flat vector -> one allreduce -> optimizer step. Loss, priority, mean Q and the
+caller's signals ride in the same vector, so an update costs exactly one collective. A learner knows no ranks: it is
+handed the allreduce, which is the identity where there is one rank.
 """
 
 from __future__ import annotations
@@ -17,26 +17,42 @@ from hvd_dqn.learner.parameters import ParameterLayout
 from hvd_dqn.transition import Transition
 
 NUM_STATISTICS = 3
-"""Slots of the exchanged vector behind the gradient: loss, |td|, Q of the chosen action, each a global mean."""
+"""Slots of the allreduced vector behind the gradient: loss, priority, Q of the action taken, each a global mean."""
+
+PHASES = ("transfer", "gradient", "allreduce", "apply")
+"""Where the time of a call goes."""
 
 Clock = Callable[[Sequence[str], Sequence[float]], None]
-"""clock(phases, marks): is told that phases of updates followed one another, from the last one to the first one again;
-phase n ran from mark n to mark n + 1, in seconds of `time.perf_counter`."""
+"""clock(phases, marks): phases that followed one another, from the last one to the first one again; phase n ran from
+mark n to mark n + 1, in seconds of `time.perf_counter`."""
 
 Vector: TypeAlias = "np.ndarray | tf.Tensor"
 """A flat float32 vector [P], in the kind of array that the learner computes with."""
 
 
-class LearnReport(NamedTuple):
-    """What K updates tell, equal on all ranks."""
+class StepSettings(NamedTuple):
+    """What every learner is told of an update, beside network and algorithm."""
+
+    optimizer: str  # a name in `OPTIMIZERS`
+    learning_rate: float  # the effective step size
+    max_grad_norm: float  # L2 norm to which the global gradient is clipped; 0 for no clipping
+    batch_size_per_rank: int  # B
+    first_row: int  # row of the global batch at which this rank's B rows begin
+    global_batch_size: int  # rows of the global batch
+    num_signals: int  # F, numbers that ride along
+
+
+class Report(NamedTuple):
+    """What K updates tell; equal on all ranks but for `local_finite` and `priorities`."""
 
     steps: int  # updates applied; less than K if a gradient was not finite
-    finite: bool  # whether all K global gradients were finite
-    local_finite: bool  # whether this rank's part of the first that was not, was: NOT equal on all ranks
-    loss: float  # mean over the K global batches
-    abs_td_error: float
+    finite: bool  # True if all K global gradients were finite
+    local_finite: bool  # True if this rank's own gradient was finite in the first update whose sum was not
+    loss: float  # mean over the applied global batches
+    priority: float  # mean of the priorities, |td| for most algorithms
     mean_q: float  # of the actions taken
-    flags: np.ndarray  # float32 [F], sums over the ranks
+    signals: np.ndarray  # float32 [F], sums over the ranks
+    priorities: np.ndarray  # float32 [K, B], of this rank's transitions
 
 
 class Learner(Protocol):
@@ -49,12 +65,13 @@ class Learner(Protocol):
     step: int
     slot_names: tuple[str, ...]
 
-    def learn(self, batches: Transition, flags: np.ndarray) -> LearnReport:
+    def learn(self, batches: Transition, weights: np.ndarray, signals: np.ndarray) -> Report:
         """Runs K updates; every rank must call it with the same K.
 
         Args:
           batches: K local batches, columns [K, batch_size_per_rank, ...].
-          flags: float32 [F], this rank's flags; their sums over the ranks come back.
+          weights: float32 [K, batch_size_per_rank], factors of the transitions' losses.
+          signals: float32 [F], this rank's numbers; their sums over the ranks come back.
 
         Returns:
           The report. A gradient that is not finite (on any rank) is not applied, nor is any after it.
@@ -68,30 +85,32 @@ class Learner(Protocol):
 
 
 def no_clock(phases: Sequence[str], marks: Sequence[float]) -> None:
-    """Takes no notice of the time."""
+    """Ignores the time."""
 
 
 def make_report(
-    updates: int, local_steps: float, steps: float, sums: Sequence[float], flags: Sequence[float]
-) -> LearnReport:
+    local_steps: float, steps: float, sums: Sequence[float], signals: Sequence[float], priorities: np.ndarray
+) -> Report:
     """Builds the report of K updates.
 
     Args:
-      updates: K.
-      local_steps: K, less 1 if this rank's part of the first global gradient that was not finite was not either.
+      local_steps: K, less 1 if this rank's own gradient was not finite in the first update whose sum was not.
       steps: how many global gradients were applied.
       sums: of the statistics over the applied updates.
-      flags: sums over the ranks.
+      signals: sums over the ranks.
+      priorities: float32 [K, B].
     """
-    loss, abs_td_error, mean_q = (float(total) / max(1.0, float(steps)) for total in sums)
-    return LearnReport(
+    updates = len(priorities)
+    loss, priority, mean_q = (float(total) / max(1.0, float(steps)) for total in sums)
+    return Report(
         steps=int(steps),
         finite=bool(steps == updates),
         local_finite=bool(local_steps == updates),
         loss=loss,
-        abs_td_error=abs_td_error,
+        priority=priority,
         mean_q=mean_q,
-        flags=np.array(flags, np.float32),
+        signals=np.array(signals, np.float32),
+        priorities=priorities,
     )
 
 

@@ -33,17 +33,3 @@ class ParameterLayout:
         """Returns the weights of a flat array [P] by name, as views."""
         parts = np.split(vector, np.cumsum(self.sizes)[:-1])
         return {name: part.reshape(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
-
-
-def tensor_of(vector: np.ndarray) -> tf.Tensor:
-    """Returns a tensor whose memory is the array's own: it shows what the array holds whenever it is read.
-
-    TensorFlow computes in the memory of a tensor that nobody else holds; whoever keeps this one keeps it from that.
-
-    Raises:
-      ValueError: if TensorFlow took a copy, as it does of memory that is not aligned.
-    """
-    tensor = tf.experimental.dlpack.from_dlpack(vector.__dlpack__())
-    if not np.shares_memory(np.asarray(tensor), vector):
-        raise ValueError("TensorFlow copies this array: it takes over memory aligned to 64 bytes only")
-    return tensor

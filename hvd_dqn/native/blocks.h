@@ -17,23 +17,19 @@ typedef int bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 /* Computes rows x (vectors * LANES) numbers of a product; `panel` is the right operand's columns for it [depth, vectors *
  * LANES]. Writes the first `columns` of each row. What is the same for a whole block is asked at run time: a copy of this
  * function for each case took three times as long to compile and was no faster. */
-INLINE void NAME(block)(const int rows, const int vectors, const int gathered, enum start start,
-                        enum epilogue epilogue, struct left a, const float *panel, size_t depth, size_t columns,
-                        float *out, size_t pitch, const float *beside) {
+INLINE void NAME(block)(const int rows, const int vectors, enum start start, enum epilogue epilogue, struct matrix a,
+                        const float *panel, size_t depth, size_t columns, float *out, size_t pitch, const float *gate) {
 #define EACH_ROW _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++)
 #define EACH_VECTOR _Pragma("GCC unroll 3") for (int v = 0; v < vectors; v++)
     vector sum[MOST_ROWS][MOST_VECTORS];
     if (start == FROM_ZERO) {
         EACH_ROW EACH_VECTOR sum[i][v] = (vector){0};
-    } else if (start == FROM_ROW) {
-        EACH_ROW EACH_VECTOR sum[i][v] = *(const vector *)(beside + v * LANES);
     } else {
         EACH_ROW EACH_VECTOR sum[i][v] = *(const vector *)(out + i * pitch + v * LANES);
     }
     const float *row[MOST_ROWS];
-    EACH_ROW row[i] = a.at + (gathered ? a.rows[i] : i * a.row);
-    for (size_t k = 0, step = 0; k < depth; k++, step += a.column, panel += vectors * LANES) {
-        const size_t place = gathered ? a.columns[k] : step;
+    EACH_ROW row[i] = a.at + i * a.row;
+    for (size_t k = 0, place = 0; k < depth; k++, place += a.column, panel += vectors * LANES) {
         vector right[MOST_VECTORS];
         EACH_VECTOR right[v] = *(const vector *)(panel + v * LANES);
         EACH_ROW EACH_VECTOR sum[i][v] += row[i][place] * right[v];
@@ -45,7 +41,7 @@ INLINE void NAME(block)(const int rows, const int vectors, const int gathered, e
             for (size_t j = 0; j < columns; j++) {
                 const size_t place = i * pitch + j;
                 const int dropped = epilogue == RECTIFIED ? numbers[i][j] < 0.0f
-                                                          : epilogue == GATED && !(beside[place] > 0.0f);
+                                                          : epilogue == GATED && !(gate[place] > 0.0f);
                 out[place] = dropped ? 0.0f : numbers[i][j];
             }
         return;
@@ -54,7 +50,7 @@ INLINE void NAME(block)(const int rows, const int vectors, const int gathered, e
         EACH_ROW EACH_VECTOR sum[i][v] = (vector)((bits)sum[i][v] & ~(sum[i][v] < 0.0f));
     } else if (epilogue == GATED) {
         EACH_ROW EACH_VECTOR sum[i][v] =
-            (vector)((bits)sum[i][v] & (*(const vector *)(beside + i * pitch + v * LANES) > 0.0f));
+            (vector)((bits)sum[i][v] & (*(const vector *)(gate + i * pitch + v * LANES) > 0.0f));
     }
     EACH_ROW EACH_VECTOR *(vector *)(out + i * pitch + v * LANES) = sum[i][v];
 #undef EACH_ROW
@@ -101,9 +97,9 @@ INLINE void NAME(pack)(struct matrix b, size_t depth, size_t columns, size_t wid
 }
 
 /* Computes as many columns of a product as lie in `vectors` vectors. */
-INLINE void NAME(columns)(const int vectors, const int gathered, enum start start, enum epilogue epilogue, struct left a,
+INLINE void NAME(columns)(const int vectors, enum start start, enum epilogue epilogue, struct matrix a,
                           struct matrix b, size_t rows, size_t columns, size_t depth, float *out,
-                          size_t pitch, const float *beside, float *panel) {
+                          size_t pitch, const float *gate, float *panel) {
     if (b.column == 1) /* said once more, so that the compiler knows */
         NAME(pack)((struct matrix){b.at, b.row, 1}, depth, columns, vectors * LANES, panel);
     else
@@ -111,10 +107,9 @@ INLINE void NAME(columns)(const int vectors, const int gathered, enum start star
     size_t i = 0;
 #define ROWS_AT_ONCE(count)                                                                                             \
     for (; i + (count) <= rows; i += (count)) {                                                                         \
-        const struct left part = {gathered ? a.at : a.at + i * a.row, a.row, a.column, gathered ? a.rows + i : NULL,    \
-                                  a.columns};                                                                           \
-        NAME(block)(count, vectors, gathered, start, epilogue, part, panel, depth, columns, out + i * pitch, pitch,     \
-                    epilogue == GATED ? beside + i * pitch : beside);                                                   \
+        const struct matrix part = {a.at + i * a.row, a.row, a.column};                                                 \
+        NAME(block)(count, vectors, start, epilogue, part, panel, depth, columns, out + i * pitch, pitch,               \
+                    epilogue == GATED ? gate + i * pitch : NULL);                                                       \
     }
     ROWS_AT_ONCE(MOST_ROWS)
     ROWS_AT_ONCE(4)
@@ -124,9 +119,9 @@ INLINE void NAME(columns)(const int vectors, const int gathered, enum start star
 }
 
 /* The last columns are computed together with some before them a second time, so that whole vectors are written. */
-INLINE void NAME(product)(const int gathered, enum start start, enum epilogue epilogue, struct left a, struct matrix b,
+INLINE void NAME(product)(enum start start, enum epilogue epilogue, struct matrix a, struct matrix b,
                           size_t rows, size_t columns, size_t depth, float *out, size_t pitch,
-                          const float *beside, float *panel) {
+                          const float *gate, float *panel) {
     const size_t fit = columns / LANES;
     for (size_t done = 0; done < columns;) {
         const size_t left = (columns - done + LANES - 1) / LANES;
@@ -135,11 +130,10 @@ INLINE void NAME(product)(const int gathered, enum start start, enum epilogue ep
         const size_t width = vectors * LANES, count = columns < LANES ? columns : width;
         const size_t first = done + count > columns ? columns - count : done;
         const struct matrix part = {b.at + first * b.column, b.row, b.column};
-        const float *part_beside = beside ? beside + first : NULL;
+        const float *part_gate = gate ? gate + first : NULL;
 #define VECTORS_AT_ONCE(number)                                                                                         \
     if (number <= MOST_VECTORS && vectors == number)                                                                    \
-        NAME(columns)(number, gathered, start, epilogue, a, part, rows, count, depth, out + first, pitch, part_beside,  \
-                      panel);
+        NAME(columns)(number, start, epilogue, a, part, rows, count, depth, out + first, pitch, part_gate, panel);
         VECTORS_AT_ONCE(1)
         VECTORS_AT_ONCE(2)
         VECTORS_AT_ONCE(3)
@@ -148,22 +142,19 @@ INLINE void NAME(product)(const int gathered, enum start start, enum epilogue ep
     }
 }
 
-#define PRODUCT(name, gathered)                                                                                         \
-    __attribute__((target(INSTRUCTIONS), noinline)) static void NAME(name)(                                             \
-        enum start start, enum epilogue epilogue, struct left a, struct matrix b, size_t rows, size_t columns,          \
-        size_t depth, float *out, size_t pitch, const float *beside, float *panel) {                                    \
-        NAME(product)(gathered, start, epilogue, a, b, rows, columns, depth, out, pitch, beside, panel);                \
-    }
-PRODUCT(plain, 0)
-PRODUCT(gathered, 1)
-#undef PRODUCT
+__attribute__((target(INSTRUCTIONS), noinline)) static void NAME(plain)(enum start start, enum epilogue epilogue,
+                                                                        struct matrix a, struct matrix b, size_t rows,
+                                                                        size_t columns, size_t depth, float *out,
+                                                                        size_t pitch, const float *gate, float *panel) {
+    NAME(product)(start, epilogue, a, b, rows, columns, depth, out, pitch, gate, panel);
+}
 
 /* Computes a product of fewer columns than a vector has as its transpose, so that vectors run along the rows. */
-__attribute__((target(INSTRUCTIONS), noinline)) static void NAME(narrow)(struct left a, struct matrix b, size_t rows,
+__attribute__((target(INSTRUCTIONS), noinline)) static void NAME(narrow)(struct matrix a, struct matrix b, size_t rows,
                                                                          size_t columns, size_t depth, float *out,
                                                                          size_t pitch, float *panel) {
     float part[LANES * PANEL_WIDTH]; /* [columns, PANEL_WIDTH] */
-    const struct left b_transposed = {b.at, b.column, b.row, NULL, NULL};
+    const struct matrix b_transposed = {b.at, b.column, b.row};
     for (size_t first = 0; first < rows; first += PANEL_WIDTH) {
         const size_t count = rows - first < PANEL_WIDTH ? rows - first : PANEL_WIDTH;
         const struct matrix a_transposed = {a.at + first * a.row, a.column, a.row};
@@ -173,14 +164,12 @@ __attribute__((target(INSTRUCTIONS), noinline)) static void NAME(narrow)(struct 
     }
 }
 
-static void NAME(multiply)(enum start start, enum epilogue epilogue, struct left a, struct matrix b, size_t rows,
-                           size_t columns, size_t depth, float *out, size_t pitch, const float *beside, float *panel) {
-    if (a.rows)
-        NAME(gathered)(start, epilogue, a, b, rows, columns, depth, out, pitch, beside, panel);
-    else if (columns < LANES && start == FROM_ZERO && epilogue == AS_IS)
+static void NAME(multiply)(enum start start, enum epilogue epilogue, struct matrix a, struct matrix b, size_t rows,
+                           size_t columns, size_t depth, float *out, size_t pitch, const float *gate, float *panel) {
+    if (columns < LANES && start == FROM_ZERO && epilogue == AS_IS)
         NAME(narrow)(a, b, rows, columns, depth, out, pitch, panel);
     else
-        NAME(plain)(start, epilogue, a, b, rows, columns, depth, out, pitch, beside, panel);
+        NAME(plain)(start, epilogue, a, b, rows, columns, depth, out, pitch, gate, panel);
 }
 
 #undef JOINED

@@ -5,38 +5,41 @@
  */
 #include "mlp.h"
 
+#include <string.h>
+
 #include "products.h"
 
-/* Q-values of x [rows, widths[0] + 1]: values[l] is layer l's output, [rows, widths[l + 1] + 1] with ones at the end of
- * each row, the last [rows, widths[layers]]. */
-void mlp_forward(const float *parameters, const size_t *widths, size_t layers, const float *x, size_t rows,
-                 float *const *values, float *panel) {
-    for (size_t layer = 0; layer < layers; layer++) {
-        const size_t in = widths[layer] + 1, out = widths[layer + 1];
-        const int last = layer + 1 == layers;
+void mlp_forward(const struct mlp *mlp, const float *parameters, const float *x, size_t rows) {
+    for (size_t layer = 0; layer < mlp->layers; layer++) {
+        const size_t in = mlp->widths[layer] + 1, out = mlp->widths[layer + 1];
+        const int last = layer + 1 == mlp->layers;
         multiply(last ? AS_IS : RECTIFIED, (struct matrix){x, in, 1}, (struct matrix){parameters, out, 1}, rows, out, in,
-                 values[layer], last ? out : out + 1, NULL, panel);
+                 mlp->values[layer], last ? out : out + 1, NULL, mlp->panel);
         parameters += in * out;
-        x = values[layer];
+        x = mlp->values[layer];
     }
 }
 
-/* The flat gradient of a loss, from what the forward pass left in `values` and the loss' gradient with respect to the
- * Q-values, gradients[layers - 1]. The other gradients, shaped as `values`, are overwritten, and so is `x_gradient`,
- * shaped as x, unless there is none: it goes through where x is positive. */
-void mlp_backward(const float *parameters, const size_t *widths, size_t layers, const float *x, size_t rows,
-                  float *const *values, float *const *gradients, float *x_gradient, float *gradient, float *panel) {
+void mlp_outputs(const struct mlp *mlp, const float *parameters, const float *x, size_t rows, float *out) {
+    const size_t width = mlp->widths[0] + 1, outputs = mlp->widths[mlp->layers];
+    for (size_t done = 0; done < rows; done += mlp->pass_rows) {
+        const size_t count = rows - done < mlp->pass_rows ? rows - done : mlp->pass_rows;
+        mlp_forward(mlp, parameters, x + done * width, count);
+        memcpy(out + done * outputs, mlp->values[mlp->layers - 1], count * outputs * sizeof(float));
+    }
+}
+
+void mlp_backward(const struct mlp *mlp, const float *parameters, const float *x, size_t rows, float *gradient) {
     size_t place = 0;
-    for (size_t layer = 0; layer < layers; layer++) place += (widths[layer] + 1) * widths[layer + 1];
-    for (size_t layer = layers; layer-- > 0;) {
-        const size_t in = widths[layer] + 1, out = widths[layer + 1];
-        const float *input = layer ? values[layer - 1] : x;
-        float *input_gradient = layer ? gradients[layer - 1] : x_gradient;
-        const struct matrix delta = {gradients[layer], layer + 1 == layers ? out : out + 1, 1};
+    for (size_t layer = 0; layer < mlp->layers; layer++) place += (mlp->widths[layer] + 1) * mlp->widths[layer + 1];
+    for (size_t layer = mlp->layers; layer-- > 0;) {
+        const size_t in = mlp->widths[layer] + 1, out = mlp->widths[layer + 1];
+        const float *input = layer ? mlp->values[layer - 1] : x;
+        const struct matrix delta = {mlp->gradients[layer], layer + 1 == mlp->layers ? out : out + 1, 1};
         place -= in * out;
-        multiply(AS_IS, (struct matrix){input, 1, in}, delta, in, out, rows, gradient + place, out, NULL, panel);
-        if (input_gradient)
-            multiply(GATED, delta, (struct matrix){parameters + place, 1, out}, rows, in - 1, out, input_gradient, in,
-                     input, panel);
+        multiply(AS_IS, (struct matrix){input, 1, in}, delta, in, out, rows, gradient + place, out, NULL, mlp->panel);
+        if (layer) /* zero where the rectified input is */
+            multiply(GATED, delta, (struct matrix){parameters + place, 1, out}, rows, in - 1, out,
+                     mlp->gradients[layer - 1], in, input, mlp->panel);
     }
 }

@@ -1,6 +1,6 @@
 /* The optimizers' steps, each as one pass over memory, and the norm that decides about them.
  *
- * As in kernels.c every loop gives the same bits whatever vector instructions the processor has; sums go over a fixed
+ * As in q_learning.c every loop gives the same bits whatever vector instructions the processor has; sums go over a fixed
  * number of strips.
  */
 #include "optimizers.h"
@@ -8,6 +8,10 @@
 #include <math.h>
 
 #define STRIPS 64
+/* Numbers of a gradient up to which its squares are summed at once; those of a longer one in blocks, in double precision
+ * between them. */
+#define SMALL_GRADIENT 131072
+#define NORM_BLOCK 16384
 
 /* Returns the sum of the squares of some numbers. */
 WIDEST static double sum_of_squares(const float *values, size_t size) {
@@ -21,18 +25,11 @@ WIDEST static double sum_of_squares(const float *values, size_t size) {
     return sum;
 }
 
-size_t norm_block(size_t parameters) { return parameters > SMALL_GRADIENT ? NORM_BLOCK : parameters; }
-
-double squares_of_block(const float *gradient, size_t parameters, size_t start) {
-    const size_t block = norm_block(parameters), left = parameters - start;
-    return sum_of_squares(gradient + start, left < block ? left : block);
-}
-
-double finite_norm(const float *vector, size_t parameters, size_t length, const double *squares) {
-    const size_t block = norm_block(parameters);
+double finite_norm(const float *vector, size_t parameters, size_t length) {
+    const size_t block = parameters > SMALL_GRADIENT ? NORM_BLOCK : parameters;
     double sum = 0.0;
     for (size_t i = 0; i < parameters; i += block)
-        sum += squares ? squares[i / block] : squares_of_block(vector, parameters, i);
+        sum += sum_of_squares(vector + i, parameters - i < block ? parameters - i : block);
     float rest = 0.0f;
     for (size_t i = parameters; i < length; i++) rest += vector[i] * vector[i];
     return isfinite(sum) && isfinite(rest) ? sqrt(sum) : NAN;

@@ -1,4 +1,4 @@
-"""The optimizers of `optimizers.py` as compiled kernels: the same formulas, in place, one pass over memory."""
+"""The optimizers of `hvd_dqn.learner.optimizers` in C: the same formulas, in place, one pass over memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hvd_dqn.learner.optimizers import OPTIMIZERS
-from hvd_dqn.native.library import address
+from hvd_dqn.native.library import pointer
 
 
 class BoundOptimizer(ctypes.Structure):
@@ -35,7 +35,7 @@ _CONSTANTS = {
 assert _CONSTANTS.keys() == OPTIMIZERS.keys()
 
 
-def make_optimizer(
+def bind_optimizer(
     name: str, parameters: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float
 ) -> BoundOptimizer:
     """Binds an optimizer to the vectors that `optimizer_step` changes.
@@ -47,5 +47,5 @@ def make_optimizer(
       learning_rate: the step size.
     """
     rule, *constants = _CONSTANTS[name]
-    at = (ctypes.c_void_p * 2)(*[address(slot) for slot in slots])
-    return BoundOptimizer(rule, address(parameters), at, parameters.size, learning_rate, *constants)
+    pointers = (ctypes.c_void_p * 2)(*[pointer(slot) for slot in slots])
+    return BoundOptimizer(rule, pointer(parameters), pointers, parameters.size, learning_rate, *constants)

@@ -13,19 +13,11 @@ size_t product_panel_width(void) { return PANEL_WIDTH; }
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("fp-contract=fast")
 
-/* What a product's sums begin with: nothing; what the result holds already; a number for each column. */
-enum start { FROM_ZERO, ONTO, FROM_ROW };
+/* What a product's sums begin with: nothing, or what the result holds already. */
+enum start { FROM_ZERO, ONTO };
 
-/* A left operand: a `struct matrix`, or with `rows` a `struct gathered`. */
-struct left {
-    const float *at;
-    size_t row, column;
-    const uint32_t *rows, *columns;
-};
-
-/* `beside` is the gate, or the row to begin with. */
-typedef void multiply_function(enum start start, enum epilogue epilogue, struct left a, struct matrix b, size_t rows,
-                               size_t columns, size_t depth, float *out, size_t pitch, const float *beside,
+typedef void multiply_function(enum start start, enum epilogue epilogue, struct matrix a, struct matrix b, size_t rows,
+                               size_t columns, size_t depth, float *out, size_t pitch, const float *gate,
                                float *panel);
 
 #define SET avx512
@@ -68,35 +60,20 @@ int products_supported(void) { return choose() != NULL; }
 void multiply(enum epilogue epilogue, struct matrix a, struct matrix b, size_t rows, size_t columns, size_t depth,
               float *out, size_t pitch, const float *gate, float *panel) {
     multiply_function *function = choose();
-    struct left left = {a.at, a.row, a.column, NULL, NULL};
     if (b.column == 1 && epilogue != GATED && columns % MOST_LANES == 0 && depth * columns > LARGE) {
         for (size_t done = 0; done < depth; done += DEPTH_AT_ONCE) {
             const int last = depth - done <= DEPTH_AT_ONCE;
-            function(done ? ONTO : FROM_ZERO, last ? epilogue : AS_IS, left, b, rows, columns,
+            function(done ? ONTO : FROM_ZERO, last ? epilogue : AS_IS, a, b, rows, columns,
                      last ? depth - done : DEPTH_AT_ONCE, out, pitch, NULL, panel);
-            left.at += DEPTH_AT_ONCE * a.column;
+            a.at += DEPTH_AT_ONCE * a.column;
             b.at += DEPTH_AT_ONCE * b.row;
         }
         return;
     }
     const size_t most = epilogue != GATED && rows * columns > LARGE ? ROWS_AT_ONCE : rows;
-    for (size_t done = 0; done < rows; done += most, left.at += most * a.row)
-        function(FROM_ZERO, epilogue, left, b, rows - done < most ? rows - done : most, columns, depth,
+    for (size_t done = 0; done < rows; done += most, a.at += most * a.row)
+        function(FROM_ZERO, epilogue, a, b, rows - done < most ? rows - done : most, columns, depth,
                  out + done * pitch, pitch, gate, panel);
-}
-
-/* out [rows, columns] = max(first [columns] + a b, 0); NaN stays. */
-void multiply_rectified(struct gathered a, struct matrix b, const float *first, size_t rows, size_t columns,
-                        size_t depth, float *out, float *panel) {
-    const struct left left = {a.at, 0, 0, a.rows, a.columns};
-    choose()(FROM_ROW, RECTIFIED, left, b, rows, columns, depth, out, columns, first, panel);
-}
-
-/* out [rows, columns] = a b, or onto what it holds; columns are whole vectors of any instruction set. */
-void multiply_gathered(int onto, struct gathered a, struct matrix b, size_t rows, size_t columns, size_t depth,
-                       float *out, float *panel) {
-    const struct left left = {a.at, 0, 0, a.rows, a.columns};
-    choose()(onto ? ONTO : FROM_ZERO, AS_IS, left, b, rows, columns, depth, out, columns, NULL, panel);
 }
 
 #else
@@ -106,14 +83,6 @@ void multiply(enum epilogue epilogue, struct matrix a, struct matrix b, size_t r
               float *out, size_t pitch, const float *gate, float *panel) {
     (void)epilogue, (void)a, (void)b, (void)rows, (void)columns, (void)depth, (void)out, (void)pitch, (void)gate;
     (void)panel;
-}
-void multiply_rectified(struct gathered a, struct matrix b, const float *first, size_t rows, size_t columns,
-                        size_t depth, float *out, float *panel) {
-    (void)a, (void)b, (void)first, (void)rows, (void)columns, (void)depth, (void)out, (void)panel;
-}
-void multiply_gathered(int onto, struct gathered a, struct matrix b, size_t rows, size_t columns, size_t depth,
-                       float *out, float *panel) {
-    (void)onto, (void)a, (void)b, (void)rows, (void)columns, (void)depth, (void)out, (void)panel;
 }
 
 #endif

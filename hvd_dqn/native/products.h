@@ -3,7 +3,6 @@
 #define PRODUCTS_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 /* A matrix, or a transposed one: element (i, j) is at[i * row + j * column]. */
 struct matrix {
@@ -11,23 +10,13 @@ struct matrix {
     size_t row, column;
 };
 
-/* A matrix whose numbers lie anywhere, as those below a filter do in an image: (i, j) is at[rows[i] + columns[j]]. */
-struct gathered {
-    const float *at;
-    const uint32_t *rows, *columns;
-};
-
-/* What is done with a product's sums at their end: nothing; max(x, 0), where NaN stays; x where the number at the same place of `gate`
- * is positive, else 0. */
+/* What is done with a product's sums at their end: nothing; max(x, 0), where NaN stays; x where the number at the same
+ * place of `gate` is positive, else 0. */
 enum epilogue { AS_IS, RECTIFIED, GATED };
 
 int products_supported(void);
 size_t product_panel_width(void);
 void multiply(enum epilogue epilogue, struct matrix a, struct matrix b, size_t rows, size_t columns, size_t depth,
               float *out, size_t pitch, const float *gate, float *panel);
-void multiply_rectified(struct gathered a, struct matrix b, const float *first, size_t rows, size_t columns,
-                        size_t depth, float *out, float *panel);
-void multiply_gathered(int onto, struct gathered a, struct matrix b, size_t rows, size_t columns, size_t depth,
-                       float *out, float *panel);
 
 #endif

@@ -1,58 +1,33 @@
-/* K updates in one call: between two products of a small network, Python's own steps take as long as a product does.
- *
- * host_learner.py makes the same updates one by one where a part of them is not compiled: gradients by TensorFlow or
- * NumPy, sums by MPI or Horovod. It has the twin of the struct.
- */
+/* K updates in one call: between two products of a small network, Python's own steps take as long as a product does. */
 #define _GNU_SOURCE
+#include "updates.h"
+
 #include <math.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
 #include <time.h>
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
 
-#include "optimizers.h"
+#include "q_learning.h"
 
-#define STATISTICS 3
+/* Momentum of weights whose gradient has become zero decays into denormal numbers, over each of which a processor takes
+ * a hundred times longer: they count as zero here, as in TensorFlow's own threads. Returns the mode before. */
+static unsigned flush_denormals(void) {
+#ifdef __SSE2__
+    const unsigned before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040);
+    return before;
+#else
+    return 0;
+#endif
+}
 
-/* Returns when all ranks have come here. */
-typedef void meeting_function(void *meeting);
-
-struct learner {
-    const struct optimizer *optimizer; /* of the parameters from `start` on that this rank updates */
-    size_t start, parameters;
-    size_t length;          /* of an exchanged vector: gradient, statistics, flags */
-    meeting_function *meet; /* none where this rank updates all parameters */
-    void *meeting;
-    const double *squares; /* of the blocks of the last sum's gradient, see finite_norm; none where this rank takes them */
-    double max_grad_norm;
-    uint64_t step;
-    /* Of the present call: */
-    int64_t healthy;
-    uint64_t applied, locally_finite;
-    double sums[STATISTICS];
-};
-
-/* Returns this rank's part of the global vector of batch k. */
-typedef const float *compute_function(void *gradients, size_t k);
-/* Returns the sum over the ranks, which stays until the next call; NULL if a rank was lost. */
-typedef const float *exchange_function(void *exchange, const float *own);
-
-/* Applies a global gradient unless it, or one before it, is not finite: the same verdict on all ranks. Of the first that is
- * not, `own` tells whether this rank's part is: the updates after it may be tried again. Where the ranks have the
- * parameters in common, each updates its part: nobody reads them before all have. */
-void learner_apply(struct learner *learner, const float *total, const float *own) {
-    const size_t parameters = learner->parameters;
-    const double norm = finite_norm(total, parameters, learner->length, learner->squares);
-    const int finite = !isnan(norm), first = learner->healthy && !finite;
-    learner->locally_finite += !first || !isnan(finite_norm(own, parameters, learner->length, NULL));
-    learner->healthy = learner->healthy && finite;
-    if (!learner->healthy) return;
-    learner->step++;
-    learner->applied++;
-    for (size_t i = 0; i < STATISTICS; i++) learner->sums[i] += total[parameters + i];
-    const double scale = clipping_factor(norm, learner->max_grad_norm);
-    optimizer_step(learner->optimizer, total + learner->start, scale, learner->step);
-    if (learner->meet) learner->meet(learner->meeting); /* COLLECTIVE */
+static void restore_mode(unsigned before) {
+#ifdef __SSE2__
+    _mm_setcsr(before);
+#else
+    (void)before;
+#endif
 }
 
 static double seconds(void) {
@@ -61,22 +36,66 @@ static double seconds(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* Makes the updates, K >= 1 of them. Without an exchange this rank is the only one. Writes when each gradient was
- * computed, summed and applied into `marks` [3 * K], and the flags of the last sum, the vector's end, into `flags`. Returns
- * whether all sums were made. */
-int learner_updates(struct learner *learner, size_t updates, compute_function *compute, void *gradients,
-                    exchange_function *exchange, void *context, double *marks, float *flags) {
-    const float *total = NULL;
-    for (size_t k = 0; k < updates; k++) {
-        const float *own = compute(gradients, k);
+/* Computes this rank's part of the global vector of batch k. */
+static void compute_gradient(const struct learner *learner, const struct batches *batches, size_t k) {
+    const struct mlp *mlp = learner->mlp;
+    const size_t rows = batches->rows, first = k * rows, width = mlp->widths[0] + 1, last = mlp->layers - 1;
+    const size_t actions = mlp->widths[last + 1];
+    const float *x_tm1 = batches->x_tm1 + first * width;
+    if (learner->double_dqn) {
+        mlp_forward(mlp, learner->online, batches->x_t + first * width, rows);
+        q_learning_targets(mlp->values[last], batches->q_t + first * actions, batches->r_t + first,
+                           batches->discount_t + first, rows, actions, batches->targets + first);
+    }
+    mlp_forward(mlp, learner->online, x_tm1, rows);
+    const struct q_learning_rows chosen = {batches->a_tm1 + first, batches->targets + first, batches->weights + first,
+                                           batches->priorities + first};
+    q_learning_gradient(mlp->values[last], chosen, rows, actions, (float)learner->scale, (int)learner->huber,
+                        mlp->gradients[last], learner->own + learner->parameters);
+    mlp_backward(mlp, learner->online, x_tm1, rows, learner->own);
+}
+
+/* Applies the global gradient unless it, or one before it, is not finite: the same verdict on all ranks. Of the first
+ * that is not, notes whether this rank's part is: the updates after it may be tried again. */
+static void apply(struct learner *learner, struct report *report) {
+    const size_t parameters = learner->parameters;
+    const double norm = finite_norm(learner->total, parameters, learner->length);
+    const int finite = !isnan(norm), first = report->healthy && !finite;
+    report->locally_finite += !first || !isnan(finite_norm(learner->own, parameters, learner->length));
+    report->healthy = report->healthy && finite;
+    if (!report->healthy) return;
+    learner->step++;
+    report->applied++;
+    for (size_t i = 0; i < STATISTICS; i++) report->sums[i] += learner->total[parameters + i];
+    optimizer_step(learner->optimizer, learner->total, clipping_factor(norm, learner->max_grad_norm), learner->step);
+}
+
+int learner_updates(struct learner *learner, const struct batches *batches, struct report *report, double *marks) {
+    const unsigned mode = flush_denormals();
+    const size_t all = batches->updates * batches->rows, actions = learner->mlp->widths[learner->mlp->layers];
+    int error = 0;
+    /* The target network stays the same for all updates. */
+    mlp_outputs(learner->mlp, learner->target, batches->x_t, all, batches->q_t);
+    if (!learner->double_dqn)
+        q_learning_targets(batches->q_t, batches->q_t, batches->r_t, batches->discount_t, all, actions,
+                           batches->targets);
+    for (size_t k = 0; k < batches->updates && !error; k++) {
+        compute_gradient(learner, batches, k);
         *marks++ = seconds();
-        total = exchange ? exchange(context, own) : own; /* COLLECTIVE */
-        if (!total) return 0;
+        if (learner->allreduce)
+            error = learner->allreduce(learner->own, learner->total, (int)learner->length, learner->datatype,
+                                       learner->operation, learner->communicator); /* COLLECTIVE */
         *marks++ = seconds();
-        learner_apply(learner, total, own);
+        if (!error) apply(learner, report);
         *marks++ = seconds();
     }
-    const size_t place = learner->parameters + STATISTICS;
-    memcpy(flags, total + place, (learner->length - place) * sizeof(float));
-    return 1;
+    restore_mode(mode);
+    return error;
+}
+
+/* Sizes that learner.py and mlp.py compare with those of their twins. */
+size_t struct_bytes(int which) {
+    const size_t bytes[] = {sizeof(struct mlp), sizeof(struct optimizer), sizeof(struct learner), sizeof(struct batches),
+                            sizeof(struct report)};
+    return bytes[which];
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hvd_dqn.replay.base import Sample
 from hvd_dqn.transition import Transition
 
 
@@ -19,6 +20,7 @@ class RingReplay:
         observation_shape: tuple[int, ...],
         observation_dtype: np.dtype,
         rng: np.random.Generator,
+        action_shape: tuple[int, ...] = (),
     ) -> None:
         """Preallocates the ring.
 
@@ -27,6 +29,7 @@ class RingReplay:
           observation_shape: shape of one observation.
           observation_dtype: dtype of one observation.
           rng: the generator that sampling draws from; owned by this replay.
+          action_shape: (), or (joints,) where an action has several parts.
 
         Raises:
           ValueError: if the capacity is not positive.
@@ -37,15 +40,14 @@ class RingReplay:
         self._rng = rng
         self.added = 0
         """Transitions ever added: number n lies at n % capacity for as long as it lives."""
-        self._newest_batch = 0
         self._storage = Transition(
             s_tm1=np.zeros((capacity, *observation_shape), observation_dtype),
-            a_tm1=np.zeros(capacity, np.int32),
+            a_tm1=np.zeros((capacity, *action_shape), np.int32),
             r_t=np.zeros(capacity, np.float32),
-            terminated=np.zeros(capacity, np.bool_),
-            truncated=np.zeros(capacity, np.bool_),
+            discount_t=np.zeros(capacity, np.float32),
             s_t=np.zeros((capacity, *observation_shape), observation_dtype),
         )
+        self._sampled = self.blank(0, 0)
 
     def __len__(self) -> int:
         """Returns the number of transitions stored."""
@@ -68,48 +70,37 @@ class RingReplay:
             if head < kept:
                 stored[: kept - head] = newest[head:]
         self.added += count
-        self._newest_batch = kept
 
-    def cut_open_episodes(self) -> None:
-        """Marks the transitions added last as truncated where they did not end their episode."""
-        newest = self._slots(self._newest_batch)
-        self._storage.truncated[newest] = ~self._storage.terminated[newest]
-
-    def restore(self, transitions: Transition, added: int) -> None:
-        """Replaces all contents.
-
-        Args:
-          transitions: the newest ones [N], oldest first; those beyond the capacity are dropped.
-          added: how many have ever been added, N of them included.
-        """
-        self.added = added - len(transitions.a_tm1)
-        self.add(transitions)
-        self._newest_batch = 0  # their episodes have been cut already
-
-    def sample(self, *shape: int) -> Transition:
-        """Draws transitions uniformly with replacement.
-
-        Args:
-          *shape: the leading shape of the result, [K, B] for K batches of B.
-
-        Returns:
-          A Transition whose columns have the leading shape `shape`; copies, never views.
+    def sample(self, updates: int, batch_size: int) -> Sample:
+        """Draws K batches of B uniformly with replacement; see `Replay`.
 
         Raises:
           ValueError: if nothing is stored.
         """
         if self.added == 0:
             raise ValueError("sample from an empty replay: add a transition first")
-        index = self._rng.integers(len(self), size=shape)
-        return self._at(index)
+        shape = (updates, batch_size)
+        if self._sampled.indices.shape != shape:
+            self._sampled = self.blank(*shape)
+        # Into memory of earlier samples: fresh pages for a batch of images cost more than copying them.
+        indices = self._rng.integers(len(self), size=shape)
+        for stored, drawn in zip(self._storage, self._sampled.transitions, strict=True):
+            stored.take(indices, axis=0, out=drawn, mode="clip")  # no index is out of range; "raise" copies twice
+        self._sampled.probabilities.fill(1.0 / len(self))
+        return self._sampled._replace(indices=indices)
 
-    def blank(self, *shape: int) -> Transition:
-        """Returns zeros in the form of `sample`: what a rank that cannot go on brings to its last exchange."""
-        return Transition(*(np.zeros((*shape, *column.shape[1:]), column.dtype) for column in self._storage))
+    def blank(self, updates: int, batch_size: int) -> Sample:
+        """Returns zeros in the form of `sample`; see `Replay`."""
+        shape = (updates, batch_size)
+        transitions = Transition(*(np.zeros((*shape, *column.shape[1:]), column.dtype) for column in self._storage))
+        return Sample(transitions, np.zeros(shape, np.int64), np.zeros(shape), np.ones(shape, np.float32))
 
-    def contents(self) -> Transition:
-        """Returns copies of all stored transitions, oldest first."""
-        return self.newest(len(self))
+    def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
+        """Ignores them: all transitions are drawn alike."""
+
+    def empty(self) -> Transition:
+        """Returns a Transition of no rows; see `Replay`."""
+        return self.newest(0)
 
     def newest(self, count: int) -> Transition:
         """Returns copies of the newest transitions [count], oldest first.
@@ -119,12 +110,18 @@ class RingReplay:
         """
         if not 0 <= count <= len(self):
             raise ValueError(f"{count} transitions were asked for and {len(self)} are stored")
-        return self._at(self._slots(count))
-
-    def _at(self, slots: np.ndarray) -> Transition:
-        """Returns copies of what lies at these places; `take`, since indexing copies short rows ten times slower."""
+        slots = np.arange(self.added - count, self.added) % self.capacity
         return Transition(*(column.take(slots, axis=0) for column in self._storage))
 
-    def _slots(self, count: int) -> np.ndarray:
-        """Returns the places of the newest transitions, oldest first."""
-        return np.arange(self.added - count, self.added) % self.capacity
+    def contents(self) -> Transition:
+        """Returns copies of all stored transitions, oldest first."""
+        return self.newest(len(self))
+
+    def restore(self, transitions: Transition, added: int, extra: dict[str, np.ndarray] | None = None) -> None:
+        """Replaces all contents; see `Replay`."""
+        self.added = added - len(transitions.a_tm1)
+        self.add(transitions)
+
+    def extra_state(self) -> dict[str, np.ndarray]:
+        """Returns nothing: the transitions are all there is."""
+        return {}

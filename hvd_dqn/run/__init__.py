@@ -1,1 +1,1 @@
-"""The run directory, its records, the display, and requests to stop."""
+"""The run directory, metrics, progress display, and requests to stop."""

@@ -1,4 +1,4 @@
-"""Statistics between two log lines: recent episodes, learner averages, speeds."""
+"""Statistics over a log period: recent episodes, learner averages, speeds."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class RecentEpisodes:
     """Returns and lengths of the last 100 episodes over all ranks."""
 
     def __init__(self) -> None:
-        """Starts without episodes."""
+        """Creates an empty window."""
         self._returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self._lengths: deque[int] = deque(maxlen=RECENT_EPISODES)
 
     def add(self, episodes: list[list[float]]) -> None:
-        """Adds episodes [iteration, return, length] of all ranks, in the order in which they ended."""
+        """Adds episodes [env step, return, length] of all ranks, ordered by their end."""
         for _, episode_return, length in sorted(episodes, key=lambda episode: episode[0]):
             self._returns.append(episode_return)
             self._lengths.append(int(length))
 
     def summary(self) -> dict[str, float | None]:
-        """Returns mean return and mean length; None before the first episode has ended."""
+        """Returns the mean return and length, or None before the first episode has ended."""
         count = len(self._returns)
         return {
             "mean_return": sum(self._returns) / count if count else None,
@@ -32,22 +32,22 @@ class RecentEpisodes:
         }
 
     def state(self) -> dict[str, list[float]]:
-        """Returns what `load` takes."""
+        """Returns a state for `load`."""
         return {"returns": list(self._returns), "lengths": [float(length) for length in self._lengths]}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Puts a state back."""
+        """Restores a state."""
         self._returns.extend(float(value) for value in state["returns"])
         self._lengths.extend(int(length) for length in state["lengths"])
 
 
 class LearnerAverages:
-    """Means of the learner's statistics since the last log line, weighted by learner steps."""
+    """Means of the learner's statistics over a log period, weighted by learner steps."""
 
     _NAMES = ("loss", "abs_td_error", "mean_q")
 
     def __init__(self) -> None:
-        """Starts empty."""
+        """Creates empty averages."""
         self._steps = 0
         self._sums = [0.0] * len(self._NAMES)
 
@@ -57,20 +57,20 @@ class LearnerAverages:
         self._sums = [total + steps * mean for total, mean in zip(self._sums, means, strict=True)]
 
     def take(self) -> dict[str, float | None]:
-        """Returns the means by name and starts anew; None where there was no learner step."""
+        """Returns the means by name, or None without a learner step, and resets them."""
         means = [total / self._steps if self._steps else None for total in self._sums]
         self._steps, self._sums = 0, [0.0] * len(self._NAMES)
         return dict(zip(self._NAMES, means, strict=True))
 
     def state(self) -> dict[str, Any]:
-        """Returns what `load` takes."""
+        """Returns a state for `load`."""
         return {"steps": self._steps, "sums": list(self._sums)}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Puts a state back."""
+        """Restores a state."""
         steps, sums = int(state["steps"]), [float(value) for value in state["sums"]]
         if steps < 0 or len(sums) != len(self._NAMES):
-            raise ValueError(f"averages of {len(sums)} sums over {steps} steps")
+            raise ValueError(f"malformed averages: {len(sums)} sums over {steps} steps")
         self._steps, self._sums = steps, sums
 
 
@@ -94,5 +94,5 @@ class Speed:
         return speeds
 
     def leave_out(self, seconds: float) -> None:
-        """Leaves out time that was not spent training (an evaluation, a checkpoint)."""
+        """Excludes time that was not spent training (an evaluation, a checkpoint)."""
         self._since += seconds

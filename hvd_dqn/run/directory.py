@@ -1,4 +1,4 @@
-"""The run directory: where one run's configuration, metrics and checkpoints lie."""
+"""The run directory: one run's configuration, metrics and checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOCK_FILE = "lock"
 TOKEN_PREFIX = ".shared-"
 """Of files by which the ranks find out at the start whether they see the same folder."""
 _BEFORE_CONFIG = {LOCK_FILE, "metrics.jsonl", "tensorboard", "profile"}
-"""What a job may have made before it writes its configuration."""
+"""Entries that a job may create before it writes its configuration."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -33,7 +33,7 @@ class RunDirectory:
     """Paths below one run directory."""
 
     def __init__(self, path: Path) -> None:
-        """Names a run directory; nothing is touched."""
+        """Creates a path object. Reads and writes nothing."""
         self.path = path
         self.metrics = path / METRICS_FILE
         self.tensorboard = path / "tensorboard"
@@ -44,21 +44,21 @@ class RunDirectory:
 
     @classmethod
     def of(cls, runs_dir: str, env_id: str, name: str) -> RunDirectory:
-        """Names the directory <runs_dir>/<env>/<name>; characters of env_id that do not suit a folder become '-'."""
+        """Returns <runs_dir>/<env>/<name>, without creating it. Special characters of env_id become '-'."""
         return cls(Path(runs_dir) / re.sub(r"[^\w.-]+", "-", env_id) / name)
 
     @classmethod
     def create(cls, runs_dir: str, env_id: str, name: str, resumed: str = "") -> RunDirectory:
-        """Makes a new run directory <runs_dir>/<env>/<name>.
+        """Creates a new run directory <runs_dir>/<env>/<name>.
 
         Args:
-          runs_dir: folder of all runs.
+          runs_dir: the folder of all runs.
           env_id: the environment.
-          name: the run's name, or "" for date and time.
-          resumed: a checkpoint path; a directory of the run that saves there is used again.
+          name: the run's name, or "" for the date and time.
+          resumed: a checkpoint path. An existing directory of the run that saves there is reused.
 
         Raises:
-          UserError: if the directory holds a run already or cannot be made.
+          UserError: if the directory already holds a run or cannot be created.
         """
         for attempt in range(100):
             own_name = name or time.strftime("%Y%m%d-%H%M%S") + (f"-{attempt}" if attempt else "")
@@ -73,34 +73,33 @@ class RunDirectory:
                     return cls(path)
                 if name:
                     raise UserError(
-                        f"{path} exists already: choose another --name, or go on with it by --resume {path}"
+                        f"{path} exists already: choose another --name, or resume that run with --resume {path}"
                     ) from None
             except OSError as error:
                 raise UserError(
-                    f"cannot make the run directory {path}: {error.strerror}. "
-                    "Choose a folder that you may write with --runs-dir"
+                    f"cannot make the run directory {path}: {error.strerror}. Choose a writable folder with --runs-dir"
                 ) from None
-        raise UserError(f"no free name for a run of {env_id} below {runs_dir}: give one with --name")
+        raise UserError(f"found no free name for a run of {env_id} in {runs_dir}: give one with --name")
 
     @classmethod
     def open(cls, path: str) -> RunDirectory:
         """Opens an existing run directory.
 
         Raises:
-          UserError: if it is none.
+          UserError: if the path is not a run directory.
         """
         directory = cls(Path(path))
         if not directory.path.is_dir():
-            raise UserError(f"--resume {path}: there is no such directory")
+            raise UserError(f"--resume {path}: no such directory")
         if not (directory.path / CONFIG_FILE).is_file():
             raise UserError(
-                f"--resume {path}: no {CONFIG_FILE} in it, so it is not a run directory of this program; "
-                "give the folder that holds config.json and checkpoints/"
+                f"--resume {path}: not a run directory: no {CONFIG_FILE} in it; "
+                "give the folder that contains config.json and checkpoints/"
             )
         return directory
 
     def checkpoints_at(self, url: str) -> Location:
-        """Returns where the run's checkpoints lie: at a checkpoint path, or in this directory if that is empty.
+        """Returns the location of the run's checkpoints: the checkpoint path, or a folder here if that is empty.
 
         Raises:
           UserError: if the checkpoint path cannot be reached.
@@ -108,9 +107,9 @@ class RunDirectory:
         return open_location(url, "--checkpoint-path") if url else self.checkpoints
 
     def start_over(self, url: str) -> None:
-        """Removes what an attempt has left that never came to a checkpoint; a run that has one is not touched.
+        """Removes the files of an earlier attempt that made no checkpoint. Does nothing if there is a checkpoint.
 
-        Call it once the directory is claimed: another job may be at work on its first checkpoint.
+        Call this only after `lock`, since another job may be writing its first checkpoint.
 
         Args:
           url: the run's checkpoint path, or "".
@@ -120,13 +119,13 @@ class RunDirectory:
             for folder in (self.tensorboard, self.checkpoints):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def claim(self) -> None:
-        """Keeps other jobs out for as long as this process lives, however it ends: the lock is the kernel's.
+    def lock(self) -> None:
+        """Locks the directory against other jobs until this process ends. The kernel releases the lock.
 
-        A file system that knows no locks keeps nobody out.
+        Has no effect on a file system without locks.
 
         Raises:
-          UserError: if another job works here, or nothing can be written here.
+          UserError: if another job has locked the directory, or it is not writable.
         """
         path = self.path / LOCK_FILE
         try:
@@ -141,81 +140,81 @@ class RunDirectory:
             if error.errno in _NO_LOCKS:
                 return
             raise UserError(
-                f"another job works in {self.path} ({holder or 'not known which'}): wait until it has ended, or end it "
-                "with SIGTERM, which saves it"
+                f"another job is using {self.path} ({holder or 'unknown process'}): wait until it has ended, or send "
+                "it SIGTERM (it saves and exits)"
             ) from None
-        with contextlib.suppress(OSError):  # a full disk: who holds it is only a courtesy
+        with contextlib.suppress(OSError):  # a full disk; the name of the holder is only for messages
             os.ftruncate(lock, 0)
             os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._lock = lock
 
     def discard_unbegun(self) -> None:
-        """Removes the directory of a run that was refused before it began; does nothing where another job may be."""
+        """Removes the directory of a run that was refused before it began. Does nothing unless it is locked."""
         if self._lock is not None and _never_began(self.path):
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def release(self) -> None:
-        """Lets other processes in again; does nothing where this one kept nobody out."""
+    def unlock(self) -> None:
+        """Releases the lock, if this process holds it."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def write_config(self, record: dict[str, Any]) -> None:
-        """Writes config.json: the resolved configuration and what it ran on."""
+        """Writes config.json: the resolved configuration and the versions it ran with."""
         write_json_atomically(self.path / CONFIG_FILE, record)
 
     def read_config(self) -> dict[str, Any]:
         """Returns the flat configuration of config.json.
 
         Raises:
-          UserError: if it cannot be read or holds no configuration of this program.
+          UserError: if it cannot be read or is not a configuration of this program.
         """
         return _read_config(self.path / CONFIG_FILE)
 
 
 def newest_checkpoint(folder: Location) -> int | None:
-    """Returns the env steps of the newest checkpoint in a folder that has a manifest, None where there is none."""
+    """Returns the env steps of the newest complete checkpoint in a folder, or None."""
     names = [path.parent.name.partition("-")[0] for path in folder.glob("*/manifest.json")]
     return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def read_config_of(run: str) -> dict[str, Any]:
-    """Returns the flat configuration of a run directory, or of the run that saves to a checkpoint path.
+    """Returns the flat configuration of a run, given its run directory or checkpoint path.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is no such run.
     """
     if not is_url(run):
         return RunDirectory.open(run).read_config()
     path = open_location(run, "--resume") / CONFIG_FILE
     if not path.exists():
-        raise UserError(f"--resume {run}: there is no {CONFIG_FILE}, so it is not the checkpoint path of a run")
+        raise UserError(f"--resume {run}: not the checkpoint path of a run: no {CONFIG_FILE} there")
     return _read_config(path) | {"checkpoint_path": run}
 
 
 def check_checkpoint_path(url: str, resumed: bool, ranks: int) -> None:
-    """Makes sure that checkpoints can go to a place outside the run directory.
+    """Checks that checkpoints can be written to a location outside the run directory.
 
     Args:
-      url: the place, or "" for the run directory, which is not looked at.
-      resumed: whether the run is there already.
+      url: the location, or "" for the run directory, which is not checked.
+      resumed: whether the run that is stored there is being resumed.
       ranks: how many ranks will write.
 
     Raises:
-      UserError: if the place cannot be reached, or cannot be shared, or holds another run.
+      UserError: if the location cannot be reached, cannot be shared by the ranks, or holds another run.
     """
     if not url:
         return
     if scheme_of(url) == "memory" and ranks > 1:
         raise UserError(
-            f"--checkpoint-path {url}: this memory belongs to one process, and these are {ranks} ranks: start one, or "
-            "choose a store that all can reach"
+            f"--checkpoint-path {url}: memory:// belongs to one process, and there are {ranks} ranks: start one rank, "
+            "or choose a store that all ranks can reach"
         )
     folder = open_location(url, "--checkpoint-path")
     if isinstance(folder, ObjectPath):
         folder.reach()
     if (folder / CONFIG_FILE).exists() and not resumed:
-        raise UserError(f"{url} holds a run already: go on with it by --resume {url}, or choose another place")
+        raise UserError(f"{url} already holds a run: resume it with --resume {url}, or choose another location")
 
 
 def _read_config(path: Location) -> dict[str, Any]:
@@ -238,7 +237,7 @@ def _saves_to(path: Path, checkpoint_path: str) -> bool:
 
 
 def _never_began(path: Path) -> bool:
-    """Returns whether a directory is empty, or holds only what a job leaves that died while it started."""
+    """Returns True if a directory is empty or holds only the files of a job that died while it started."""
     metrics = path / "metrics.jsonl"
     names = {entry.name for entry in path.iterdir() if not entry.name.startswith(TOKEN_PREFIX)}
     return names <= _BEFORE_CONFIG and not (metrics.exists() and metrics.stat().st_size)

@@ -1,4 +1,7 @@
-"""Metrics on disk: one JSON line and one set of TensorBoard scalars per log period (schema: docs/metrics.md)."""
+"""Metrics on disk: one JSON line and one set of TensorBoard scalars per log period.
+
+The fields are listed in docs/reference/metrics.md.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,28 @@ from hvd_dqn.checkpoint.files import write_bytes_atomically
 
 
 class MetricsWriter(Protocol):
-    """Takes one record of metrics at a time."""
+    """Writes metrics, one record at a time."""
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes a record; its "env_steps" is the step of TensorBoard's axis."""
+        """Writes a record. Its "env_steps" is the step in TensorBoard."""
 
     def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
-        """Forgets records beyond a step: a resumed run goes over that ground again.
+        """Removes records beyond a step, since a resumed run repeats those steps.
 
         Args:
           env_steps: the step.
-          saved: lines that count instead of those that are here.
+          saved: lines that replace the existing ones.
         """
 
     def holds(self, kind: str, env_steps: int) -> bool:
-        """Returns whether there is a record of this kind at this step."""
+        """Returns True if there is a record of this kind at this step."""
 
     def close(self) -> None:
         """Flushes and closes."""
 
 
 class NullMetrics:
-    """The writer of every rank but 0."""
+    """The null object of all ranks except 0."""
 
     def write(self, record: dict[str, Any]) -> None:
         """Does nothing."""
@@ -42,7 +45,7 @@ class NullMetrics:
         """Does nothing."""
 
     def holds(self, kind: str, env_steps: int) -> bool:
-        """Holds nothing."""
+        """Returns False."""
         return False
 
     def close(self) -> None:
@@ -65,31 +68,31 @@ class DiskMetrics:
         self._events = EventFileWriter(str(tensorboard))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes a record; a value that is None or not finite is null in JSON and left out of TensorBoard."""
+        """Writes a record. A value that is None or not finite becomes null in JSON and is not sent to TensorBoard."""
         clean = {name: _finite_or_none(value) for name, value in record.items()}
         self._jsonl.write(json.dumps(clean) + "\n")
         self._events.add_event(_scalar_event(clean))
 
     def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
-        """Drops later lines of metrics.jsonl and tells TensorBoard to hide later points.
+        """Removes later lines of metrics.jsonl and makes TensorBoard hide later points.
 
-        Saved lines take the place of those in metrics.jsonl; where that was empty, TensorBoard gets them, too.
+        Saved lines replace those of metrics.jsonl. If it was empty, they are also written to TensorBoard.
         """
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         present = self._path.read_bytes()
         lines = (present if saved is None else saved).splitlines()
-        kept = [line + b"\n" for line in lines if _env_steps(line) <= env_steps]
+        retained = [line + b"\n" for line in lines if _env_steps(line) <= env_steps]
         self._jsonl.close()
-        write_bytes_atomically(self._path, b"".join(kept))
+        write_bytes_atomically(self._path, b"".join(retained))
         self._jsonl = self._path.open("a", buffering=1)
-        for line in kept if not present else []:
-            with contextlib.suppress(KeyError, TypeError):  # a line of somebody else's
+        for line in retained if not present else []:
+            with contextlib.suppress(KeyError, TypeError):  # not a record of this program
                 self._events.add_event(_scalar_event(json.loads(line)))
         self._events.add_event(Event(step=env_steps + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def holds(self, kind: str, env_steps: int) -> bool:
-        """Looks through metrics.jsonl."""
+        """Searches metrics.jsonl."""
         lines = self._path.read_bytes().splitlines()
         return any(_env_steps(line) == env_steps and json.loads(line).get("kind") == kind for line in lines)
 
@@ -100,7 +103,7 @@ class DiskMetrics:
 
 
 def _env_steps(line: bytes) -> float:
-    """Returns a line's step; a line that a crash left half-written counts as beyond all steps."""
+    """Returns a line's env step, or infinity for a line that a crash left incomplete."""
     try:
         return float(json.loads(line)["env_steps"])
     except (ValueError, KeyError, TypeError):
@@ -112,7 +115,7 @@ def _finite_or_none(value: Any) -> Any:
 
 
 def _scalar_event(record: dict[str, Any]) -> Any:
-    """Builds TensorBoard's event of one record."""
+    """Builds the TensorBoard event of one record."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 

@@ -1,4 +1,4 @@
-"""Where the time of an iteration goes, per rank, at the cost of reading a clock."""
+"""Times the phases of an iteration on each rank."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 from statistics import median
 
 PHASES = ("collect", "sample", "transfer", "gradient", "allreduce", "apply", "bookkeeping")
-"""Parts of an iteration. transfer: handing arrays to TensorFlow and back; allreduce, and apply where each rank updates
-a part: waiting for others included; bookkeeping: whatever the others leave of the iteration."""
+"""Phases of an iteration. transfer: copies of arrays to and from TensorFlow. allreduce: includes the wait for other
+ranks. bookkeeping: the rest of the iteration."""
 
 _TRACED_EVENTS = 200_000
-"""Events that a trace keeps, the first ones: about 20 MB."""
+"""Maximum number of events in a trace (about 20 MB). Later events are dropped."""
 
 
 class IterationProfile:
-    """Sums the seconds of each phase between two log lines, and keeps every single one where a trace is asked for."""
+    """Sums the seconds of each phase over a log period, and records single events if a trace is requested."""
 
     def __init__(self, traced: bool = False) -> None:
-        """Starts empty."""
+        """Creates an empty profile."""
         self._traced = traced
         self._events: list[tuple[str, float, float, int]] = []
-        self._start_anew()
+        self._reset()
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -38,16 +38,16 @@ class IterationProfile:
             self.add(name, start, time.perf_counter())
 
     def add(self, name: str, start: float, end: float) -> None:
-        """Adds a phase's stretch of time, in seconds of `time.perf_counter`."""
+        """Adds a time span of a phase, in seconds of `time.perf_counter`."""
         self._seconds[name] += end - start
         self._trace((name,), (start, end))
 
     def add_in_turn(self, phases: Sequence[str], marks: Sequence[float]) -> None:
-        """Adds phases that followed one another, over and over.
+        """Adds N repetitions of a sequence of phases.
 
         Args:
-          phases: their names.
-          marks: [N * len(phases) + 1], seconds of `time.perf_counter`: the first phase's start, then every one's end.
+          phases: the names, in order.
+          marks: [N * len(phases) + 1], seconds of `time.perf_counter`: the start of the first phase, then each end.
         """
         step = len(phases)
         for i, name in enumerate(phases):
@@ -56,7 +56,7 @@ class IterationProfile:
 
     @contextlib.contextmanager
     def iteration(self) -> Iterator[None]:
-        """Times an iteration; what no phase has taken of it is bookkeeping."""
+        """Times an iteration. Time outside the phases counts as bookkeeping."""
         start, before = time.perf_counter(), sum(self._seconds.values())
         try:
             yield
@@ -66,14 +66,14 @@ class IterationProfile:
             self._iterations += 1
 
     def take(self) -> dict[str, float]:
-        """Returns each phase's mean microseconds per iteration since the last call, and starts anew."""
+        """Returns the mean microseconds per iteration of each phase since the last call, and resets them."""
         scale = 1e6 / max(1, self._iterations)
         means = {name: seconds * scale for name, seconds in self._seconds.items()}
-        self._start_anew()
+        self._reset()
         return means
 
     def write_trace(self, path: Path, rank: int) -> None:
-        """Writes the events in the Trace Event Format, which Perfetto and Chrome open; a rank is a process there.
+        """Writes the events in the Trace Event Format of Perfetto and Chrome, with one process per rank.
 
         Raises:
           OSError: if the file cannot be written.
@@ -97,10 +97,10 @@ class IterationProfile:
     def _trace(self, phases: Sequence[str], marks: Sequence[float]) -> None:
         if self._traced and len(self._events) < _TRACED_EVENTS:
             thread = threading.get_ident()
-            stretches = zip(itertools.cycle(phases), itertools.pairwise(marks))
-            self._events += [(name, start, end, thread) for name, (start, end) in stretches]
+            spans = zip(itertools.cycle(phases), itertools.pairwise(marks))
+            self._events += [(name, start, end, thread) for name, (start, end) in spans]
 
-    def _start_anew(self) -> None:
+    def _reset(self) -> None:
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._iterations = 0
 
@@ -114,7 +114,7 @@ def resident_bytes() -> int:
 
 
 def over_ranks(phases: list[dict[str, float]]) -> dict[str, float]:
-    """Returns minimum, median and maximum over the ranks of each phase's microseconds per iteration."""
+    """Returns the minimum, median and maximum over the ranks of each phase, in microseconds per iteration."""
     summary = {}
     for name in PHASES:
         values = [own[name] for own in phases]

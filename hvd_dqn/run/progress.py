@@ -1,4 +1,4 @@
-"""Rank 0's display while the job runs: live on a terminal, plain lines elsewhere."""
+"""Rank 0's progress display: live on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from rich.text import Text
 from hvd_dqn.run.terminal import watched_terminal
 
 PLAIN_PERIOD_SECONDS = 2.0
-"""Least time between two plain lines, so that a fast run does not flood a log file."""
+"""Minimum time between two plain lines, so that a fast run does not flood a log file."""
 
 
 class Display(Protocol):
-    """Shows how far the job is."""
+    """Shows the progress of the job."""
 
     def update(self, record: dict[str, Any]) -> None:
-        """Shows a training record of the metrics."""
+        """Shows a training record."""
 
     def message(self, text: str) -> None:
-        """Prints a line of its own."""
+        """Prints a line."""
 
     def warn(self, text: str) -> None:
-        """Prints a line about something that went wrong, whatever --progress says."""
+        """Prints a warning, also with --progress off."""
 
     def close(self) -> None:
-        """Leaves the screen in order."""
+        """Ends the display and restores the terminal."""
 
 
 class NullDisplay:
-    """The display of every rank but 0."""
+    """The null object of all ranks except 0."""
 
     def update(self, record: dict[str, Any]) -> None:
         """Shows nothing."""
@@ -58,7 +58,7 @@ class QuietDisplay(NullDisplay):
 
 
 class PlainDisplay:
-    """One line now and then."""
+    """Prints one line per log period, at most one every PLAIN_PERIOD_SECONDS."""
 
     def __init__(self, total_env_steps: int) -> None:
         """Starts the clock."""
@@ -67,7 +67,7 @@ class PlainDisplay:
         self._next = 0.0
 
     def update(self, record: dict[str, Any]) -> None:
-        """Prints a line unless the last one is recent; the last record of a run is always printed."""
+        """Prints a line, unless the last one is recent. The last record of a run is always printed."""
         remaining = self._eta.seconds(record["env_steps"])
         last = record["env_steps"] >= self._total
         if time.monotonic() < self._next and not last:
@@ -80,7 +80,7 @@ class PlainDisplay:
         )
 
     def message(self, text: str) -> None:
-        """Prints a line, in one write: launchers put a rank's tag before each that they see."""
+        """Prints a line in a single write, since launchers prefix each write with the rank."""
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
@@ -93,10 +93,10 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A progress bar with the training's numbers below it."""
+    """A progress bar with the current numbers below it."""
 
     def __init__(self, total_env_steps: int, stream: TextIO) -> None:
-        """Takes over the bottom of a terminal."""
+        """Starts the live display at the bottom of a terminal."""
         self._bar = Progress(
             BarColumn(bar_width=28),
             TaskProgressColumn(),
@@ -121,7 +121,7 @@ class LiveDisplay:
         self.message(text)
 
     def close(self) -> None:
-        """Stops refreshing and leaves the last state standing."""
+        """Stops the live display and leaves its last state on the screen."""
         self._live.stop()
 
 
@@ -130,7 +130,7 @@ def make_display(kind: str, total_env_steps: int) -> Display:
 
     Args:
       kind: "auto", "live", "plain" or "off".
-      total_env_steps: the end of the bar.
+      total_env_steps: the length of the bar.
     """
     if kind == "off":
         return QuietDisplay()

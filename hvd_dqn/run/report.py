@@ -1,4 +1,4 @@
-"""What rank 0 prints before and after training."""
+"""The reports that rank 0 prints before and after training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hvd_dqn.statistics import bootstrap_interval
 
 
 def start_report(sizes: dict[str, Any]) -> str:
-    """Formats the derived sizes, one a line."""
+    """Formats the start report, one line per entry."""
     width = max(len(name) for name in sizes)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in sizes.items())
 
@@ -30,17 +30,17 @@ def closing_summary(
     """Formats the closing summary.
 
     Args:
-      run_directory: where everything lies.
-      seconds: wall time of the job.
+      run_directory: the run directory.
+      seconds: wall time of this process.
       env_steps: global env steps of the run.
       learner_steps: updates of the run.
-      best_env_steps: the evaluated checkpoint's env steps; None if there was none, and the final weights were used.
-      returns: float [N], greedy returns of fresh episodes.
+      best_env_steps: env steps of the evaluated checkpoint; None if the final weights were used.
+      returns: float [N], greedy returns of the final episodes.
       env_id: the environment, for the heading.
-      ranks: of the job, for the command that goes on: on another number it would not end bit for bit the same.
+      ranks: number of ranks, for the command that resumes the run bit for bit.
 
     Returns:
-      The text, and the same numbers for the metrics.
+      The text, and the same numbers as a metrics record.
     """
     low, high = bootstrap_interval(returns)
     mean = float(returns.mean())
@@ -49,10 +49,10 @@ def closing_summary(
     text = "\n".join(
         [
             "",
-            f"Greedy evaluation of the {which} over {len(returns)} fresh episodes of {env_id}:",
+            f"Greedy evaluation of the {which} over {len(returns)} new episodes of {env_id}:",
             f"  mean return {mean:.2f}, 95 % confidence interval {low:.2f} to {high:.2f}, "
             f"min {returns.min():.2f}, max {returns.max():.2f}",
-            f"Trained {env_steps:,} env steps and {learner_steps:,} learner steps in {seconds:.1f} s of wall time.",
+            f"The run has {env_steps:,} env steps and {learner_steps:,} learner steps. This job took {seconds:.1f} s.",
             f"Run directory: {run_directory}",
             "Next:",
             f"  tensorboard --logdir {run_directory}",

@@ -1,6 +1,7 @@
-"""Tells the script that started the job what a launcher's exit code does not: the run directory and how the job ended.
+"""Reports the run directory and the exit code to the script that started the job, through a file.
 
-The script names a file in the environment (launch/local.sh does); rank 0 adds a line `name=value` at a time.
+Launchers do not pass on the exit code of train.py. The script (launch/local.sh does this) names a file in the
+environment, and rank 0 appends lines of the form `name=value`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import os
 VARIABLE = "HVD_DQN_STATUS_FILE"
 
 
-def tell(name: str, value: object) -> None:
-    """Adds a line, if somebody wants to know; called on rank 0. A file that cannot be written costs only the line.
+def write_status(name: str, value: object) -> None:
+    """Appends a line to the status file, if there is one. Called on rank 0. Errors are ignored.
 
     Args:
-      name: `run_directory`, once it can be resumed from, or `exit_code`, told last by a job that ends by itself.
-      value: anything that is one line as a text.
+      name: `run_directory`, written once the run can be resumed, or `exit_code`, written last.
+      value: any value whose text is one line.
     """
     path = os.environ.get(VARIABLE)
     if path:

@@ -1,4 +1,4 @@
-"""Turns signals and the end of the time into a request to stop, which the ranks then act on together."""
+"""Turns signals and the time limit into a request to stop, on which all ranks then act together."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _ECHO_SECONDS = 5.0
-"""Schedulers and launchers give one notice several times, to a rank and to its launcher: what SIGTERM and SIGUSR1 say
-within this time of the first signal is that notice. A Ctrl-C is a person's."""
+"""Schedulers and launchers repeat their signals. A SIGTERM or SIGUSR1 within this time of the first signal is ignored.
+A second Ctrl-C is never ignored."""
 
 
 class StopRequest:
-    """Whether this rank was asked to stop; a second signal that is no echo of the first ends the process at once."""
+    """Whether this rank was asked to stop. A second signal, unless it is an echo, ends the process at once."""
 
     def __init__(self) -> None:
-        """Starts without a request; `install` connects the signals."""
+        """Creates a request that is not set. `install` connects the signals."""
         self.requested = False
         self.reason = ""
         self.at_checkpoint = False
-        """Whether the next checkpoint is to be the last of this process."""
+        """Whether to stop at the next checkpoint."""
         self.started = time.monotonic()
 
     def install(self) -> None:
         """Handles SIGINT, SIGTERM and SIGUSR1 from now on."""
         for number in _SIGNALS:
             signal.signal(number, self._handle)
-        heard, told = os.pipe()
-        os.set_blocking(told, False)
-        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # its signals are its own
-        threading.Thread(target=self._listen, args=(heard,), name="signals", daemon=True).start()
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child handles its own signals
+        threading.Thread(target=self._listen, args=(read_end,), name="signals", daemon=True).start()
 
-    def request_in(self, seconds: float, patience: float, reason: str) -> None:
-        """Asks by itself, after some time or, if that is not positive, at once.
+    def request_in(self, seconds: float, grace_seconds: float, reason: str) -> None:
+        """Sets the request after some time, or now if that is not positive.
 
         Args:
-          seconds: until the next checkpoint is to be the last.
-          patience: seconds after that until the job is to stop wherever it is.
-          reason: why.
+          seconds: time until the job should stop at its next checkpoint.
+          grace_seconds: time after that until the job should stop wherever it is.
+          reason: the reason, for the log.
         """
 
-        def ask() -> None:
+        def stop_at_checkpoint() -> None:
             self.at_checkpoint = True
 
-        def insist() -> None:
+        def stop_now() -> None:
             self.requested, self.reason = True, self.reason or reason
 
-        for wait, action in ((seconds, ask), (seconds + patience, insist)):
+        for wait, action in ((seconds, stop_at_checkpoint), (seconds + grace_seconds, stop_now)):
             if wait <= 0.0:
                 action()
                 continue
@@ -58,14 +58,14 @@ class StopRequest:
             timer.daemon = True
             timer.start()
 
-    def _listen(self, heard: int) -> None:
-        """Ends the process at a second signal, also while it waits for a stuck rank in compiled code.
+    def _listen(self, read_end: int) -> None:
+        """Ends the process at a second signal, even while it waits for a stuck rank inside compiled code.
 
-        Python runs no handler before that returns, but tells of each signal through a pipe.
+        Python runs no signal handler until such a call returns, but writes each signal to the wakeup pipe.
         """
         first: float | None = None
         while True:
-            for number in os.read(heard, 64):
+            for number in os.read(read_end, 64):
                 if number in _SIGNALS:
                     now = time.monotonic()
                     if first is not None and (number == signal.SIGINT or now - first > _ECHO_SECONDS):

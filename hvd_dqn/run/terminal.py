@@ -1,4 +1,4 @@
-"""Finds the terminal that a person is watching, also through a launcher that captures the ranks' output."""
+"""Finds the user's terminal, also behind a launcher that captures the ranks' output."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "orterun", "orted", "prterun")
 
 
 def watched_terminal() -> TextIO | None:
-    """Returns a stream to the terminal of whoever started the job, or None if the output goes elsewhere.
+    """Returns a stream to the terminal from which the job was started, or None if the output goes elsewhere.
 
-    Launchers replace the ranks' standard output (horovodrun by pipes, Open MPI by pseudo-terminals of its own),
-    so under a launcher the answer is where the outermost launcher's standard output goes.
+    Launchers replace the ranks' standard output by pipes (horovodrun) or pseudo-terminals (Open MPI). Under a launcher
+    this function looks at the standard output of the outermost launcher instead.
     """
     launcher = _outermost_launcher()
     if launcher is None:
@@ -33,7 +33,7 @@ def watched_terminal() -> TextIO | None:
 
 
 def _outermost_launcher() -> int | None:
-    """Returns the process id of the topmost ancestor that is a launcher, or None."""
+    """Returns the process id of the outermost launcher among the ancestors, or None."""
     found, pid = None, os.getppid()
     while pid > 1:
         try:

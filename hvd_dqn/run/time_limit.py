@@ -1,4 +1,4 @@
-"""How long a job may run: what the user says, or what its Slurm allocation has left."""
+"""The time limit of a job: given by the user, or the time left in its Slurm allocation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _QUERY_SECONDS = 20.0
 
 
 def parse_time(text: str) -> float:
-    """Returns the seconds of a time in Slurm's forms: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S.
+    """Parses a time in Slurm's forms M, M:S, H:M:S, D-H, D-H:M, D-H:M:S and returns seconds.
 
     Raises:
-      UserError: if it is none of these.
+      UserError: if the text has none of these forms.
     """
     match = _SLURM_FORM.fullmatch(text)
     if match is None:
@@ -33,14 +33,14 @@ def parse_time(text: str) -> float:
 
 
 def seconds_left(limit: str, running_for: float) -> float | None:
-    """Returns the seconds until a limit, None where there is none.
+    """Returns the seconds until the time limit, or None without a limit.
 
     Args:
-      limit: "" for none, "slurm", or a time in Slurm's forms since the start of the process.
-      running_for: seconds since then.
+      limit: "" for no limit, "slurm", or a time in Slurm's forms, counted from the start of the process.
+      running_for: seconds since the start of the process.
 
     Raises:
-      UserError: if the limit cannot be read, or Slurm does not tell it.
+      UserError: if the limit cannot be parsed, or Slurm does not report one.
     """
     if not limit:
         return None
@@ -48,30 +48,30 @@ def seconds_left(limit: str, running_for: float) -> float | None:
 
 
 def _slurm_seconds_left() -> float | None:
-    """Returns what the allocation has left: told by its environment since Slurm 22.05, by squeue before."""
+    """Returns the time left in the allocation: from the environment (Slurm 22.05 and later) or from squeue."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         raise UserError("--time-limit slurm: this is no Slurm job (SLURM_JOB_ID is not set); give a time instead")
     if "SLURM_JOB_END_TIME" in os.environ:
         return float(os.environ["SLURM_JOB_END_TIME"]) - time.time()
-    if "SLURM_ARRAY_TASK_ID" in os.environ:  # the array itself has the number of one of its tasks
+    if "SLURM_ARRAY_TASK_ID" in os.environ:  # SLURM_JOB_ID may be the id of the whole array
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     command = ["squeue", "--noheader", "--jobs", job, "--format", "%L"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_QUERY_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(
-            f"--time-limit slurm: squeue does not tell the time left ({error}); give a time instead"
+            f"--time-limit slurm: squeue does not report the time left ({error}); give a time instead"
         ) from None
     left = answer.stdout.strip()
     return None if left in ("UNLIMITED", "NOT_SET") else parse_squeue(left)
 
 
 def parse_squeue(left: str) -> float:
-    """Returns the seconds of squeue's time left.
+    """Parses the time left as squeue prints it and returns seconds.
 
     Raises:
-      UserError: if it is no time, such as INVALID for a job whose time is over.
+      UserError: if it is not a time, such as INVALID for a job past its limit.
     """
     try:
         return parse_time(left)

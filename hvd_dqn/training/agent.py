@@ -1,31 +1,30 @@
-"""Builds what learns and what acts: the network, its learner, and the worker that overlaps learning with collecting."""
+"""Builds what learns and what acts: algorithm, network, learner, and the worker that overlaps learning with acting."""
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from hvd_dqn.config import Config
-from hvd_dqn.distributed.agreement import raise_on_any_rank
+from hvd_dqn.algorithms.base import Algorithm
+from hvd_dqn.config import Config, flatten
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime, start_compiler
 from hvd_dqn.envs.spaces import Spaces
-from hvd_dqn.learner.action_values import ActionValues, make_action_values
-from hvd_dqn.learner.graph_gradients import GraphGradients
-from hvd_dqn.learner.graph_network import GraphNetwork
-from hvd_dqn.learner.learner import Learner
-from hvd_dqn.learner.tensorflow import GraphLearner
-from hvd_dqn.native.compiled_cnn import CompiledCNN
-from hvd_dqn.native.compiled_gradients import make_host_gradients
-from hvd_dqn.native.compiled_mlp import make_mlp
-from hvd_dqn.native.learner import HostLearner, MakeGradients
-from hvd_dqn.native.library import load_kernels
-from hvd_dqn.native.numpy_mlp import NumpyMLP
-from hvd_dqn.networks.build import build_network, choose_backend
+from hvd_dqn.errors import UserError
+from hvd_dqn.learner.action_values import ActionValues, TensorFlowActionValues
+from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.learner import Learner, StepSettings
+from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner
+from hvd_dqn.networks.spec import NetworkSpec, choose_network
+from hvd_dqn.registry import ALGORITHMS, NETWORKS, load
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
-from hvd_dqn.training.job import Flags
+from hvd_dqn.shares import first_index, share
 from hvd_dqn.training.overlap import InlineWorker, ThreadWorker, Worker
+from hvd_dqn.training.signals import Signals
 
 
 @dataclass(frozen=True)
@@ -33,101 +32,141 @@ class Agent:
     """The learner and what acts with its parameters."""
 
     learner: Learner
-    backend: str
-    on_host: NumpyMLP | None
-    network: GraphNetwork
+    chosen: str
+    """tensorflow or native."""
+    network: str
+    """The registered name."""
+    action_values: Callable[[bool], ActionValues]
+    """action_values(follow): a way to act with the learner's present parameters. With `follow` they may be used where
+    they lie: for a caller that acts while no update runs, and loads no others."""
 
-    def action_values(self, *, follow: bool) -> ActionValues:
-        """Returns a way to act, with the learner's present parameters or, if it follows, those at the time."""
-        return make_action_values(self.learner.online, self.on_host, self.network, follow=follow)
 
-
-def build_agent(
-    config: Config, runtime: Runtime, kind: str, spaces: Spaces, batch_size_per_rank: int, profile: IterationProfile
-) -> Agent:
+def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: IterationProfile) -> Agent:
     """Builds the network and its learner; a collective.
 
     Raises:
-      UserError: on all ranks, if the backend is not for this network or the compiled kernels are missing.
+      UserError: on all ranks, if the learner that is asked for is not for this job.
     """
-    precision = config.network.precision
-    kernels = raise_on_any_rank(runtime.communicator, load_kernels)  # COLLECTIVE
-    choose = partial(
-        choose_backend,
-        config.network.backend,
-        kind,
-        on_gpu=runtime.on_gpu,
-        precision=precision,
-        threads=runtime.threads,
-        compiled=bool(kernels.products_supported()),
-    )
-    backend = raise_on_any_rank(runtime.communicator, choose)  # COLLECTIVE, as hosts may have unlike processors
-    model = build_network(
-        kind,
+    communicator = runtime.communicator
+    algorithm: Algorithm = configured(load(ALGORITHMS, config.learner.algorithm), config)
+    network = choose_network(config.network.network, spaces.observation_shape, spaces.observation_dtype)
+    spec = NetworkSpec(
         spaces.observation_shape,
         spaces.observation_dtype,
         spaces.num_categories,
         spaces.num_actions,
         config.network.hidden_sizes,
         integer_seed(config.job.seed, "network"),
-        precision,
+        algorithm.outputs_per_action,
+        config.network.precision,
     )
-    rule: dict[str, Any] = {
-        "loss": config.learner.loss,
-        "gamma": config.learner.gamma,
-        "double_dqn": config.learner.double_dqn,
-        "global_batch_size": config.replay.global_batch_size,
-    }
-    step: dict[str, Any] = {
-        "optimizer": config.learner.optimizer,
-        "learning_rate": config.learner.learning_rate,
-        "max_grad_norm": config.learner.max_grad_norm,
-        "num_flags": len(Flags()),
-        "clock": profile.add_in_turn,
-    }
-    network = GraphNetwork(model, **rule, loss_scale=config.network.loss_scale if precision == "float16" else 1.0)
-    layout, initial = network.layout, network.layout.flatten_variables(model)
-    on_host: NumpyMLP | None = None
-    if kind == "mlp" and precision == "float32":
-        on_host = make_mlp(kernels, layout, spaces.num_categories, spaces.observation_dtype, runtime.threads)
-    elif backend == "numpy":
-        on_host = CompiledCNN(kernels, layout, spaces.observation_shape, spaces.observation_dtype)
-    make_gradients: MakeGradients
-    if backend == "tensorflow":
-        start_compiler()
-        learner: Learner = GraphLearner(
-            network,
-            initial,
-            batch_size_per_rank=batch_size_per_rank,
-            allreduce_sum=runtime.communicator.allreduce_sum,
-            jit_compile=kind == "mlp" or runtime.on_gpu,
-            **step,
+    flat = FlatNetwork(load(NETWORKS, network)(spec))
+    settings = step_settings(config, communicator.rank, communicator.size)
+    chosen = choose_learner(config, runtime, network, algorithm, spaces)  # COLLECTIVE
+    if chosen == "native":
+        from hvd_dqn.native.build import NativeAgent
+
+        assert algorithm.native_rule is not None
+        native = NativeAgent(flat.layout, flat.initial_parameters(), spaces.num_categories, spaces.observation_dtype)
+        own = native.learner(
+            settings,
+            rule=algorithm.native_rule,
+            loss=config.learner.loss,
+            mpi=communicator.mpi_handles,
+            clock=profile.add_in_turn,
         )
-        return Agent(learner, backend, on_host, network)
-    if backend == "numpy":
-        assert on_host is not None
-        make_gradients = partial(make_host_gradients, on_host, batch_size_per_rank=batch_size_per_rank, **rule)
-    else:
-        make_gradients = partial(GraphGradients, network, batch_size_per_rank=batch_size_per_rank)
-    learner = HostLearner(
-        kernels,
-        layout,
-        initial,
-        make_gradients,
-        make_rounds=runtime.communicator.make_rounds,
-        compiled_exchange=runtime.communicator.compiled_exchange,
-        take_memory=runtime.communicator.take_memory,
-        **step,
+        return Agent(own, chosen, network, lambda follow: native.action_values(own, follow=follow))
+    start_compiler()
+    communicator.start_horovod()  # COLLECTIVE
+    # XLA is the faster one for small products; oneDNN is for convolutions on a CPU.
+    jit_compile = network != "cnn" or runtime.on_gpu
+    loss_scale = config.network.loss_scale if config.network.precision == "float16" else 1.0
+    learner = TensorFlowLearner(
+        flat,
+        algorithm,
+        flat.initial_parameters(),
+        settings,
+        Compilation(jit_compile, loss_scale, integer_seed(config.job.seed, "noise")),
+        allreduce_sum=communicator.allreduce_in_graph,
+        action_shape=spaces.action_shape,
+        clock=profile.add_in_turn,
     )
-    return Agent(learner, backend, on_host, network)
+    return Agent(
+        learner,
+        chosen,
+        network,
+        lambda follow: TensorFlowActionValues(flat, algorithm, learner.online, jit_compile=jit_compile),
+    )
 
 
-def make_worker(config: Config, runtime: Runtime, agent: Agent) -> Worker:
-    """Gives learning a thread where it may run beside collecting, a core is free, and Python's lock does not bar it.
+def configured(factory: Callable[..., Any], config: Config, **given: Any) -> Any:
+    """Builds something registered from those fields of the configuration that its parameters name.
 
-    TensorFlow and compiled updates compute without that lock; NumPy's many short calls take it in turn with
-    environments in this process.
+    Args:
+      factory: a class or function.
+      config: the configuration.
+      **given: arguments that are no configuration; those that the factory does not name are left out.
     """
-    locked = agent.backend == "numpy" and isinstance(agent.learner, HostLearner) and not agent.learner.in_one_call
-    apart = not locked or config.environment.vectorization == "async"
-    return ThreadWorker() if config.learner.policy_lag and runtime.threads > 1 and apart else InlineWorker()
+    known = flatten(config) | given
+    names = inspect.signature(factory).parameters
+    return factory(**{name: known[name] for name in names if name in known})
+
+
+def step_settings(config: Config, rank: int, size: int) -> StepSettings:
+    """Returns what a rank's learner is told of an update."""
+    batch = config.replay.global_batch_size
+    return StepSettings(
+        optimizer=config.learner.optimizer,
+        learning_rate=config.learner.learning_rate,
+        max_grad_norm=config.learner.max_grad_norm,
+        batch_size_per_rank=share(batch, rank, size),
+        first_row=first_index(batch, rank, size),
+        global_batch_size=batch,
+        num_signals=len(Signals()),
+    )
+
+
+def choose_learner(config: Config, runtime: Runtime, network: str, algorithm: Algorithm, spaces: Spaces) -> str:
+    """Returns which learner all ranks use; a collective.
+
+    Raises:
+      UserError: on all ranks, if the native learner is asked for and a rank cannot use it.
+    """
+    wanted = config.learner.learner
+    if wanted == "tensorflow":
+        return wanted
+    own = _native_obstacle(config, runtime, network, algorithm, spaces)
+    obstacles = runtime.communicator.gather_json(own)  # COLLECTIVE
+    found = next((f"on rank {rank}: {text}" for rank, text in enumerate(obstacles) if text), "")
+    if found and wanted == "native":
+        raise UserError(
+            f"the native learner cannot run this job, {found}. Give --learner tensorflow, which runs any job; "
+            "a run that began on the native learner resumes on it with other rounding from there on"
+        )
+    return "tensorflow" if found else "native"
+
+
+def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: Algorithm, spaces: Spaces) -> str:
+    """Returns why this rank cannot use the native learner, "" if it can."""
+    if importlib.util.find_spec("hvd_dqn.native") is None:
+        return "this installation does not have it"
+    from hvd_dqn.native.build import Demands, obstacle
+
+    communicator: Communicator = runtime.communicator
+    return obstacle(
+        Demands(
+            network=network,
+            rule=algorithm.native_rule,
+            precision=config.network.precision,
+            on_gpu=runtime.on_gpu,
+            size=communicator.size,
+            has_mpi=communicator.mpi_handles is not None,
+            action_shape=spaces.action_shape,
+        )
+    )
+
+
+def make_worker(config: Config, runtime: Runtime) -> Worker:
+    """Gives learning a thread of its own where it may overlap with acting and a core is free for it."""
+    overlapped = config.learner.policy_lag > 0 and runtime.threads > 1
+    return ThreadWorker() if overlapped else InlineWorker()

@@ -2,53 +2,61 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hvd_dqn.checkpoint.files import write_json_atomically
-from hvd_dqn.checkpoint.keepalive import patiently
-from hvd_dqn.checkpoint.open_store import open_checkpoints
-from hvd_dqn.checkpoint.segments import SegmentWriter
-from hvd_dqn.config import RESUME_AUTO, Config, flatten
+from hvd_dqn.checkpoint.open_store import open_checkpoint_store
+from hvd_dqn.config import Config, flatten
 from hvd_dqn.distributed.agreement import check_same_job, on_root, raise_on_any_rank
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.distributed.watchdog import Watchdog
-from hvd_dqn.elastic.state import CommitSchedule, Kept
 from hvd_dqn.envs.collector import Collector
+from hvd_dqn.envs.continuation import EpisodeSeeds
 from hvd_dqn.envs.greedy import GreedyEvaluation
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
-from hvd_dqn.fingerprint import code_digest, git_revision, versions
+from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
-from hvd_dqn.locations import is_url
-from hvd_dqn.networks.build import choose_kind
-from hvd_dqn.replay.ring import RingReplay
-from hvd_dqn.run.directory import (
-    CONFIG_FILE,
-    RunDirectory,
-    check_checkpoint_path,
-    newest_checkpoint,
-    read_config_of,
-)
+from hvd_dqn.registry import REPLAYS, load
+from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.heartbeat import make_heartbeat
 from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.run.profile import IterationProfile
-from hvd_dqn.run.progress import Display, NullDisplay, make_display
+from hvd_dqn.run.progress import NullDisplay, make_display
 from hvd_dqn.run.report import start_report
-from hvd_dqn.run.shared_folder import check_shared_folder
 from hvd_dqn.run.stopping import StopRequest
-from hvd_dqn.seeding import generator, integer_seed
+from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
-from hvd_dqn.training.agent import Agent, build_agent, make_worker
-from hvd_dqn.training.job import Job
+from hvd_dqn.training.acting import Acting
+from hvd_dqn.training.agent import Agent, build_agent, configured, make_worker
+from hvd_dqn.training.evaluation import Evaluation
+from hvd_dqn.training.hooks import make_hooks
+from hvd_dqn.training.job import Job, Learning, Updates
+from hvd_dqn.training.records import Records
+from hvd_dqn.training.run_directory import RunDirectoryHandle
+from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
 from hvd_dqn.validation import environment_arguments, scale, shares
 
+LEARNERS = {
+    "tensorflow": "tensorflow (gradients summed by Horovod inside the graph)",
+    "native": "native (C on the CPU, gradients summed by MPI_Allreduce)",
+}
+"""The learners as the start report shows them."""
 
-def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[str], kept: Kept | None = None) -> Job:
+
+def assemble(
+    config: Config,
+    runtime: Runtime,
+    stop: StopRequest,
+    command: list[str],
+    handle: RunDirectoryHandle | None = None,
+    *,
+    stream: tuple[int, ...] = (),
+    grace_seconds: float = 0.0,
+) -> Job:
     """Builds the job; a collective: all ranks call it, and what fails on one fails on all.
 
     Args:
@@ -56,128 +64,80 @@ def assemble(config: Config, runtime: Runtime, stop: StopRequest, command: list[
       runtime: this rank, up.
       stop: the signals' request to stop.
       command: the command line; its first word is the entry point's file.
-      kept: what this rank has kept of a job with other ranks; it learns the run directory.
+      handle: takes the run directory, or has it already.
+      stream: added to the address of each random stream.
+      grace_seconds: added to the watchdog's limit.
 
     Raises:
       UserError: on all ranks.
     """
-    communicator, members, kept = runtime.communicator, runtime.members, kept or Kept()
-    config = scale(config, communicator.size)
-    own = shares(config, communicator.rank, communicator.size)
+    communicator = runtime.communicator
+    rank, size = communicator.rank, communicator.size
+    config = scale(config, size)
+    own = shares(config, rank, size)
     raise_on_any_rank(communicator, lambda: _check_device(runtime))  # COLLECTIVE
     maker, spaces = raise_on_any_rank(communicator, lambda: _find_environment(config))  # COLLECTIVE
-    kind = choose_kind(config.network.network, spaces.observation_shape, spaces.observation_dtype)
-    fingerprint = {**flatten(config), **versions(), "code": code_digest(Path(command[0])), **spaces.describe()}
-    fingerprint["computes on"] = "a GPU" if runtime.on_gpu else "the CPU"
-    check_same_job(communicator, fingerprint)  # COLLECTIVE
+    check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
+    seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
     collector = raise_on_any_rank(
-        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces)
+        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.learner.gamma, seeds)
     )  # COLLECTIVE
     profile = IterationProfile(traced=config.job.profile)
-    agent = build_agent(config, runtime, kind, spaces, own.batch_size_per_rank, profile)  # COLLECTIVE
-    learner = agent.learner
-    begins = kept.directory is None
-    directory = kept.directory = kept.directory or _open_directory(config, communicator)  # COLLECTIVE
-    on_root(communicator, lambda: _claim(directory))  # COLLECTIVE
-    _check_shared(config, communicator, directory)  # COLLECTIVE
-    if begins and config.job.resume == RESUME_AUTO:
-        on_root(communicator, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
-    if config.job.profile:
-        on_root(communicator, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
-        communicator.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
-    evaluated_values = agent.action_values(follow=False)
-    metrics, display = _outputs(config, communicator, directory)
-    display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
-    display.message(start_report(_derived_sizes(config, runtime, kind, agent)))
-    store, claim = open_checkpoints(
-        config.job.checkpoint_path, directory.checkpoints, config.job.keep_checkpoints, communicator, display
+    agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE
+    directory = (handle or RunDirectoryHandle()).open(config, communicator)  # COLLECTIVE
+    records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
+    records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
+    records.display.message(start_report(_derived_sizes(config, runtime, agent)))
+    limit = config.job.stall_timeout_seconds and config.job.stall_timeout_seconds + grace_seconds
+    watchdog = Watchdog(
+        limit, rank, size, directory.waiting, communicator.abort, make_heartbeat(communicator.local_rank)
+    )
+    checkpoints = open_checkpoint_store(
+        config.job.checkpoint_path,
+        directory.checkpoints,
+        config.job.keep_checkpoints,
+        metrics=directory.metrics,
+        communicator=communicator,
+        watchdog=watchdog,
+        message=records.display.message,
     )  # COLLECTIVE
-    replay_rng = generator(config.job.seed, "replay", communicator.rank, *kept.stream)
-    silence = config.job.stall_timeout_seconds and config.job.stall_timeout_seconds + members.silence_seconds
+    evaluated_values = agent.action_values(False)
+    play = GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype)
+    replay_rng = generator(config.job.seed, "replay", rank, *stream)
     return Job(
         config=config,
         communicator=communicator,
-        members=members,
-        kept=kept,
-        commits=CommitSchedule(config.job.commit_period, config.job.log_period),
+        watchdog=watchdog,
         stop=stop,
-        watchdog=Watchdog(
-            silence,
-            communicator.rank,
-            communicator.size,
-            directory.waiting,
-            communicator.abort,
-            make_heartbeat(communicator.local_rank),
-        ),
         directory=directory,
-        store=store,
-        claim=claim,
-        metrics=metrics,
-        display=display,
-        collector=collector,
-        exploration=_build_exploration(config, communicator, own.num_envs_per_rank),
-        policy_rng=generator(config.job.seed, "policy", communicator.rank, *kept.stream),
-        replay_rng=replay_rng,
-        acting_values=agent.action_values(follow=config.learner.policy_lag == 0),
-        replay=RingReplay(
-            own.replay_capacity_per_rank,
-            spaces.observation_shape,
-            spaces.observation_dtype,
-            replay_rng,
+        acting=Acting(
+            collector,
+            _build_exploration(config, communicator, own.num_envs_per_rank),
+            agent.action_values(config.learner.policy_lag == 0),
+            generator(config.job.seed, "policy", rank, *stream),
         ),
-        segments=SegmentWriter(store.replay_folder, communicator.rank, communicator.size),
-        learner=learner,
-        batch_size_per_rank=own.batch_size_per_rank,
-        worker=make_worker(config, runtime, agent),
-        profile=profile,
-        evaluation=GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype),
-        evaluated_values=evaluated_values,
+        learning=Learning(
+            agent.learner,
+            agent.chosen,
+            configured(
+                load(REPLAYS, config.replay.replay),
+                config,
+                capacity=own.replay_capacity_per_rank,
+                observation_shape=spaces.observation_shape,
+                observation_dtype=spaces.observation_dtype,
+                action_shape=spaces.action_shape,
+                rng=replay_rng,
+            ),
+            replay_rng,
+            own.batch_size_per_rank,
+            _make_updates(config, runtime),
+        ),
+        evaluation=Evaluation(communicator, watchdog, stop, play, evaluated_values, config.job.seed),
+        checkpoints=checkpoints,
+        records=records,
+        hooks=make_hooks(config),
+        stream=stream,
     )
-
-
-def reset_environments(job: Job, occasion: int) -> None:
-    """Starts all episodes anew, seeded by (seed, global environment, occasion).
-
-    Args:
-      job: the job.
-      occasion: a number that is different at each reset of the run, so that no future repeats a past.
-    """
-    first = first_index(job.config.environment.num_envs, job.communicator.rank, job.communicator.size)
-    job.collector.reset(
-        [
-            integer_seed(job.config.job.seed, "environment", first + i, occasion, *job.kept.stream)
-            for i in range(job.collector.num_envs)
-        ]
-    )
-
-
-def record_run(job: Job, config: Config, command: list[str]) -> None:
-    """Writes config.json on rank 0; a collective. Called once nothing can refuse the run any more.
-
-    Args:
-      job: the job, restored.
-      config: the configuration as the user gave it, before any weak scaling, so that it can be given again.
-      command: the command line.
-
-    Raises:
-      UserError: on all ranks, if it cannot be written.
-    """
-    record = {
-        "config": flatten(config) | {"resume": "", "allow_missing_replay": False},
-        "ranks": job.communicator.size,
-        "command": command,
-        "versions": versions(),
-        "git_revision": git_revision(),
-        "unix_time": time.time(),
-    }
-
-    def write() -> None:
-        if job.communicator.rank == 0:
-            if job.saves_elsewhere:
-                write_json_atomically(job.store.folder / CONFIG_FILE, record)
-            job.directory.write_config(record)
-
-    on_root(job.communicator, patiently(job, "writing the configuration", write))  # COLLECTIVE
 
 
 def _check_device(runtime: Runtime) -> None:
@@ -190,6 +150,19 @@ def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
     environment = config.environment
     maker = EnvironmentMaker(environment.env, environment_arguments(config), environment.vectorization)
     return maker, maker.spaces()
+
+
+def _fingerprint(config: Config, runtime: Runtime, spaces: Spaces, command: list[str]) -> dict[str, Any]:
+    """Returns what must be equal on all ranks."""
+    code = code_digest(Path(command[0]))
+    device = "a GPU" if runtime.on_gpu else "the CPU"
+    return {**flatten(config), **versions(), "code": code, **spaces.describe(), "computes on": device}
+
+
+def _make_updates(config: Config, runtime: Runtime) -> Updates:
+    if config.learner.policy_lag == 0:
+        return UpdatesAfterCollecting()
+    return OverlappedUpdates(make_worker(config, runtime))
 
 
 def _build_exploration(config: Config, communicator: Communicator, num_envs_per_rank: int) -> Exploration:
@@ -207,84 +180,44 @@ def _build_exploration(config: Config, communicator: Communicator, num_envs_per_
     )
 
 
-def _open_directory(config: Config, communicator: Communicator) -> RunDirectory:
-    """Creates or opens the run directory on rank 0 and tells all ranks where it is; a collective."""
-
-    def create_or_open() -> str:
-        job = config.job
-        known = job.resume
-        if job.resume == RESUME_AUTO:
-            directory = RunDirectory.of(job.runs_dir, config.environment.env, job.name)
-            begun = newest_checkpoint(directory.checkpoints_at(job.checkpoint_path)) is not None
-            known = (job.checkpoint_path or str(directory.path)) if begun else ""
-        if known:
-            before = read_config_of(known)
-            trained, saved_to = before.get("env"), before.get("checkpoint_path", "")
-            if saved_to != job.checkpoint_path:
-                raise UserError(
-                    f"{known} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to go on with "
-                    "it there; to move a run, copy its files and give --resume the new place"
-                )
-            if trained != config.environment.env:
-                raise UserError(
-                    f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
-                    "with it, or --resume out to start anew"
-                )
-        check_checkpoint_path(job.checkpoint_path, bool(job.resume), communicator.size)
-        if job.resume == RESUME_AUTO:
-            directory.path.mkdir(parents=True, exist_ok=True)
-        elif job.resume and not is_url(job.resume):
-            directory = RunDirectory.open(job.resume)
-        else:
-            directory = RunDirectory.create(job.runs_dir, config.environment.env, job.name, job.resume)
-        return str(directory.path)
-
-    return RunDirectory(Path(on_root(communicator, create_or_open)))  # COLLECTIVE
-
-
-def _claim(directory: RunDirectory) -> None:
-    """Takes the directory for this job; rank 0 may be on another host now, on which it does not exist."""
-    directory.path.mkdir(parents=True, exist_ok=True)
-    directory.claim()
-
-
-def _check_shared(config: Config, communicator: Communicator, directory: RunDirectory) -> None:
-    """Refuses a folder for the checkpoints that is not the same on all hosts; object stores are. A collective."""
-    url = config.job.checkpoint_path
-    place = directory.checkpoints_at(url) if url else directory.path
-    if isinstance(place, Path):
-        check_shared_folder(communicator, place, "--checkpoint-path" if url else "--runs-dir")  # COLLECTIVE
-
-
-def _outputs(config: Config, communicator: Communicator, directory: RunDirectory) -> tuple[MetricsWriter, Display]:
-    """Opens rank 0's metrics and display; the other ranks get null objects."""
+def _open_records(
+    config: Config, communicator: Communicator, directory: RunDirectory, profile: IterationProfile
+) -> Records:
+    """Opens rank 0's metrics and display, null objects elsewhere, and the traces of --profile; a collective."""
+    rank, trace = communicator.rank, None
+    if config.job.profile:
+        on_root(communicator, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
+        communicator.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
+        trace = directory.profile / f"rank-{rank:05d}.trace.json"
     opened: list[MetricsWriter] = []
     on_root(communicator, lambda: opened.append(DiskMetrics(directory.metrics, directory.tensorboard)))  # COLLECTIVE
-    if communicator.rank == 0:
-        return opened[0], make_display(config.job.progress, config.job.total_env_steps)
-    return NullMetrics(), NullDisplay()
+    if rank == 0:
+        display = make_display(config.job.progress, config.job.total_env_steps)
+        return Records(rank, opened[0], display, profile, trace)
+    return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
 
 
-def _derived_sizes(config: Config, runtime: Runtime, kind: str, agent: Agent) -> dict[str, Any]:
+def _derived_sizes(config: Config, runtime: Runtime, agent: Agent) -> dict[str, Any]:
     """Returns what follows from the configuration at this number of ranks, for the start report."""
     size = runtime.communicator.size
     environments = config.environment.num_envs
     batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
     communicator = runtime.communicator
     return {
-        "ranks (W)": f"{size}, controller {communicator.controller}, gradients by {communicator.transport}",
+        "ranks (W)": f"{size}, {communicator.controller}",
         "device per rank": runtime.device,
-        "network": f"{kind}, {agent.learner.layout.total:,} parameters, updated by {agent.backend}",
-        "environments": f"{environments} = {_dealt(environments, size)} per rank",
-        "batch": f"{batch} = {_dealt(batch, size)} per rank",
-        "replay capacity": f"{capacity:,} = {_dealt(capacity, size)} per rank",
+        "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
+        "learner": LEARNERS[agent.chosen],
+        "environments": f"{environments} = {_per_rank(environments, size)} per rank",
+        "batch": f"{batch} = {_per_rank(batch, size)} per rank",
+        "replay capacity": f"{capacity:,} = {_per_rank(capacity, size)} per rank",
         "learner steps per iteration": f"{environments / config.learner.train_period:g} "
         f"({environments} env steps, one learner step per {config.learner.train_period})",
         "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling)",
     }
 
 
-def _dealt(amount: int, size: int) -> str:
+def _per_rank(amount: int, size: int) -> str:
     """Returns the ranks' shares of an amount in a few words."""
     counts = Counter(share(amount, rank, size) for rank in range(size))
     return " and ".join(f"{part:,}" + (f" (x{count})" if size > 1 else "") for part, count in counts.items())

@@ -2,55 +2,83 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from hvd_dqn.distributed.agreement import raise_fault_on_any_rank
+from hvd_dqn.distributed.communicator import Communicator
+from hvd_dqn.distributed.watchdog import Watchdog
+from hvd_dqn.envs.greedy import GreedyEvaluation
+from hvd_dqn.learner.action_values import ActionValues
 from hvd_dqn.learner.learner import Vector
+from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.training.faults import describe
-from hvd_dqn.training.job import Job
 
 _SLICE_SECONDS = 1.0
-"""Ranks meet this often, so that none waits for another's long episodes until the watchdog bites."""
+"""The ranks synchronise this often, so that no watchdog ends a rank that waits for another's long episodes."""
 
 
-def evaluate(job: Job, parameters: Vector, stream: str, occasion: int, episodes: int) -> np.ndarray | None:
-    """Plays greedy episodes, shared out over the ranks; a collective.
+@dataclass
+class Evaluation:
+    """One rank's share of greedy evaluations, and the best score so far."""
 
-    Args:
-      job: the job.
-      parameters: the weights [P] to evaluate, equal on all ranks.
-      stream: name of the seeds' stream, so that evaluations never share seeds with training or each other.
-      occasion: a number that is different for each evaluation of the stream.
-      episodes: number of episodes over all ranks.
+    communicator: Communicator
+    watchdog: Watchdog
+    stop: StopRequest
+    play: GreedyEvaluation
+    values: ActionValues
+    seed: int
+    best_score: float | None = None
+    improved_at: int | None = None
+    """Env steps of the evaluation that was the best so far, if it was made by this process."""
+    _latest: tuple[int, float] | None = None
 
-    Returns:
-      float64 [episodes], the returns, equal on all ranks; None if a rank was asked to stop before the end.
+    def evaluate(self, parameters: Vector, stream: str, index: int, episodes: int) -> np.ndarray | None:
+        """Plays greedy episodes, shared out over the ranks; a collective.
 
-    Raises:
-      JobFault: on all ranks, if an environment fails on any.
-    """
-    rank, size = job.communicator.rank, job.communicator.size
-    job.evaluated_values.load(parameters)
-    job.evaluation.begin(
-        [(i, integer_seed(job.config.job.seed, stream, occasion, i)) for i in range(rank, episodes, size)]
-    )
-    while True:
-        job.watchdog.beat("evaluating")
-        fault = None
-        try:
-            remaining = job.evaluation.run(_SLICE_SECONDS)
-        except Exception as error:
-            fault, remaining = describe(error), 0
-        mine = [float(remaining), float(fault is not None), float(job.stop.requested)]
-        unfinished, faults, stops = job.communicator.sum(np.array(mine))  # COLLECTIVE
-        if faults:
-            raise_fault_on_any_rank(job.communicator, fault)  # COLLECTIVE
-        if stops:
-            return None
-        if not unfinished:
-            break
-    returns: dict[str, float] = {}
-    for part in job.communicator.gather_json(job.evaluation.returns()):  # COLLECTIVE
-        returns |= part
-    return np.array([returns[str(i)] for i in range(episodes)])
+        Args:
+          parameters: the weights [P] to evaluate, equal on all ranks.
+          stream: name of the seeds' stream, so that evaluations never share seeds with training or each other.
+          index: a number that is different for each evaluation of the stream.
+          episodes: number of episodes over all ranks.
+
+        Returns:
+          float64 [episodes], the returns, equal on all ranks; None if a rank was asked to stop before the end.
+
+        Raises:
+          JobFault: on all ranks, if an environment fails on any.
+        """
+        rank, size = self.communicator.rank, self.communicator.size
+        self.values.load(parameters)
+        self.play.begin([(i, integer_seed(self.seed, stream, index, i)) for i in range(rank, episodes, size)])
+        while True:
+            self.watchdog.beat("evaluating")
+            fault = None
+            try:
+                remaining = self.play.run(_SLICE_SECONDS)
+            except Exception as error:
+                fault, remaining = describe(error), 0
+            own = [float(remaining), float(fault is not None), float(self.stop.requested)]
+            unfinished, faults, stops = self.communicator.sum(np.array(own))  # COLLECTIVE
+            if faults:
+                raise_fault_on_any_rank(self.communicator, fault)  # COLLECTIVE
+            if stops:
+                return None
+            if not unfinished:
+                break
+        returns: dict[str, float] = {}
+        for part in self.communicator.gather_json(self.play.returns()):  # COLLECTIVE
+            returns |= part
+        return np.array([returns[str(i)] for i in range(episodes)])
+
+    def note(self, env_steps: int, score: float) -> None:
+        """Keeps the mean return of an evaluation made at this step."""
+        self._latest = env_steps, score
+        if self.best_score is None or score > self.best_score:
+            self.best_score, self.improved_at = score, env_steps
+
+    def score_at(self, env_steps: int) -> float | None:
+        """Returns the mean return of the evaluation made at this very step, None if there was none."""
+        return self._latest[1] if self._latest is not None and self._latest[0] == env_steps else None

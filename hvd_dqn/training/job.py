@@ -1,117 +1,163 @@
-"""One rank's view of the job: every object that the loop works with."""
+"""One rank's view of the job: the parts that the loop works with, and the hooks that run after each iteration."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from hvd_dqn.checkpoint.lease import Claim
-from hvd_dqn.checkpoint.segments import SegmentWriter
-from hvd_dqn.checkpoint.storage import ObjectPath
-from hvd_dqn.checkpoint.store import CheckpointStore
-from hvd_dqn.checkpoint.writing import Writing
+from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.config import Config
 from hvd_dqn.counters import Counters
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.watchdog import Watchdog
-from hvd_dqn.elastic.membership import Members
-from hvd_dqn.elastic.state import CommitSchedule, Kept
-from hvd_dqn.envs.collector import Collector
-from hvd_dqn.envs.greedy import GreedyEvaluation
-from hvd_dqn.learner.action_values import ActionValues
-from hvd_dqn.learner.learner import Learner
-from hvd_dqn.learner.policy import Exploration
-from hvd_dqn.replay.ring import RingReplay
-from hvd_dqn.run.averages import LearnerAverages, RecentEpisodes, Speed
+from hvd_dqn.learner.learner import Learner, Report
+from hvd_dqn.replay.base import Replay
 from hvd_dqn.run.directory import RunDirectory
-from hvd_dqn.run.metrics import MetricsWriter
-from hvd_dqn.run.profile import IterationProfile
-from hvd_dqn.run.progress import Display
 from hvd_dqn.run.stopping import StopRequest
-from hvd_dqn.training.overlap import Worker
+from hvd_dqn.training.acting import Acting, Collected
+from hvd_dqn.training.evaluation import Evaluation
+from hvd_dqn.training.records import Records
+from hvd_dqn.training.signals import Signals
 
 
-class Flags(NamedTuple):
-    """What one rank knows and all must learn, carried by each iteration's exchange; the ranks' values are summed."""
+class Update(NamedTuple):
+    """What an iteration's learner steps report, equal on all ranks."""
 
-    stop: float = 0.0  # this rank was asked to stop
-    fault: float = 0.0  # this rank cannot go on
-    episodes: float = 0.0  # episodes that ended on this rank in this iteration
-    unsaved: float = 0.0  # this rank could not write its part of the checkpoint under way
-    changed: float = 0.0  # this rank was told of other hosts for the job
+    report: Report
+    skipped: int
+    """Updates that were not applied because their gradient was not finite."""
+    signals: Signals
+    """Summed over the ranks."""
+
+
+class Updates(Protocol):
+    """When an iteration's learner steps run: after collecting, or (--policy-lag 1) beside it."""
+
+    def begin(self, job: Job) -> None:
+        """Starts the learner steps that overlap with collecting, if any; then a collective."""
+
+    def wait(self) -> None:
+        """Returns once nothing reads the replay any more.
+
+        Raises:
+          JobFault: on all ranks, if a gradient was not finite.
+        """
+
+    def finish(self, job: Job, own: Signals) -> Update:
+        """Runs the other learner steps and sums the ranks' signals; a collective, also where no step is due.
+
+        Raises:
+          JobFault: on all ranks, if a gradient was not finite.
+        """
+
+    def close(self) -> None:
+        """Waits for learner steps that are still running."""
+
+
+@dataclass
+class Learning:
+    """Everything that a rank needs to learn."""
+
+    learner: Learner
+    chosen: str
+    """tensorflow or native."""
+    replay: Replay
+    rng: np.random.Generator
+    """Of the replay."""
+    batch_size_per_rank: int
+    updates: Updates
+
+
+class Iteration(NamedTuple):
+    """What the hooks know of an iteration; all but `fault` is equal on all ranks."""
+
+    env_steps_before: int
+    env_steps: int
+    last: bool
+    """Whether the run's env steps are done."""
+    signals: Signals
+    """Summed over the ranks."""
+    fault: str | None
+    """This rank's own."""
+
+
+class Hook(Protocol):
+    """Something that happens after some iterations. Hooks run in the order of their list."""
+
+    def due(self, job: Job, iteration: Iteration) -> bool:
+        """Returns whether to run now; decided by what is equal on all ranks, so that all ranks decide alike."""
+
+    def run(self, job: Job, iteration: Iteration) -> bool:
+        """Runs, as a collective; returns False if the job is to stop here."""
 
 
 @dataclass
 class Job:
-    """Built by `assemble`; `directory`, `store` and `claim` are used on rank 0 alone."""
+    """Built by `assemble`, one on each rank."""
 
     config: Config
     communicator: Communicator
-    members: Members
-    kept: Kept
-    commits: CommitSchedule
-    stop: StopRequest
     watchdog: Watchdog
+    stop: StopRequest
     directory: RunDirectory
-    store: CheckpointStore[Path] | CheckpointStore[ObjectPath]
-    claim: Claim
-    metrics: MetricsWriter
-    display: Display
-    collector: Collector
-    exploration: Exploration
-    policy_rng: np.random.Generator
-    replay_rng: np.random.Generator
-    acting_values: ActionValues
-    replay: RingReplay
-    segments: SegmentWriter
-    learner: Learner
-    batch_size_per_rank: int
-    worker: Worker
-    profile: IterationProfile
-    evaluation: GreedyEvaluation
-    evaluated_values: ActionValues
+    """Written by rank 0, but for traces and marks of waiting ranks."""
+    acting: Acting
+    learning: Learning
+    evaluation: Evaluation
+    checkpoints: CheckpointSession
+    records: Records
+    hooks: list[Hook]
     counters: Counters = field(default_factory=Counters)
-    recent: RecentEpisodes = field(default_factory=RecentEpisodes)
-    averages: LearnerAverages = field(default_factory=LearnerAverages)
-    speed: Speed = field(default_factory=lambda: Speed(0, 0))
-    finished_episodes: list[tuple[int, float, int]] = field(default_factory=list)
-    """(env step, return, length) of episodes that ended on this rank since the last log line."""
-    best_score: float | None = None
-    writing: Writing | None = None
-    """The checkpoint under way."""
-    started: float = field(default_factory=time.monotonic)
+    stream: tuple[int, ...] = ()
+    """Part of the address of each random stream: other than () once an elastic job's ranks have changed."""
+    hosts_changed: Callable[[], bool] = lambda: False
+    """Returns whether this rank was notified of other hosts for the job."""
 
-    @property
-    def saves_elsewhere(self) -> bool:
-        """Returns whether the checkpoints, and all else that a resume needs, lie outside the run directory."""
-        return self.store.folder != self.directory.checkpoints
+    def run_hooks(self, env_steps_before: int, signals: Signals, fault: str | None) -> bool:
+        """Runs the hooks that are due, a collective where one is; returns False if the job is to stop here."""
+        env_steps = self.counters.env_steps
+        last = env_steps >= self.config.job.total_env_steps
+        iteration = Iteration(env_steps_before, env_steps, last, signals, fault)
+        return all(hook.run(self, iteration) for hook in self.hooks if hook.due(self, iteration))  # COLLECTIVE
+
+    def signals(self, collected: Collected) -> Signals:
+        """Returns this rank's own signals at the end of an iteration."""
+        return Signals(
+            stop=self.stop.requested,
+            stop_at_checkpoint=self.stop.at_checkpoint,
+            fault=collected.fault is not None,
+            episodes=len(collected.episodes),
+            save_failed=self.checkpoints.failed,
+            hosts_changed=self.hosts_changed(),
+        )
 
     @property
     def generators(self) -> dict[str, np.random.Generator]:
-        """Returns this rank's random generators by name; environments are seeded anew at every checkpoint."""
-        return {"policy": self.policy_rng, "replay": self.replay_rng}
+        """Returns this rank's random generators by name; environments have their own."""
+        return {"policy": self.acting.rng, "replay": self.learning.rng}
 
     def shared_state(self) -> dict[str, Any]:
         """Returns what all ranks share beside the learner, as JSON-ready copies."""
         return {
             "counters": self.counters.as_dict(),
-            "recent_episodes": self.recent.state(),
-            "averages": self.averages.state(),
-            "best_score": self.best_score,
+            "recent_episodes": self.records.recent.state(),
+            "averages": self.records.averages.state(),
+            "best_score": self.evaluation.best_score,
         }
 
-    def take_shared_state(self, state: dict[str, Any]) -> None:
+    def load_shared_state(self, state: dict[str, Any]) -> None:
         """Puts back what `shared_state` returned.
 
         Raises:
           KeyError, TypeError, ValueError, AttributeError, OverflowError: if it is something else.
         """
         self.counters = Counters.from_dict(state["counters"])
-        self.recent.load(state["recent_episodes"])
-        self.averages.load(state["averages"])
-        self.best_score = None if state["best_score"] is None else float(state["best_score"])
-        self.learner.step = self.counters.learner_steps
+        self.counters.change_train_period(self.config.learner.train_period)
+        self.records.recent.load(state["recent_episodes"])
+        self.records.averages.load(state["averages"])
+        self.evaluation.best_score = None if state["best_score"] is None else float(state["best_score"])
+        self.learning.learner.step = self.counters.learner_steps
+        self.records.restart_speed(self.counters)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hvd_dqn.learner.learner import NUM_STATISTICS, LearnReport, make_report
+from hvd_dqn.learner.learner import NUM_STATISTICS, Report, make_report
+from hvd_dqn.replay.base import Sample
 from hvd_dqn.training.faults import raise_not_finite, where_not_finite
 from hvd_dqn.training.job import Job
 from hvd_dqn.transition import Transition
@@ -15,41 +16,56 @@ from hvd_dqn.transition import Transition
 class Learned(NamedTuple):
     """What an iteration's learner steps tell, equal on all ranks."""
 
-    report: LearnReport
-    """Of the updates that were applied, with the ranks' flags summed."""
+    report: Report
+    """Of the updates that were applied, with the ranks' signals summed."""
     skipped: int
     """Updates that were not applied because their gradient was not finite."""
 
 
-def learn(job: Job, due: int, flags: np.ndarray, healthy: bool) -> Learned:
+def learn(job: Job, due: int, signals: np.ndarray, healthy: bool) -> Learned:
     """Runs learner steps; a collective, also where there are none.
 
     Args:
       job: the job.
       due: K, the learner steps that the env steps so far have earned; equal on all ranks.
-      flags: float32 [F], this rank's flags.
+      signals: float32 [F], this rank's signals.
       healthy: whether this rank can go on; if not, it brings zeros to the exchange.
 
     Raises:
       JobFault: on all ranks, at the first gradient that is not finite beyond those that --skip-nonfinite allows.
     """
+    shape = (due, job.learning.batch_size_per_rank)
     if due == 0:
-        with job.profile.phase("allreduce"):
-            total = job.communicator.sum(flags)  # COLLECTIVE
-        return Learned(make_report(0, 0, 0, [0.0] * NUM_STATISTICS, total.tolist()), 0)
-    shape = (due, job.batch_size_per_rank)
-    with job.profile.phase("sample"):
-        batches = job.replay.sample(*shape) if healthy else job.replay.blank(*shape)
-    reports = [job.learner.learn(batches, flags)]  # COLLECTIVE
-    tried = 0
+        with job.records.profile.phase("allreduce"):
+            total = job.communicator.sum(signals)  # COLLECTIVE
+        return Learned(make_report(0, 0, [0.0] * NUM_STATISTICS, total.tolist(), np.zeros(shape, np.float32)), 0)
+    replay = job.learning.replay
+    with job.records.profile.phase("sample"):
+        sample = replay.sample(*shape) if healthy else replay.blank(*shape)
+    report, applied = _learn_all(job, sample, signals)  # COLLECTIVE
+    if healthy:
+        replay.update_priorities(sample.indices[applied], report.priorities[applied])
+    return Learned(report, due - len(applied))
+
+
+def _learn_all(job: Job, sample: Sample, signals: np.ndarray) -> tuple[Report, np.ndarray]:
+    """Runs the updates of all batches but those that are skipped; a collective.
+
+    Returns:
+      The report of the applied updates, and the numbers of their batches.
+    """
+    batches, weights, learner = sample.transitions, sample.weights, job.learning.learner
+    reports = [learner.learn(batches, weights, signals)]  # COLLECTIVE
+    tried, skipped = 0, list[int]()
     while not reports[-1].finite:
         tried += reports[-1].steps + 1
-        _skip(job, job.counters.updates_tried + tried, len(reports), reports[-1].local_finite)  # COLLECTIVE
+        skipped.append(tried - 1)
+        _skip(job, job.counters.updates_tried + tried, len(skipped), reports[-1].local_finite)  # COLLECTIVE
+        if tried == len(weights):
+            break
         rest = Transition(*(column[tried:] for column in batches))
-        if tried == due:
-            return Learned(_merged(reports), len(reports))
-        reports.append(job.learner.learn(rest, np.zeros_like(flags)))  # COLLECTIVE
-    return Learned(_merged(reports), len(reports) - 1)
+        reports.append(learner.learn(rest, weights[tried:], np.zeros_like(signals)))  # COLLECTIVE
+    return _merged(reports), np.setdiff1d(np.arange(len(weights)), skipped)
 
 
 def _skip(job: Job, update: int, skipped_here: int, local_finite: bool) -> None:
@@ -58,16 +74,18 @@ def _skip(job: Job, update: int, skipped_here: int, local_finite: bool) -> None:
     if skipped > allowed:
         raise_not_finite(job.communicator, update, local_finite, allowed)  # COLLECTIVE
     where = where_not_finite(job.communicator, local_finite)  # COLLECTIVE
-    job.display.warn(
+    job.records.display.warn(
         f"the gradient of learner step {update} is not finite {where}: skipped on all ranks "
         f"({skipped} of {allowed} by --skip-nonfinite)"
     )
 
 
-def _merged(reports: list[LearnReport]) -> LearnReport:
-    """Joins the reports of the updates before, between and after skipped ones; the flags are the first's."""
+def _merged(reports: list[Report]) -> Report:
+    """Joins the reports of the updates before, between and after skipped ones; the signals are the first's."""
     if len(reports) == 1 and reports[0].finite:
         return reports[0]
     steps = sum(report.steps for report in reports)
-    sums = np.sum([report.steps * np.array([report.loss, report.abs_td_error, report.mean_q]) for report in reports], 0)
-    return make_report(steps, steps, steps, sums.tolist(), reports[0].flags.tolist())
+    sums = np.sum([report.steps * np.array([report.loss, report.priority, report.mean_q]) for report in reports], 0)
+    tried = [report.priorities[: report.steps + 1] for report in reports]  # the last one of each was not applied
+    merged = make_report(steps, steps, sums.tolist(), reports[0].signals.tolist(), np.concatenate(tried))
+    return merged._replace(finite=True, local_finite=True)

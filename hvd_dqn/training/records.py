@@ -1,92 +1,83 @@
-"""The periodic records: gathers what all ranks saw, writes and shows it on rank 0."""
+"""What a rank keeps for the log: metrics, display, statistics since the last line, the profile."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
-import numpy as np
-
-from hvd_dqn.distributed.agreement import check_same_weights
-from hvd_dqn.elastic.snapshot import choose_period
-from hvd_dqn.learner.learner import state_of
-from hvd_dqn.run.profile import over_ranks, resident_bytes
-from hvd_dqn.training.job import Job
-
-
-def log_training(job: Job) -> None:
-    """Writes and shows one line of training metrics, after checking that all ranks hold the same state; a collective.
-
-    Raises:
-      JobFault: on all ranks, if weights, target or optimizer state differ.
-    """
-    check_same_weights(job.communicator, state_of(job.learner).values())  # COLLECTIVE
-    speed = job.speed.take(job.counters.env_steps, job.counters.learner_steps)
-    own = {
-        "episodes": job.finished_episodes,
-        "phases": job.profile.take(),
-        "resident_bytes": resident_bytes(),
-        "env_steps_per_second": speed["env_steps_per_second"],
-        "commit_seconds": job.commits.cost_seconds,
-    }
-    parts = job.communicator.gather_json(own)  # COLLECTIVE
-    job.finished_episodes = []
-    job.recent.add([episode for part in parts for episode in part["episodes"]])
-    counters = job.counters
-    record = {
-        "learner_steps": counters.learner_steps,
-        "skipped_updates": counters.skipped_updates,
-        "target_updates": counters.target_updates,
-        "episodes": counters.episodes,
-        **job.recent.summary(),
-        "epsilon": job.exploration.epsilon(counters.env_steps, counters.episodes),
-        **job.averages.take(),
-        **speed,
-        **over_ranks([part["phases"] for part in parts]),
-        "resident_mebibytes": max(part["resident_bytes"] for part in parts) / 2**20,
-        **choose_period(
-            job,
-            max(part["commit_seconds"] for part in parts),
-            min(part["env_steps_per_second"] for part in parts),
-        ),
-    }
-    job.display.update(write_record(job, "training", record))
+from hvd_dqn.counters import Counters
+from hvd_dqn.run.averages import LearnerAverages, RecentEpisodes, Speed
+from hvd_dqn.run.metrics import MetricsWriter
+from hvd_dqn.run.profile import IterationProfile
+from hvd_dqn.run.progress import Display
 
 
-def log_evaluation(job: Job, returns: np.ndarray) -> None:
-    """Writes and shows one evaluation's mean return."""
-    record = {"mean_return": float(returns.mean()), "std_return": float(returns.std()), "episodes": len(returns)}
-    write_record(job, "evaluation", record)
-    job.display.message(
-        f"evaluation at env step {job.counters.env_steps:,}: mean return {record['mean_return']:.2f} "
-        f"over {len(returns)} greedy episodes"
-    )
+class Contribution(Protocol):
+    """Adds fields of its own to each training record."""
+
+    def local(self) -> dict[str, Any]:
+        """Returns this rank's JSON-ready values, which are gathered with the others."""
+
+    def summarize(self, parts: list[dict[str, Any]]) -> dict[str, float]:
+        """Returns the record's fields from what was gathered of all ranks, equal on all ranks."""
 
 
-def write_record(job: Job, kind: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Writes a record with its kind, step and time, and returns it; a full disk costs the line, not the run."""
-    whole = {
-        "kind": kind,
-        "env_steps": job.counters.env_steps,
-        "unix_time": time.time(),
-        "seconds": time.monotonic() - job.started,
-        **record,
-    }
-    try:
-        job.metrics.write(whole)
-    except OSError as error:
-        job.display.warn(f"metrics could not be written: {error}")
-    return whole
+@dataclass
+class Records:
+    """The records of one rank; `metrics` and `display` are null objects on every rank but 0."""
 
+    rank: int
+    metrics: MetricsWriter
+    display: Display
+    profile: IterationProfile
+    trace: Path | None
+    """Where this rank's trace is written in the end, None without --profile."""
+    recent: RecentEpisodes = field(default_factory=RecentEpisodes)
+    averages: LearnerAverages = field(default_factory=LearnerAverages)
+    speed: Speed = field(default_factory=lambda: Speed(0, 0))
+    started: float = field(default_factory=time.monotonic)
+    contributions: list[Contribution] = field(default_factory=list)
 
-def write_profile(job: Job) -> None:
-    """Writes this rank's trace where --profile asks for one; a full disk costs the trace, not the run."""
-    if not job.config.job.profile:
-        return
-    path = job.directory.profile / f"rank-{job.communicator.rank:05d}.trace.json"
-    try:
-        job.profile.write_trace(path, job.communicator.rank)
-    except OSError as error:
-        print(f"hvd_dqn: rank {job.communicator.rank} could not write its trace: {error}", file=sys.stderr, flush=True)
-    job.display.message(f"traces for https://ui.perfetto.dev: {path.parent}")
+    def write(self, kind: str, env_steps: int, record: dict[str, Any]) -> dict[str, Any]:
+        """Writes a record with its kind, step and time, and returns it; a full disk costs the line, not the run."""
+        whole = {
+            "kind": kind,
+            "env_steps": env_steps,
+            "unix_time": time.time(),
+            "seconds": time.monotonic() - self.started,
+            **record,
+        }
+        try:
+            self.metrics.write(whole)
+        except OSError as error:
+            self.display.warn(f"metrics could not be written: {error}")
+        return whole
+
+    def restart_speed(self, counters: Counters) -> None:
+        """Measures the speed from here on."""
+        self.speed = Speed(counters.env_steps, counters.learner_steps)
+
+    @contextlib.contextmanager
+    def pause_speed(self) -> Iterator[None]:
+        """Leaves the time of a block out of the speed of training."""
+        since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.speed.leave_out(time.monotonic() - since)
+
+    def close(self) -> None:
+        """Writes this rank's trace and closes display and metrics; a full disk costs the trace, not the run."""
+        if self.trace is not None:
+            try:
+                self.profile.write_trace(self.trace, self.rank)
+            except OSError as error:
+                print(f"hvd_dqn: rank {self.rank} could not write its trace: {error}", file=sys.stderr, flush=True)
+            self.display.message(f"traces for https://ui.perfetto.dev: {self.trace.parent}")
+        self.display.close()
+        self.metrics.close()

@@ -88,10 +88,9 @@ class Docker:
         archive.unlink()
         return _BASE
 
-    def build(self, folder: Path, name: str, seconds: float, target: str = "", **arguments: str) -> None:
-        """Builds an image from a folder's Dockerfile, or one stage of it."""
+    def build(self, folder: Path, name: str, seconds: float, **arguments: str) -> None:
+        """Builds an image from a folder's Dockerfile."""
         words = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-        words += [f"--target={target}"] if target else []
         self.run("build", "--network=host", "--force-rm", *words, f"--tag={name}", folder, seconds=seconds)
 
     def unpack(self, image: str, folder: Path) -> None:

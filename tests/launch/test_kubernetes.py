@@ -277,7 +277,7 @@ def test_the_job_survives_a_preempted_worker_and_ends_by_itself(cluster: Cluster
     cluster.start_worker(goes)
     assert launcher.wait(150) == 0, cluster.output
     assert f"resumed from the checkpoint at env step {saved:,}" in cluster.output
-    assert "dealt out anew" not in cluster.output
+    assert "was resharded" not in cluster.output
     env_steps = [record["env_steps"] for record in read_metrics(run_directory, "training")]
     assert env_steps == sorted(set(env_steps))
     assert env_steps[-1] >= 12_000
@@ -300,6 +300,7 @@ def test_a_lost_worker_costs_what_came_after_the_last_checkpoint(cluster: Cluste
     assert launcher.wait(150) == 0, cluster.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("all_pods", [False, True], ids=["the launcher alone", "the whole job"])
 def test_deleting_saves_the_run(all_pods: bool, cluster: Cluster) -> None:
     """Kubernetes' SIGTERM to the launcher's first process; with the whole job the workers' preStop comes as well."""

@@ -32,7 +32,7 @@ def test_learning_goes_on_without_a_collapse_at_more_and_at_fewer_ranks(seed: in
     """Two ranks learn CartPole; one, two and three go on, and do about as well as those who stayed two.
 
     Single evaluations of this learner fall back now and then, wherever it runs, so ten of them are held against ten,
-    and a fall of less than a fifth is not told from chance (docs/reliability.md has the numbers).
+    and a fall of less than a fifth is not told from chance (docs/explanation/reliability.md has the numbers).
     """
     train(2, *OPTIONS, "--seed", str(seed), "--total-env-steps", str(BEFORE), "--runs-dir", str(tmp_path))
     (run_directory,) = tmp_path.glob("*/run")

@@ -1,4 +1,4 @@
-"""Counts the faults that were really injected and survived, and prints the table at the end of the session."""
+"""Keeps ranks up for the session, and counts the faults that were injected and survived for a table at its end."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
+from persistent_ranks import PersistentRanks
 
 _INJECTED: Counter[str] = Counter()
 _SURVIVED: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="session")
+def persistent_ranks() -> Iterator[PersistentRanks]:
+    """Yields ranks that run one program after another without a launch for each."""
+    with PersistentRanks() as ranks:
+        yield ranks
 
 
 @pytest.fixture

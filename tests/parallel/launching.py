@@ -25,6 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 TRAIN = ROOT / "train.py"
 LAUNCHERS = ("mpirun", "horovodrun --mpi", "horovodrun --gloo")
+GENERAL = ("--learner", "tensorflow")
+"""The learner that a law is tested on unless it names another."""
+LEARNERS: dict[str, tuple[str, ...]] = {"tensorflow": GENERAL, "native": ("--learner", "native")}
+"""The options that choose each learner."""
 
 MARK = "HVD_DQN_TEST_LAUNCH"
 """The environment variable by which all processes of a launch are found."""
@@ -48,6 +52,7 @@ class Launch:
     def __init__(self, command: list[str], environ: Mapping[str, str]) -> None:
         """Starts the command in a session of its own."""
         self._mark = uuid.uuid4().hex
+        _count_launch()
         self._log = tempfile.NamedTemporaryFile(mode="w+b", prefix="launch-", suffix=".log")  # noqa: SIM115
         self._started = time.monotonic()
         self.process = subprocess.Popen(
@@ -65,27 +70,17 @@ class Launch:
         """Returns what launcher and ranks have printed so far."""
         return _GLOO_PREFIX.sub("", Path(self._log.name).read_text(errors="replace").replace("\r\n", "\n"))
 
-    def wait_for(self, text: str, seconds: float = 180.0) -> None:
+    def wait_for(self, text: str, seconds: float = 600.0) -> None:
         """Returns as soon as the text has been printed; fails if the job ends or the time is over before."""
         self.wait_until(lambda: text in self.output, seconds, f"it printed {text!r}")
 
-    def wait_until(self, holds: Callable[[], bool], seconds: float = 60.0, what: str = "it should") -> None:
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 600.0, what: str = "it should") -> None:
         """Returns as soon as something holds; fails if the job ends or the time is over before."""
         deadline = time.monotonic() + seconds
         while not holds():
             assert self.process.poll() is None, f"the job ended before {what}:\n{self.output}"
             assert time.monotonic() < deadline, f"{seconds:g} s went by before {what}:\n{self.output}"
             time.sleep(0.05)
-
-    def wait_for_silence(self, quiet: float, seconds: float = 180.0) -> None:
-        """Returns when nothing has been printed for `quiet` seconds."""
-        deadline = time.monotonic() + seconds
-        seen, since = self.output, time.monotonic()
-        while time.monotonic() - since < quiet:
-            assert time.monotonic() < deadline, f"the job never fell silent:\n{self.output}"
-            time.sleep(0.1)
-            if (now := self.output) != seen:
-                seen, since = now, time.monotonic()
 
     def rank_pid(self, rank: int) -> int:
         """Returns the process id of a rank's interpreter."""
@@ -117,7 +112,7 @@ class Launch:
                         found.append(int(entry.name))
         return found
 
-    def finish(self, seconds: float = 240.0) -> Outcome:
+    def finish(self, seconds: float = 600.0) -> Outcome:
         """Waits for the launcher's end and checks that no process outlives it by more than a moment."""
         try:
             code = self.process.wait(seconds)
@@ -155,6 +150,15 @@ def launched(
       program: what each rank runs.
       environ: additional environment variables of all ranks.
     """
+    launch = Launch(command(how, ranks, program, *arguments), environment_of_ranks() | dict(environ or {}))
+    try:
+        yield launch
+    finally:
+        launch.end()
+
+
+def command(how: str, ranks: int, program: Path, *arguments: str | Path) -> list[str]:
+    """Returns the command that starts `program` on some ranks; see `launched`."""
     bin_folder = Path(sys.executable).parent
     start = {
         "python": [],
@@ -164,12 +168,7 @@ def launched(
         "horovodrun --gloo": [str(bin_folder / "horovodrun"), "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}"],
     }[how]
     assert how != "python" or ranks == 1
-    own = environment_of_ranks() | dict(environ or {})
-    launch = Launch([*start, sys.executable, str(program), *map(str, arguments)], own)
-    try:
-        yield launch
-    finally:
-        launch.end()
+    return [*start, sys.executable, str(program), *map(str, arguments)]
 
 
 def environment_of_ranks() -> dict[str, str]:
@@ -185,7 +184,7 @@ def run(
     *arguments: str | Path,
     program: Path = TRAIN,
     environ: Mapping[str, str] | None = None,
-    seconds: float = 240.0,
+    seconds: float = 600.0,
 ) -> Outcome:
     """Runs a program to its end; see `launched`."""
     with launched(how, ranks, *arguments, program=program, environ=environ) as launch:
@@ -205,9 +204,34 @@ def read_metrics(run_directory: Path, kind: str | None = None) -> list[dict[str,
     return [record for record in records if kind in (None, record["kind"])]
 
 
+def timeless_metrics(run_directory: Path) -> list[dict[str, Any]]:
+    """Returns the records of metrics.jsonl without the fields that differ between two runs of the same job."""
+    return [
+        {name: value for name, value in record.items() if not _depends_on_the_machine(name)}
+        for record in read_metrics(run_directory)
+    ]
+
+
+def _depends_on_the_machine(field: str) -> bool:
+    measured = ("unix_time", "seconds", "resident_mebibytes")
+    return field in measured or "_microseconds" in field or "_per_second" in field
+
+
+def checkpoints(run_directory: Path) -> list[Path]:
+    """Returns the folders of all checkpoints that have a manifest, oldest first."""
+    return sorted(path.parent for path in run_directory.glob("checkpoints/*/manifest.json"))
+
+
 def newest_checkpoint(run_directory: Path) -> Path:
     """Returns the folder of the newest checkpoint that has a manifest."""
-    return max(path.parent for path in run_directory.glob("checkpoints/*/manifest.json"))
+    return max(checkpoints(run_directory))
+
+
+def _count_launch() -> None:
+    """Adds the running test to the file that HVD_DQN_LAUNCHES names, for a count of the launches by test."""
+    if path := os.environ.get("HVD_DQN_LAUNCHES"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(os.environ.get("PYTEST_CURRENT_TEST", "?") + "\n")
 
 
 def _command_line(pid: int) -> str:

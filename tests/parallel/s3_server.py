@@ -64,7 +64,7 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 class S3Server:
-    """The server with an empty bucket in it."""
+    """A server with an empty bucket in it; `log` is what it prints."""
 
     def __init__(self, log: Path) -> None:
         """Starts it; `stop` ends it.
@@ -72,6 +72,7 @@ class S3Server:
         Args:
           log: file of what the server prints.
         """
+        self.log = log
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
@@ -80,7 +81,7 @@ class S3Server:
         try:
             self._wait(log)
             self.door = Door(self._port)
-            self._ask("PUT", f"/{BUCKET}")
+            self.reset()
         except BaseException:
             self.stop()
             raise
@@ -114,6 +115,12 @@ class S3Server:
         """Returns the names of all objects of the bucket, a thousand at most."""
         text = self._ask("GET", f"/{BUCKET}?list-type=2")
         return [part.partition("</Key>")[0] for part in text.split("<Key>")[1:]]
+
+    def reset(self) -> None:
+        """Empties the bucket and lets everybody in."""
+        self._ask("POST", "/moto-api/reset-auth", b"inf")
+        self._ask("POST", "/moto-api/reset")
+        self._ask("PUT", f"/{BUCKET}")
 
     def deny_all(self) -> None:
         """Lets nobody in from now on who has no rights, which is everybody."""

@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import PROGRAMS, TRAIN, run, run_well
+from launching import PROGRAMS, TRAIN, run
+from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
 
 
-def assembled_job(ranks: int, folder: Path) -> dict[str, Any]:
+def assembled_job(persistent_ranks: PersistentRanks, ranks: int, folder: Path) -> dict[str, Any]:
     """Returns what the ranks of assembled_job.py said."""
     out = folder / f"said{ranks}.json"
-    run_well("mpirun", ranks, out, folder / "runs", program=PROGRAMS / "assembled_job.py")
+    persistent_ranks.run_well(ranks, out, folder / "runs", program=PROGRAMS / "assembled_job.py")
     return json.loads(out.read_text())
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def three(persistent_ranks: PersistentRanks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Returns what three ranks said."""
-    return assembled_job(3, tmp_path_factory.mktemp("three"))
+    return assembled_job(persistent_ranks, 3, tmp_path_factory.mktemp("three"))
 
 
 def test_rank_0_gives_weights_target_and_optimizer_state_to_all_at_the_start(three: dict[str, Any]) -> None:
@@ -83,9 +84,11 @@ def test_ranks_of_different_code_show_both_sides(three: dict[str, Any]) -> None:
     assert "seed" not in three["other_code"][0]
 
 
-def test_evaluation_returns_do_not_depend_on_the_number_of_ranks(three: dict[str, Any], tmp_path: Path) -> None:
+def test_evaluation_returns_do_not_depend_on_the_number_of_ranks(
+    three: dict[str, Any], persistent_ranks: PersistentRanks, tmp_path: Path
+) -> None:
     """The same weights and episode numbers give the same returns in the same order at 1, 2 and 3 ranks."""
-    one, two = assembled_job(1, tmp_path), assembled_job(2, tmp_path)
+    one, two = (assembled_job(persistent_ranks, ranks, tmp_path) for ranks in (1, 2))
     reference = one["returns"][0]
     assert len(reference) == 13
     assert len(set(reference)) > 3
@@ -93,12 +96,14 @@ def test_evaluation_returns_do_not_depend_on_the_number_of_ranks(three: dict[str
         assert said["returns"] == [reference] * said["ranks"]
 
 
-def test_ranks_with_another_configuration_or_code_refuse_to_start(tmp_path: Path) -> None:
+def test_ranks_with_another_configuration_or_code_refuse_to_start(
+    persistent_ranks: PersistentRanks, tmp_path: Path
+) -> None:
     """Rank 1 is started with another seed and another train.py: both sides are shown once, exit code 2."""
     edited = tmp_path / "train.py"
     edited.write_text(TRAIN.read_text() + "\n# edited on one host\n")
     arguments = ("1", edited, "--seed 11", TRAIN, "--runs-dir", tmp_path / "runs")
-    outcome = run("mpirun", 2, *arguments, program=PROGRAMS / "rank_arguments.py")
+    outcome = persistent_ranks.run(2, *arguments, program=PROGRAMS / "rank_arguments.py")
     assert outcome.code == 2, outcome.output
     assert outcome.output.count("the ranks do not run the same job") == 1
     assert "seed: 0 on rank 0, 11 on rank 1" in outcome.output
@@ -115,4 +120,3 @@ def test_a_mistake_in_one_ranks_command_ends_all_ranks(tmp_path: Path) -> None:
     assert "--sead" in outcome.output
     assert "--seed" in outcome.output
     assert "Traceback" not in outcome.output
-    assert outcome.seconds < 120.0

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import zstandard
 from forms import only_in_full
-from launching import run, run_well
+from launching import GENERAL, checkpoints
+from persistent_ranks import PersistentRanks
 
 from hvd_dqn.checkpoint.files import sha256
 from hvd_dqn.checkpoint.store import CheckpointStore
@@ -25,22 +26,18 @@ RUN = (
     *("--total-env-steps", "2400", "--learning-starts", "300", "--train-period", "4", "--global-batch-size", "16"),
     *("--hidden-sizes", "16", "--num-envs", "6", "--replay-capacity", "1500", "--log-period", "600"),
     *("--evaluation-period", "0", "--final-evaluation-episodes", "2", "--checkpoint-period", "200"),
-    *("--keep-checkpoints", "100", "--name", "whole"),
+    *("--keep-checkpoints", "100", "--name", "whole", *GENERAL),
 )
 MANIFEST = "manifest.json"
 
 
-def _checkpoints(run_directory: Path) -> list[Path]:
-    return sorted(path.parent for path in run_directory.glob(f"checkpoints/*/{MANIFEST}"))
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(persistent_ranks: PersistentRanks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the directory of a run of two ranks with twelve checkpoints."""
     folder = tmp_path_factory.mktemp("whole")
-    run_well("mpirun", 2, *RUN, "--runs-dir", folder)
+    persistent_ranks.run_well(2, *RUN, "--runs-dir", folder)
     (run_directory,) = folder.glob("*/whole")
-    assert len(_checkpoints(run_directory)) == 12
+    assert len(checkpoints(run_directory)) == 12
     return run_directory
 
 
@@ -70,9 +67,6 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-DAMAGES = [_flip_a_bit, *(pytest.param(damage, marks=only_in_full) for damage in (_cut, Path.unlink))]
-
-
 def _sign(folder: Path, **changes: Any) -> None:
     """Rewrites a manifest so that it vouches for itself, and for the files as they are now."""
     manifest = json.loads((folder / MANIFEST).read_text()) | changes
@@ -84,10 +78,10 @@ def _sign(folder: Path, **changes: Any) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest | {"sha256": digest}))
 
 
-def _assert_resumes_from(good: Path, said: dict[Path, str], whole: Path) -> None:
+def _assert_resumes_from(good: Path, said: dict[Path, str], whole: Path, persistent_ranks: PersistentRanks) -> None:
     """Resumes, and looks for a line on each unusable checkpoint; the run ends where it had ended."""
     run_directory = good.parents[1]
-    resumed = run_well("mpirun", 2, "--resume", run_directory)
+    resumed = persistent_ranks.run_well(2, "--resume", run_directory)
     for folder, reason in said.items():
         (line,) = [line for line in resumed.output.splitlines() if f"checkpoint {folder} cannot be used" in line]
         assert reason in line
@@ -95,18 +89,18 @@ def _assert_resumes_from(good: Path, said: dict[Path, str], whole: Path) -> None
     assert f"resumed from the checkpoint at env step {int(good.name):,}" in resumed.output
     checkpoint, passed_over = CheckpointStore(run_directory / "checkpoints", keep=3).newest_good()
     assert (checkpoint.env_steps, passed_over) == (2400, [])
-    (end,) = [folder for folder in _checkpoints(run_directory) if folder.name.startswith(f"{2400:012d}")]
-    assert _learner(end) == _learner(_checkpoints(whole)[-1])
+    (end,) = [folder for folder in checkpoints(run_directory) if folder.name.startswith(f"{2400:012d}")]
+    assert _learner(end) == _learner(checkpoints(whole)[-1])
 
 
 @pytest.mark.parametrize(
     "damage", [_flip_a_bit, pytest.param(_cut, marks=only_in_full), pytest.param(Path.unlink, marks=only_in_full)]
 )
 def test_every_kind_of_file_that_is_damaged_is_named_and_the_newest_good_checkpoint_is_used(
-    damage: Callable[[Path], None], copy: Path, whole: Path, injected: Any
+    damage: Callable[[Path], None], copy: Path, whole: Path, persistent_ranks: PersistentRanks, injected: Any
 ) -> None:
     """One file each of the last six checkpoints."""
-    *_, good, manifest, model, learner, state, other, root = _checkpoints(copy)
+    *_, good, manifest, model, learner, state, other, root = checkpoints(copy)
     damaged = {
         root: _newest_segment(root, 0),
         other: _newest_segment(other, 1),
@@ -121,7 +115,7 @@ def test_every_kind_of_file_that_is_damaged_is_named_and_the_newest_good_checkpo
     said = {folder: path.name for folder, path in damaged.items()}
     if damage is Path.unlink:
         del said[manifest]  # a folder without one was never a checkpoint
-    _assert_resumes_from(good, said, whole)
+    _assert_resumes_from(good, said, whole, persistent_ranks)
 
 
 class _Bomb:
@@ -135,15 +129,15 @@ class _Bomb:
 
 
 def test_foreign_newer_and_poisoned_checkpoints_are_named_and_nothing_of_theirs_is_run(
-    copy: Path, whole: Path, tmp_path: Path, injected: Any
+    copy: Path, whole: Path, persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
 ) -> None:
     """Even where a manifest vouches for them."""
-    run_well("python", 1, *RUN, "--seed", "9", "--runs-dir", tmp_path / "other")
+    persistent_ranks.run_well(1, *RUN, "--seed", "9", "--runs-dir", tmp_path / "other")
     (other,) = (tmp_path / "other").glob("*/whole")
     mark = tmp_path / "exploded"
-    *_, good, deep, header, pickled, unpacked, newer, foreign = _checkpoints(copy)
+    *_, good, deep, header, pickled, unpacked, newer, foreign = checkpoints(copy)
     injected("manifest of another run or a newer format", 2)
-    shutil.copy(_checkpoints(other)[-1] / MANIFEST, foreign / MANIFEST)
+    shutil.copy(checkpoints(other)[-1] / MANIFEST, foreign / MANIFEST)
     _sign(newer, format=1000)
     injected("poisoned checkpoint", 4)
     (unpacked / "learner.safetensors").write_bytes(pickle.dumps(_Bomb(mark)))
@@ -157,14 +151,14 @@ def test_foreign_newer_and_poisoned_checkpoints_are_named_and_nothing_of_theirs_
         newer: "its format 1000 is newer than this program's",
         **dict.fromkeys((unpacked, pickled, header, deep), "its contents are not a checkpoint"),
     }
-    _assert_resumes_from(good, said, whole)
+    _assert_resumes_from(good, said, whole, persistent_ranks)
     assert not mark.exists()
 
 
-def test_a_poisoned_segment_is_not_unpacked(copy: Path, injected: Any) -> None:
+def test_a_poisoned_segment_is_not_unpacked(copy: Path, persistent_ranks: PersistentRanks, injected: Any) -> None:
     """Five gigabytes of zeros under their right checksum, in the newest checkpoint, which then is no good start."""
     injected("poisoned checkpoint")
-    newest = _checkpoints(copy)[-1]
+    newest = checkpoints(copy)[-1]
     compressor = zstandard.ZstdCompressor(level=1).compressobj(size=5_000_000_000)
     bomb = b"".join([compressor.compress(bytes(50_000_000)) for _ in range(100)]) + compressor.flush()
     state = json.loads((newest / "state.json").read_text())
@@ -174,9 +168,9 @@ def test_a_poisoned_segment_is_not_unpacked(copy: Path, injected: Any) -> None:
     segment |= {"file": file, "bytes": len(bomb), "sha256": sha256(bomb)}
     (newest / "state.json").write_text(json.dumps(state))
     _sign(newest)
-    outcome = run("mpirun", 2, "--resume", copy, "--total-env-steps", "3000")
+    outcome = persistent_ranks.run(2, "--resume", copy, "--total-env-steps", "3000")
     assert outcome.code == 2, outcome.output
-    assert "it holds more than it should" in outcome.output
+    assert "it is larger than expected" in outcome.output
     assert "Traceback" not in outcome.output
 
 
@@ -190,42 +184,42 @@ def test_a_poisoned_segment_is_not_unpacked(copy: Path, injected: Any) -> None:
     ],
 )
 def test_a_state_that_is_vouched_for_and_makes_no_sense_is_refused_in_words(
-    place: str, value: Any, says: str, copy: Path, injected: Any
+    place: str, value: Any, says: str, copy: Path, persistent_ranks: PersistentRanks, injected: Any
 ) -> None:
     injected("poisoned checkpoint")
-    newest = _checkpoints(copy)[-1]
+    newest = checkpoints(copy)[-1]
     state = json.loads((newest / "state.json").read_text())
     (state["ranks"][1] if place == "generators" else state)[place] = value
     (newest / "state.json").write_text(json.dumps(state))
     _sign(newest)
-    outcome = run("mpirun", 2, "--resume", copy, "--total-env-steps", "3000")
+    outcome = persistent_ranks.run(2, "--resume", copy, "--total-env-steps", "3000")
     assert outcome.code == 2, outcome.output
     assert says in outcome.output
     assert "Traceback" not in outcome.output
 
 
 def test_a_damaged_segment_that_all_checkpoints_share_costs_only_its_transitions_if_asked_for(
-    copy: Path, injected: Any
+    copy: Path, persistent_ranks: PersistentRanks, injected: Any
 ) -> None:
-    newest = _checkpoints(copy)[-1]
+    newest = checkpoints(copy)[-1]
     state = json.loads((newest / "state.json").read_text())
-    for old in _checkpoints(copy)[:9]:
+    for old in checkpoints(copy)[:9]:
         shutil.rmtree(old)
     shared = newest.parent / "replay" / state["ranks"][1]["segments"][3]["file"]
     injected("damaged file of a checkpoint (flip a bit)")
     _flip_a_bit(shared)
     more = ("--resume", copy, "--total-env-steps", "3000")
-    refused = run("mpirun", 2, *more)
+    refused = persistent_ranks.run(2, *more)
     assert refused.code == 2, refused.output
     assert refused.output.count(shared.name) == 3
     count = state["ranks"][1]["segments"][3]["count"]
-    assert f"The weights of {newest} are whole: --allow-missing-replay goes on from it" in refused.output
-    resumed = run_well("mpirun", 2, *more, "--allow-missing-replay")
+    assert f"The weights of {newest} are intact: add --allow-missing-replay to resume from it" in refused.output
+    resumed = persistent_ranks.run_well(2, *more, "--allow-missing-replay")
     assert f"checkpoint {newest} lacks {count} transitions: rank-00001-of-00002: {shared.name}" in resumed.output
-    assert f"was dealt out anew: {1500 - count:,} on 2" in resumed.output
+    assert f"was resharded: {1500 - count:,} on 2" in resumed.output
     assert "resumed from the checkpoint at env step 2,400" in resumed.output
     assert json.loads((copy / "config.json").read_text())["config"]["allow_missing_replay"] is False
-    run_well("mpirun", 2, "--resume", copy, "--total-env-steps", "3600")
+    persistent_ranks.run_well(2, "--resume", copy, "--total-env-steps", "3600")
 
 
 @pytest.fixture
@@ -246,11 +240,11 @@ def read_only_disk(whole: Path, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("how", ["resume", pytest.param("new run", marks=only_in_full)])
 def test_a_directory_that_cannot_be_written_is_refused_with_one_message(
-    how: str, read_only_disk: Path, injected: Any
+    how: str, read_only_disk: Path, persistent_ranks: PersistentRanks, injected: Any
 ) -> None:
     injected("read-only run directory")
     options = {"resume": ("--resume", read_only_disk / "copy"), "new run": ("--runs-dir", read_only_disk)}[how]
-    outcome = run("mpirun", 2, *options, "--total-env-steps", "3000")
+    outcome = persistent_ranks.run(2, *options, "--total-env-steps", "3000")
     assert outcome.code == 2, outcome.output
     assert outcome.output.count("Read-only file system") == 1, outcome.output
     assert str(read_only_disk) in outcome.output

@@ -18,7 +18,7 @@ from launching import MARK, ROOT, Launch, environment_of_ranks, newest_checkpoin
 pytestmark = pytest.mark.parallel
 
 HOSTS = ("localhost", "127.0.0.1", "127.1")
-TOTAL, LOG_PERIOD, COMMIT_PERIOD, NUM_ENVS = 8_000, 500, 100, 4
+TOTAL, LOG_PERIOD, SNAPSHOT_PERIOD, NUM_ENVS = 8_000, 500, 100, 4
 JOB = (
     *("--env", "slow_cartpole:SlowCartPole-v1", "--num-envs", str(NUM_ENVS), "--train-period", "4"),
     *("--learning-starts", "400", "--replay-capacity", "4000", "--log-period", str(LOG_PERIOD)),
@@ -89,7 +89,7 @@ def stored_on_ranks(directory: Path) -> list[int]:
 @pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_rank_is_survived_and_replaced(tmp_path: Path, victim: int) -> None:
     write_hosts(tmp_path, *HOSTS[:2])
-    period = ("--commit-period", str(COMMIT_PERIOD), "--total-env-steps", str(TOTAL))
+    period = ("--snapshot-period", str(SNAPSHOT_PERIOD), "--total-env-steps", str(TOTAL))
     with elastic(tmp_path, *period) as job:
         job.wait_until(lambda: trained_to(tmp_path) >= 3 * LOG_PERIOD, 120.0)
         os.kill(job.rank_pid(victim), signal.SIGKILL)
@@ -98,12 +98,12 @@ def test_a_killed_rank_is_survived_and_replaced(tmp_path: Path, victim: int) -> 
         outcome = job.finish()
     assert outcome.code == 0, outcome.output
     assert "Traceback" not in outcome.output
-    assert "another job works" not in outcome.output
+    assert "another job is using" not in outcome.output
     lost, came = check_the_curve(tmp_path)
     assert (lost["ranks"], lost["left"], lost["came"]) == (1, 1, 0)
     assert (came["ranks"], came["left"], came["came"]) == (2, 0, 1)
-    assert lost["rolled_back_env_steps"] <= COMMIT_PERIOD + NUM_ENVS
-    assert came["rolled_back_env_steps"] == 0, "a newcomer is let in at a commit"
+    assert lost["rolled_back_env_steps"] <= SNAPSHOT_PERIOD + NUM_ENVS
+    assert came["rolled_back_env_steps"] == 0, "a newcomer joins at a snapshot"
     assert lost["transitions_kept"] > 0.4 * (lost["env_steps"] - LOG_PERIOD), "the rank that stayed kept its replay"
     assert lost["transitions_moved"] == 0
     assert came["transitions_kept"] > lost["transitions_kept"]
@@ -156,7 +156,7 @@ def test_a_new_rank_that_cannot_take_part_leaves_alone(tmp_path: Path) -> None:
     with elastic(tmp_path, "--total-env-steps", str(total), "--num-envs", "2") as job:
         job.wait_until(lambda: trained_to(tmp_path) >= 2 * LOG_PERIOD, 120.0)
         write_hosts(tmp_path, *HOSTS)
-        job.wait_for("this new rank leaves", 60.0)
+        job.wait_for("this new rank exits", 60.0)
         write_hosts(tmp_path, *HOSTS[:2])
         outcome = job.finish()
     assert outcome.code == 0, outcome.output
@@ -176,18 +176,18 @@ def test_hosts_that_go_and_come_by_the_discovery_are_followed(tmp_path: Path) ->
         job.wait_for("the ranks have changed: 3 now, 1 before", 120.0)
         outcome = job.finish()
     assert outcome.code == 0, outcome.output
-    assert "has been taken out of the job; its rank leaves" in outcome.output
+    assert "was removed from the job; its rank exits" in outcome.output
     went, came = check_the_curve(tmp_path)
     assert (went["left"], went["came"], went["rolled_back_env_steps"]) == (1, 0, 0)
     assert (came["left"], came["came"], came["rolled_back_env_steps"]) == (0, 2, 0)
     third = came["transitions_kept"] / 3
     assert abs(came["transitions_moved"] - 2 * third) < 2
     assert max(stored_on_ranks(_run_directory(tmp_path))) == 1334
-    said = re.search(r"a commit takes [\d.]+ ms and is made every \d+ env steps: ([\d.]+)% of the time", outcome.output)
+    said = re.search(r"a snapshot takes [\d.]+ ms; one every [\d,]+ env steps: ([\d.]+)% of the time", outcome.output)
     assert said is not None
     assert float(said[1]) <= 1.0
     for line in read_metrics(_run_directory(tmp_path), "training"):
-        share = line["commit_milliseconds"] / 1e3 * line["env_steps_per_second"] / line["commit_period"]
+        share = line["snapshot_milliseconds"] / 1e3 * line["env_steps_per_second"] / line["snapshot_period"]
         assert share <= 0.02, line
 
 
@@ -208,16 +208,16 @@ def test_a_host_that_is_lost_is_replaced_by_another(tmp_path: Path, how: str) ->
             job.wait_for("the ranks have changed: 2 now, 1 before", 120.0)
             outcome = job.finish()
     assert outcome.code == 0, outcome.output
-    assert "left: node2 (process" in outcome.output
-    assert "came: node3 (process" in outcome.output
+    assert "lost: node2 (process" in outcome.output
+    assert "joined: node3 (process" in outcome.output
     lost, came = check_the_curve(tmp_path)
     assert (lost["left"], lost["came"]) == (1, 0)
     assert (came["left"], came["came"], came["rolled_back_env_steps"]) == (0, 1, 0)
     assert came["transitions_moved"] == came["transitions_kept"] // 2
 
 
-def test_transitions_are_dealt_out_whole_and_of_all_ages(tmp_path: Path) -> None:
-    program = ROOT / "tests" / "parallel" / "programs" / "dealt_out.py"
+def test_transitions_are_resharded_whole_and_of_all_ages(tmp_path: Path) -> None:
+    program = ROOT / "tests" / "parallel" / "programs" / "resharded.py"
     run_well("horovodrun --gloo", 3, tmp_path / "out.json", program=program)
     parts = json.loads((tmp_path / "out.json").read_text())
     held = [part["numbers"] for part in parts]

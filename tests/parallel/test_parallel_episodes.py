@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from launching import newest_checkpoint, read_metrics, run_well
+from launching import GENERAL, newest_checkpoint, read_metrics
+from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
 
@@ -14,7 +15,9 @@ ITERATIONS = 3000
 LENGTHS = (1, 7, 300)  # of ranks 0 to 2; rank 3 never ends an episode (programs/hostile_envs.py)
 
 
-def test_ranks_whose_episodes_end_at_different_times_never_deadlock(tmp_path: Path) -> None:
+def test_ranks_whose_episodes_end_at_different_times_never_deadlock(
+    persistent_ranks: PersistentRanks, tmp_path: Path
+) -> None:
     """Four ranks with episodes of 1, 7, 300 and endless steps go through thousands of iterations together.
 
     Epsilon falls with each finished episode, so the episodes' count, too, must be the same on all ranks: if it
@@ -26,8 +29,9 @@ def test_ranks_whose_episodes_end_at_different_times_never_deadlock(tmp_path: Pa
         *("--global-batch-size", 16, "--replay-capacity", 2000, "--log-period", 1000, "--checkpoint-period", 4000),
         *("--evaluation-period", 0, "--final-evaluation-episodes", 1, "--epsilon-schedule", "per-episode"),
         *("--runs-dir", tmp_path, "--name", "unequal"),
+        *GENERAL,
     )
-    run_well("mpirun", 4, *map(str, arguments), seconds=300.0)
+    persistent_ranks.run_well(4, *map(str, arguments))
     (run_directory,) = tmp_path.glob("*/unequal")
     state = json.loads((newest_checkpoint(run_directory) / "state.json").read_text())
     counters = state["counters"]

@@ -18,10 +18,10 @@ UNDER_WAY = "env steps/s"
 """Printed with the first line of progress: the ranks are training."""
 
 
-@pytest.mark.parametrize(("how", "transport"), [*((how, "auto") for how in LAUNCHERS), ("horovodrun --gloo", "tcp")])
-def test_a_rank_that_dies_ends_the_job(how: str, transport: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "learner"), [*((how, "tensorflow") for how in LAUNCHERS), ("mpirun", "native")])
+def test_a_rank_that_dies_ends_the_job(how: str, learner: str, tmp_path: Path) -> None:
     """Rank 1 is killed in mid-training: within 30 s nothing of the job is left and its exit code says failure."""
-    with launched(how, 2, *ENDLESS, *NO_EVALUATION, "--transport", transport, "--runs-dir", tmp_path) as job:
+    with launched(how, 2, *ENDLESS, *NO_EVALUATION, "--learner", learner, "--runs-dir", tmp_path) as job:
         job.wait_for(UNDER_WAY)
         os.kill(job.rank_pid(1), signal.SIGKILL)
         killed = time.monotonic()

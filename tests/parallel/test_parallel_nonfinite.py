@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from forms import only_in_full
-from launching import PROGRAMS, newest_checkpoint, read_metrics, run
+from launching import LEARNERS, PROGRAMS, newest_checkpoint, read_metrics
+from persistent_ranks import PersistentRanks
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 
@@ -29,13 +30,7 @@ RUN = (
     ),
     *("--log-period", "400", "--final-evaluation-episodes", "2", "--name", "poisoned"),
 )
-BACKENDS: dict[str, tuple[str, ...]] = {
-    "numpy": (),
-    "tensorflow": ("--backend", "tensorflow"),
-    "lagging": ("--policy-lag", "1"),
-    "in parts": ("--hidden-sizes", "400", "400"),
-}
-"""In parts: each rank updates a part of parameters that they have in common."""
+CASES = {**LEARNERS, "lagging": (*LEARNERS["native"], "--policy-lag", "1")}
 
 
 def _counters(run_directory: Path) -> dict[str, Any]:
@@ -52,23 +47,23 @@ def _assert_clean(run_directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "backend", ["numpy", *(pytest.param(name, marks=only_in_full) for name in BACKENDS if name != "numpy")]
+    "case", ["tensorflow", *(pytest.param(name, marks=only_in_full) for name in CASES if name != "tensorflow")]
 )
 def test_tolerated_updates_are_skipped_counted_over_resumes_and_the_next_ends_the_job(
-    backend: str, tmp_path: Path, injected: Any
+    case: str, persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
 ) -> None:
     """Three on rank 1, two of them in one call; two more after a resume, of which four in all are tolerated."""
     run_directory = tmp_path / "CartPole-v1" / "poisoned"
-    options = (*RUN, *BACKENDS[backend], "--runs-dir", str(tmp_path), "--skip-nonfinite", "4")
+    options = (*RUN, *CASES[case], "--runs-dir", str(tmp_path), "--skip-nonfinite", "4")
     injected(KIND, 3)
-    first = run("mpirun", 2, "1", "7,100,101", *options, program=POISONED)
+    first = persistent_ranks.run(2, "1", "7,100,101", *options, program=POISONED)
     assert first.code == 0, first.output
     for number, step in enumerate((7, 100, 101), start=1):
         line = f"the gradient of learner step {step} is not finite on rank(s) 1: skipped on all ranks ({number} of 4"
         assert first.output.count(line) == 1, first.output
     counters = _counters(run_directory)
     assert counters["skipped_updates"] == 3
-    lag = 16 if backend == "lagging" else 0
+    lag = 16 if case == "lagging" else 0
     assert counters["learner_steps"] == 1600 - 160 - 3 - lag
     lines = read_metrics(run_directory, "training")
     assert [line["skipped_updates"] for line in lines] == [3, 3, 3, 3]
@@ -77,7 +72,7 @@ def test_tolerated_updates_are_skipped_counted_over_resumes_and_the_next_ends_th
 
     more = ("--resume", str(run_directory), "--total-env-steps", "3200")
     injected(KIND, 2)
-    second = run("mpirun", 2, "1", "50,1000", *more, program=POISONED)
+    second = persistent_ranks.run(2, "1", "50,1000", *more, program=POISONED)
     assert second.code == 2, second.output
     done = counters["learner_steps"] + counters["skipped_updates"]
     assert f"the gradient of learner step {done + 50} is not finite on rank(s) 1: skipped" in second.output
@@ -90,12 +85,12 @@ def test_tolerated_updates_are_skipped_counted_over_resumes_and_the_next_ends_th
     _assert_clean(run_directory)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "in parts"])
+@pytest.mark.parametrize("case", LEARNERS)
 def test_without_the_option_the_first_one_ends_the_job_on_all_ranks(
-    backend: str, tmp_path: Path, injected: Any
+    case: str, persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
 ) -> None:
     injected(KIND)
-    outcome = run("mpirun", 2, "0", "1000", *RUN, *BACKENDS[backend], "--runs-dir", tmp_path, program=POISONED)
+    outcome = persistent_ranks.run(2, "0", "1000", *RUN, *CASES[case], "--runs-dir", tmp_path, program=POISONED)
     assert outcome.code == 2, outcome.output
     assert outcome.output.count("the gradient of learner step 1000 is not finite on rank(s) 0; it was not") == 1
     assert "--skip-nonfinite N" in outcome.output

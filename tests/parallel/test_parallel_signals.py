@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import launched, newest_checkpoint, read_metrics, run_well
+from forms import only_in_full
+from launching import GENERAL, launched, newest_checkpoint, read_metrics
+from persistent_ranks import PersistentRanks
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 
 RUN = (
     *("--total-env-steps", "100000000", "--learning-starts", "200", "--log-period", "200"),
     *("--evaluation-period", "1000", "--evaluation-episodes", "4", "--final-evaluation-episodes", "4"),
-    *("--name", "stopped"),
+    *("--train-period", "4", "--name", "stopped", *GENERAL),
 )
 
 
@@ -25,15 +28,11 @@ def state_of(run_directory: Path) -> dict[str, Any]:
     return json.loads((newest_checkpoint(run_directory) / "state.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("number", "rank", "how", "ranks"),
-    [(signal.SIGUSR1, 1, "mpirun", 3), (signal.SIGTERM, 0, "python", 1)],
-    ids=["SIGUSR1 to rank 1, resumed on three ranks", "SIGTERM to rank 0, resumed on one"],
-)
+@pytest.mark.parametrize(("number", "rank"), [(signal.SIGUSR1, 1), pytest.param(signal.SIGTERM, 0, marks=only_in_full)])
 def test_a_signal_to_one_rank_saves_the_job_and_resume_continues_it(
-    number: signal.Signals, rank: int, how: str, ranks: int, tmp_path: Path, injected: Any
+    number: signal.Signals, rank: int, persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
 ) -> None:
-    """All ranks stop at one step, whose checkpoint a job of another size continues to the end."""
+    """All ranks stop at one step, whose checkpoint jobs of other sizes continue to the end."""
     run_directory = tmp_path / "CartPole-v1" / "stopped"
     with launched("mpirun", 2, *RUN, "--runs-dir", tmp_path) as job:
         job.wait_for("evaluation at env step 1,008")
@@ -48,10 +47,18 @@ def test_a_signal_to_one_rank_saves_the_job_and_resume_continues_it(
     assert saved["counters"]["learner_steps"] > 0
     assert saved["best_score"] is not None
     assert f"saved at env step {saved['counters']['env_steps']:,};" in outcome.output
+    for ranks in (1, 3):
+        copy = shutil.copytree(run_directory, tmp_path / f"on {ranks}")
+        check_that_it_continues(copy, ranks, saved, persistent_ranks)
 
+
+def check_that_it_continues(
+    run_directory: Path, ranks: int, saved: dict[str, Any], persistent_ranks: PersistentRanks
+) -> None:
+    """Resumes on a number of ranks, and checks that nothing starts at zero."""
     end = saved["counters"]["env_steps"] + 800
     more = ("--resume", run_directory, "--total-env-steps", str(end), "--evaluation-period", "0")
-    resumed = run_well(how, ranks, *more)
+    resumed = persistent_ranks.run_well(ranks, *more)
     assert f"resumed from the checkpoint at env step {saved['counters']['env_steps']:,}" in resumed.output
     after = state_of(run_directory)
     assert end <= after["counters"]["env_steps"] < end + 16
@@ -65,15 +72,15 @@ def test_a_signal_to_one_rank_saves_the_job_and_resume_continues_it(
 
 
 def test_a_signal_during_an_evaluation_stops_all_ranks_too(tmp_path: Path, injected: Any) -> None:
-    """A rank that hears the signal while episodes are played takes the others along, and the job is saved."""
+    """A rank that gets the signal while episodes are played stops the others with it, and the job is saved."""
     endless = ("--env", "hostile_envs:Endless-v0", "--checkpoint-period", "100000000")
     with launched("mpirun", 2, *RUN, *endless, "--runs-dir", tmp_path) as job:
-        job.wait_for("env steps/s")
-        # The first evaluation is due at env step 1,008 and never ends, so no line follows.
-        job.wait_for_silence(4.0)
+        # The last record before the first evaluation, which never ends.
+        metrics = tmp_path / "hostile_envs-Endless-v0" / "stopped" / "metrics.jsonl"
+        job.wait_until(lambda: metrics.exists() and '"env_steps": 1008' in metrics.read_text())
         injected("request to stop (to a rank)")
         os.kill(job.rank_pid(1), signal.SIGUSR1)
-        outcome = job.finish(60.0)
+        outcome = job.finish()
     assert outcome.code == 75, outcome.output
     assert "evaluation at env step" not in outcome.output
     assert state_of(tmp_path / "hostile_envs-Endless-v0" / "stopped")["counters"]["env_steps"] == 1008

@@ -286,7 +286,7 @@ def test_a_manifest_that_still_is_json_is_found_damaged_by_its_own_checksum(
     manifest.write_bytes(manifest.read_bytes().replace(old, new, 1))
     checkpoint, passed_over = store.newest_good()
     _assert_is(checkpoint, 1000)
-    assert "manifest.json is damaged: its checksum is not its own" in passed_over[0]
+    assert "manifest.json is damaged: its checksum does not match" in passed_over[0]
 
 
 def test_every_bit_of_a_manifest_counts_or_changes_nothing(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_manifest_of_another_step_or_another_run_is_passed_over(tmp_path: Path
     checkpoint, passed_over = store.newest_good()
     _assert_is(checkpoint, 1000)
     assert "state.json" in passed_over[0]
-    assert "that of env step 1,000" in passed_over[1]
+    assert "belongs to env step 1,000" in passed_over[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b'{"format": "a"}', b"\xff\xfe", b"[" * 100_000])
@@ -349,11 +349,17 @@ def test_without_a_usable_checkpoint_all_reasons_are_told(tmp_path: Path) -> Non
         store.newest_good()
 
 
-@pytest.mark.parametrize(("number", "says"), [(2, "older"), (4, "newer")])
-def test_another_format_is_refused_by_name(number: int, says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "says", "remedy"),
+    [(3, "older", r", 0\.1\.0 or before \(git checkout v0\.1\.0 && make setup"), (5, "newer", "")],
+)
+def test_another_format_is_refused_with_the_version_that_reads_it(
+    number: int, says: str, remedy: str, tmp_path: Path
+) -> None:
     store = CheckpointStore(tmp_path, keep=3)
     _rewrite_manifest(_save(store, 1), format=number)
-    with pytest.raises(UserError, match=f"format {number} is {says} than this program's 3: use the version that wrote"):
+    words = f"format {number} is {says} than this program's 4: use the version that wrote it{remedy}"
+    with pytest.raises(UserError, match=words):
         store.newest_good()
 
 

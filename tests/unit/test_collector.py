@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -10,9 +13,13 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from hvd_dqn.envs.collector import Collector, Episode
+from hvd_dqn.envs.continuation import EpisodeSeeds
+from hvd_dqn.envs.guard import Guard
 from hvd_dqn.envs.make import EnvironmentMaker
+from hvd_dqn.envs.seeded_episodes import SeededEpisodes
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import JobFault, UserError
+from hvd_dqn.seeding import integer_seed
 from hvd_dqn.transition import Transition
 
 from .toy_environments import BrokenVector, Counting, PaidReset, register_toys
@@ -20,13 +27,14 @@ from .toy_environments import BrokenVector, Counting, PaidReset, register_toys
 register_toys()
 CARTPOLE = Spaces((4,), np.dtype(np.float32), 0, 2)
 COUNTING = Spaces((2,), np.dtype(np.float32), 0, 2)
+SEEDS = EpisodeSeeds(seed=1)
 
 
 def _collect(
-    collector: Collector, seeds: list[int], actions: np.ndarray
+    collector: Collector, actions: np.ndarray, first_number: int = 0
 ) -> tuple[list[Transition], list[tuple[int, Episode]]]:
     """Returns each step's transitions, and the episodes with the step at which they ended."""
-    collector.reset(seeds)
+    collector.reset(first_number)
     steps, episodes = [], []
     for number, row in enumerate(actions):
         transition, ended = collector.step(row)
@@ -40,18 +48,22 @@ def _joined(steps: list[Transition]) -> Transition:
 
 
 def _reference(
-    make: Any, seeds: list[int], actions: np.ndarray, *, reset_takes_a_step: bool
+    make: Any, seeds: EpisodeSeeds, actions: np.ndarray, *, reset_takes_a_step: bool
 ) -> tuple[list[list[Any]], list[tuple[int, Episode]]]:
-    """Steps plain environments one by one and writes down what each agent lived through, ordered by step and env."""
+    """Steps plain environments one by one and writes down what each agent lived through, ordered by step and env.
+
+    Episode n of environment i is seeded by hand.
+    """
     lived: list[list[list[Any]]] = [[] for _ in actions]
     episodes: list[list[tuple[int, Episode]]] = [[] for _ in actions]
-    for i, seed in enumerate(seeds):
+    for i in range(actions.shape[1]):
         env = make()
-        s, _ = env.reset(seed=seed)
+        begin = partial(_begin, env, seeds, i, itertools.count())
+        s = begin()
         total, length, over = 0.0, 0, False
         for number, row in enumerate(actions):
             if over and reset_takes_a_step:
-                s, over = env.reset()[0], False
+                s, over = begin(), False
                 continue
             s_next, r, terminated, truncated, _ = env.step(row[i])
             lived[number].append([s, row[i], r, terminated, truncated, s_next])
@@ -60,8 +72,13 @@ def _reference(
                 episodes[number].append((number, Episode(total, length)))
                 total, length, over = 0.0, 0, True
                 if not reset_takes_a_step:
-                    s, over = env.reset()[0], False
+                    s, over = begin(), False
     return [item for step in lived for item in step], [item for step in episodes for item in step]
+
+
+def _begin(env: gym.Env, seeds: EpisodeSeeds, index: int, numbers: Iterator[int]) -> Any:
+    seed = integer_seed(seeds.seed, "environment", seeds.first_env + index, next(numbers))
+    return env.reset(seed=seed)[0]
 
 
 def _assert_lived(steps: list[Transition], lived: list[list[Any]]) -> None:
@@ -74,8 +91,8 @@ def _assert_lived(steps: list[Transition], lived: list[list[Any]]) -> None:
 def test_next_step_resets_are_never_stored() -> None:
     """SyncVectorEnv of three CartPoles against plain CartPoles with the same seeds and actions, cut at 15 steps."""
     maker = EnvironmentMaker("CartPole-v1", {"max_episode_steps": 15}, "sync")
-    actions, seeds = np.random.default_rng(0).integers(2, size=(150, 3)), [11, 12, 13]
-    steps, episodes = _collect(Collector(maker.vector(3), CARTPOLE), seeds, actions)
+    actions, seeds = np.random.default_rng(0).integers(2, size=(150, 3)), EpisodeSeeds(11, 2)
+    steps, episodes = _collect(Collector(maker.vector(3), CARTPOLE, seeds), actions)
     lived, expected_episodes = _reference(
         lambda: gym.make("CartPole-v1", max_episode_steps=15), seeds, actions, reset_takes_a_step=True
     )
@@ -91,11 +108,11 @@ def test_same_step_stores_the_final_observation() -> None:
     """With SAME_STEP the vector shows the next episode's first observation; s_t must be the ended one's last."""
 
     def make() -> gym.Env:
-        return gym.make("CartPole-v1", max_episode_steps=15)
+        return SeededEpisodes(gym.make("CartPole-v1", max_episode_steps=15))
 
     vector = SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    actions, seeds = np.random.default_rng(1).integers(2, size=(100, 2)), [5, 6]
-    steps, episodes = _collect(Collector(vector, CARTPOLE), seeds, actions)
+    actions, seeds = np.random.default_rng(1).integers(2, size=(100, 2)), EpisodeSeeds(5)
+    steps, episodes = _collect(Collector(vector, CARTPOLE, seeds), actions)
     lived, expected_episodes = _reference(make, seeds, actions, reset_takes_a_step=False)
     _assert_lived(steps, lived)
     assert episodes == expected_episodes
@@ -120,7 +137,7 @@ def test_native_resets_are_never_stored() -> None:
     vector = maker.vector(4)
     assert not isinstance(vector, SyncVectorEnv)
     actions = np.random.default_rng(2).integers(2, size=(120, 4))
-    steps, episodes = _collect(Collector(vector, CARTPOLE), [1, 2, 3, 4], actions)
+    steps, episodes = _collect(Collector(vector, CARTPOLE, SEEDS), actions)
     joined = _joined(steps)
     _obeys_cartpoles_physics(joined)
     ended_before_last = sum(number < 119 for number, _ in episodes)
@@ -135,10 +152,10 @@ def test_native_resets_are_never_stored() -> None:
 def test_a_reset_in_mid_episode_starts_all_accounts_anew(vectorization: str) -> None:
     """After the job's own reset (at a checkpoint) no episode carries over and no reset step is pending."""
     maker = EnvironmentMaker("CartPole-v1", {"max_episode_steps": 6}, vectorization)
-    collector = Collector(maker.vector(3), CARTPOLE)
+    collector = Collector(maker.vector(3), CARTPOLE, SEEDS)
     push = np.ones((6, 3), np.int64)
-    _collect(collector, [1, 2, 3], push)  # ends exactly where all episodes are over
-    steps, episodes = _collect(collector, [1, 2, 3], push[:4])
+    _collect(collector, push)  # ends exactly where all episodes are over
+    steps, episodes = _collect(collector, push[:4])
     _obeys_cartpoles_physics(_joined(steps))
     assert len(_joined(steps).r_t) == 12
     assert episodes == []
@@ -150,9 +167,9 @@ def test_a_reset_in_mid_episode_starts_all_accounts_anew(vectorization: str) -> 
 def test_same_seeds_give_the_same_transitions_and_others_do_not(vectorization: str) -> None:
     actions = np.random.default_rng(2).integers(2, size=(40, 3))
     runs = []
-    for seeds in ([1, 2, 3], [1, 2, 3], [4, 5, 6]):
+    for seed in (1, 1, 2):
         maker = EnvironmentMaker("CartPole-v1", {}, vectorization)
-        runs.append(_joined(_collect(Collector(maker.vector(3), CARTPOLE), seeds, actions)[0]))
+        runs.append(_joined(_collect(Collector(maker.vector(3), CARTPOLE, EpisodeSeeds(seed)), actions)[0]))
     np.testing.assert_array_equal(runs[0].s_t, runs[1].s_t)
     assert runs[0].s_t[0, 0] != runs[2].s_t[0, 0]
 
@@ -161,8 +178,8 @@ def test_same_seeds_give_the_same_transitions_and_others_do_not(vectorization: s
 def test_the_end_keeps_its_kind_and_the_return_its_sum(ending: str) -> None:
     """Episode e of three steps pays 10 e + 1, 2, 3: 30 e + 6; four vector steps per episode, one a reset."""
     maker = EnvironmentMaker("Counting-v0", {"length": 3, "ending": ending}, "auto")
-    collector = Collector(maker.vector(2), COUNTING)
-    steps, episodes = _collect(collector, [0, 0], np.zeros((11, 2), np.int64))
+    collector = Collector(maker.vector(2), COUNTING, SEEDS)
+    steps, episodes = _collect(collector, np.zeros((11, 2), np.int64))
     assert [episode for _, episode in episodes] == [Episode(36.0, 3)] * 2 + [Episode(66.0, 3)] * 2 + [
         Episode(96.0, 3)
     ] * 2
@@ -177,27 +194,33 @@ def test_the_end_keeps_its_kind_and_the_return_its_sum(ending: str) -> None:
 
 
 def test_what_a_reset_step_pays_counts_for_no_episode() -> None:
-    steps, episodes = _collect(Collector(PaidReset(), COUNTING), [0], np.zeros((8, 1), np.int64))
+    steps, episodes = _collect(Collector(PaidReset(), COUNTING, SEEDS), np.zeros((8, 1), np.int64))
     assert [episode for _, episode in episodes] == [Episode(2.0, 2)] * 3
     assert _joined(steps).r_t.tolist() == [1.0] * 6
 
 
 def test_transitions_have_the_replays_types() -> None:
-    collector = Collector(EnvironmentMaker("MountainCar-v0", {}, "sync").vector(2), Spaces((2,), np.dtype("f4"), 0, 3))
-    collector.reset([0, 1])
+    collector = Collector(
+        EnvironmentMaker("MountainCar-v0", {}, "sync").vector(2), Spaces((2,), np.dtype("f4"), 0, 3), SEEDS
+    )
+    collector.reset()
     transition, _ = collector.step(np.array([0, 2]))
     assert [c.dtype.name for c in transition] == ["float32", "int32", "float32", "bool", "bool", "float32"]
     np.testing.assert_array_equal(transition.a_tm1, [0, 2])
 
 
 def test_transitions_are_not_overwritten_by_later_steps() -> None:
-    collector = Collector(EnvironmentMaker("CartPole-v1", {}, "auto").vector(2), CARTPOLE)
-    collector.reset([0, 1])
+    collector = Collector(EnvironmentMaker("CartPole-v1", {}, "auto").vector(2), CARTPOLE, SEEDS)
+    collector.reset()
     first, _ = collector.step(np.array([0, 1]))
     copy = first.s_t.copy()
     second, _ = collector.step(np.array([0, 1]))
     np.testing.assert_array_equal(first.s_t, copy)
     np.testing.assert_array_equal(second.s_tm1, copy)
+
+
+def _guarded(index: int, fault: str) -> gym.Env:
+    return SeededEpisodes(Guard(Counting(10, fault=fault, fault_at=2), index))
 
 
 @pytest.mark.parametrize(
@@ -211,23 +234,20 @@ def test_transitions_are_not_overwritten_by_later_steps() -> None:
 @pytest.mark.parametrize("bad_env", [0, 1])
 def test_a_broken_environment_is_named_with_its_step(fault: str, words: str, bad_env: int) -> None:
     """Only environment `bad_env` breaks, at its second step."""
-    from hvd_dqn.envs.guard import Guard
-
-    envs = [lambda i=i: Guard(Counting(10, fault=fault if i == bad_env else "", fault_at=2), i) for i in range(2)]
-    collector = Collector(SyncVectorEnv(envs), COUNTING)
-    collector.reset([0, 0])
+    envs = [partial(_guarded, i, fault if i == bad_env else "") for i in range(2)]
+    collector = Collector(SyncVectorEnv(envs), COUNTING, SEEDS)
+    collector.reset()
     collector.step(np.zeros(2, np.int64))
     with pytest.raises(JobFault, match=words) as caught:
         collector.step(np.zeros(2, np.int64))
     assert f"environment {bad_env} " in str(caught.value)
     assert "at its step 2" in str(caught.value)
-    assert "mend the environment" in str(caught.value)
+    assert "fix the environment" in str(caught.value)
 
 
 @pytest.mark.parametrize("cell", [-1, 4])
 def test_a_discrete_observation_out_of_range_is_named(cell: int) -> None:
     """A negative one would silently pick a row of the one-hot kernel from its end."""
-    from hvd_dqn.envs.guard import Guard
     from hvd_dqn.envs.maze import TreasureMaze
 
     maze = TreasureMaze(("..", ".T"))
@@ -240,8 +260,8 @@ def test_a_discrete_observation_out_of_range_is_named(cell: int) -> None:
 
 def test_the_makers_environments_are_guarded_and_numbered() -> None:
     maker = EnvironmentMaker("Counting-v0", {"fault": "nan-reward", "fault_at": 2}, "sync")
-    collector = Collector(maker.vector(3), COUNTING)
-    collector.reset([0, 0, 0])
+    collector = Collector(maker.vector(3), COUNTING, SEEDS)
+    collector.reset()
     collector.step(np.zeros(3, np.int64))
     with pytest.raises(JobFault, match="environment 0 returned reward nan at its step 2"):
         collector.step(np.zeros(3, np.int64))
@@ -262,8 +282,8 @@ def test_the_makers_environments_are_guarded_and_numbered() -> None:
     ],
 )
 def test_a_broken_native_environment_is_named_with_its_step(column: str, words: str) -> None:
-    collector = Collector(BrokenVector(column), COUNTING)
-    collector.reset([0, 0, 0])
+    collector = Collector(BrokenVector(column), COUNTING, SEEDS)
+    collector.reset()
     for _ in range(3):
         collector.step(np.zeros(3, np.int64))
     with pytest.raises(JobFault, match=words):
@@ -281,8 +301,8 @@ def test_large_finite_values_are_no_fault() -> None:
 
 def test_an_environments_own_exception_passes_through() -> None:
     maker = EnvironmentMaker("Counting-v0", {"fault": "raise", "fault_at": 1}, "sync")
-    collector = Collector(maker.vector(1), COUNTING)
-    collector.reset([0])
+    collector = Collector(maker.vector(1), COUNTING, SEEDS)
+    collector.reset()
     with pytest.raises(RuntimeError, match="the toy broke"):
         collector.step(np.zeros(1, np.int64))
 
@@ -290,4 +310,4 @@ def test_an_environments_own_exception_passes_through() -> None:
 def test_disabled_autoreset_is_refused() -> None:
     vector = SyncVectorEnv([Counting], autoreset_mode=AutoresetMode.DISABLED)
     with pytest.raises(UserError, match="NEXT_STEP and SAME_STEP are supported"):
-        Collector(vector, COUNTING)
+        Collector(vector, COUNTING, SEEDS)

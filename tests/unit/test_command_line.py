@@ -1,4 +1,4 @@
-"""Laws of the command line: precedence, files, and mistakes that are told with their remedy."""
+"""Laws of the command line: precedence, files, help, and mistakes answered with their remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from hvd_dqn import config
+from hvd_dqn import __version__, config
+from hvd_dqn.cli import flags
 from hvd_dqn.cli.arguments import parse
 from hvd_dqn.config import Config, field_names, flatten, replace
 from hvd_dqn.errors import EXIT_USER_ERROR, UserError
@@ -153,7 +154,7 @@ def test_a_mistyped_command_line_is_refused_with_the_nearest_match(arguments: tu
         ('loss = "hubber"', "did you mean 'huber'"),
         ('preset = "cartpool"', "did you mean 'cartpole'"),
         ("gamma = 2.0", "--gamma is 2.0"),
-        ("[learner]\ngamma = 0.5", "unknown key 'learner'"),
+        ("[exploration]\nepsilon_end = 0.5", "unknown key 'exploration'"),
         ("gamma 0.5", "is not a configuration"),
     ],
 )
@@ -205,6 +206,26 @@ def test_help_explains_every_field() -> None:
         assert re.search(rf"{flag}[, ].{{0,120}}{explained}", text), f"{flag} is not explained"
     for word in ("--preset", "--config", *PRESETS):
         assert word in text
+
+
+def test_help_lists_the_important_flags_first_and_speaks_the_users_language() -> None:
+    answer = _train("train.py", "--help").stdout
+    listed = re.findall(r"^│ (--[a-z-]+)", answer, re.MULTILINE)
+    assert listed[:7] == ["--preset", "--config", "--version", "--env", "--total-env-steps", "--seed", "--name"]
+    assert len(set(listed)) == len(listed) == len(field_names()) + 3
+    assert "horovodrun -np 4 python train.py" in answer, "an example"
+    for internal in ("config.", "None", "(default: '')"):
+        assert internal not in answer.replace("config.json", "")
+
+
+def test_the_version_is_printed() -> None:
+    answer = _train("train.py", "--seed", "1", "--version")
+    assert (answer.returncode, answer.stdout) == (0, f"hvd-dqn {__version__}\n")
+
+
+def test_the_page_of_flags_is_up_to_date() -> None:
+    page = ROOT / "docs" / "reference" / "flags.md"
+    assert page.read_text() == flags.page(), "run: python -m hvd_dqn.cli.flags > docs/reference/flags.md"
 
 
 def test_help_imports_neither_numpy_nor_tensorflow() -> None:

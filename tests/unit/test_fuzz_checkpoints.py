@@ -26,6 +26,7 @@ from hvd_dqn.checkpoint.files import sha256
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import SegmentWriter, decode, encode, read
 from hvd_dqn.checkpoint.store import MANIFEST, Checkpoint, CheckpointStore
+from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.transition import Transition
 
@@ -51,6 +52,12 @@ def _transitions(first: int, count: int) -> Transition:
 BLANK = Transition(*(column[:0] for column in _transitions(0, 1)))
 
 
+EPISODES = CollectorState(
+    [OpenEpisode(3, 2.5, 4, False, np.ones(3, np.float32), np.arange(4, dtype=np.uint8), {"own": (1, b"2")})],
+    np.random.default_rng(5).bit_generator.state,
+)
+
+
 def _state() -> dict[str, Any]:
     return {"counters": {"env_steps": 2 * ROWS}, "recent_episodes": {}, "averages": {}, "best_score": 3.5}
 
@@ -65,7 +72,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.write(_transitions(0, 25), 0, 0)
         segments = writer.write(_transitions(25, ROWS - 25), 25, 0)
         generators = {"policy": np.random.default_rng(rank).bit_generator.state}
-        ranks.append(RankState(generators, ROWS, ROWS, ROWS, segments, [[7, 1.5, 9]]))
+        ranks.append(RankState(generators, ROWS, ROWS, ROWS, segments, [[7, 1.5, 9]], EPISODES))
     store.save(Checkpoint(2 * ROWS, 3.5, VECTORS, _state(), ranks), {"kernel": VECTORS["online"]})
     return store.folder
 

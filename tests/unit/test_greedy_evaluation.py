@@ -30,8 +30,8 @@ def _maker() -> EnvironmentMaker:
     return EnvironmentMaker("CartPole-v1", {"max_episode_steps": 120}, "auto")
 
 
-def _evaluate(episodes: list[EpisodeSeed], side_by_side: int = 16) -> dict[int, float]:
-    evaluation = GreedyEvaluation(_maker().single, _lean, FLOAT, side_by_side)
+def _evaluate(episodes: list[EpisodeSeed], max_parallel: int = 16) -> dict[int, float]:
+    evaluation = GreedyEvaluation(_maker().single, _lean, FLOAT, max_parallel)
     evaluation.begin(episodes)
     assert evaluation.run(60.0) == 0
     evaluation.close()
@@ -64,9 +64,9 @@ def test_returns_are_the_same_however_the_episodes_are_shared_out(parts: int) ->
     assert together == expected
 
 
-@pytest.mark.parametrize("side_by_side", [1, 2, 5])
-def test_environments_used_again_give_the_same_returns(side_by_side: int) -> None:
-    assert _evaluate(EPISODES, side_by_side) == _independently()
+@pytest.mark.parametrize("max_parallel", [1, 2, 5])
+def test_environments_used_again_give_the_same_returns(max_parallel: int) -> None:
+    assert _evaluate(EPISODES, max_parallel) == _independently()
 
 
 def test_slices_of_time_finish_all_episodes() -> None:

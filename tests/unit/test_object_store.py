@@ -17,7 +17,7 @@ import pytest
 
 from hvd_dqn.checkpoint import storage as object_store
 from hvd_dqn.checkpoint.files import read_verified, remove_tree, sha256, write_bytes_atomically
-from hvd_dqn.checkpoint.lease import CLAIM_FILE, RenewedClaim
+from hvd_dqn.checkpoint.lease import LEASE_FILE, RenewedLease
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import SegmentWriter, read
 from hvd_dqn.checkpoint.storage import Location, ObjectPath, StoreError, open_location
@@ -71,7 +71,7 @@ def _transitions(first: int, count: int) -> Transition:
 def _save(store: CheckpointStore, writer: SegmentWriter, env_steps: int, score: float | None = None) -> None:
     """Adds ten transitions, of which the replay holds the last fifteen, and saves."""
     segments = writer.write(_transitions(env_steps - 10, 10), env_steps - 10, oldest=max(0, env_steps - 15))
-    rank = RankState({}, env_steps, min(15, env_steps), 15, segments, [])
+    rank = RankState({}, env_steps, min(15, env_steps), 15, segments, [], None)
     vectors = {"online": np.full(3, env_steps, np.float32)}
     store.save(Checkpoint(env_steps, score, vectors, {"counters": {"env_steps": env_steps}}, [rank]), vectors)
 
@@ -158,7 +158,7 @@ def test_a_damaged_checkpoint_is_passed_over(place: Location, content: bytes | N
     assert "state.json" in passed_over[0]
 
 
-def test_a_manifest_is_written_only_after_a_look_at_the_claim(place: Location) -> None:
+def test_a_manifest_is_written_only_after_the_lease_was_checked(place: Location) -> None:
     held = True
 
     def check() -> None:
@@ -175,81 +175,81 @@ def test_a_manifest_is_written_only_after_a_look_at_the_claim(place: Location) -
     assert len(_names(place, "replay/*/*.zst")) == 2, "nothing has been removed"
 
 
-def _claim(place: Location) -> RenewedClaim:
-    return RenewedClaim(place, beat_seconds=0.1, look_seconds=0.05)
+def _lease(place: Location) -> RenewedLease:
+    return RenewedLease(place, renewal_seconds=0.1, poll_seconds=0.05)
 
 
-def _until_free(claim: RenewedClaim) -> float:
+def _until_free(lease: RenewedLease) -> float:
     start = time.monotonic()
-    while not claim.free():
+    while not lease.is_free():
         assert time.monotonic() - start < 30.0
     return time.monotonic() - start
 
 
 @pytest.fixture
-def holder(place: Location) -> Iterator[RenewedClaim]:
-    claim = _claim(place)
-    assert claim.free()
-    claim.take()
-    yield claim
-    claim.release()
+def holder(place: Location) -> Iterator[RenewedLease]:
+    lease = _lease(place)
+    assert lease.is_free()
+    lease.acquire()
+    yield lease
+    lease.release()
 
 
 def _rewrite(place: Location, **changes: object) -> None:
-    path = place / CLAIM_FILE
+    path = place / LEASE_FILE
     write_bytes_atomically(path, json.dumps(json.loads(path.read_bytes()) | changes).encode())
 
 
-def test_a_second_job_is_refused_while_the_first_lives(place: Location, holder: RenewedClaim) -> None:
+def test_a_second_job_is_refused_while_the_first_lives(place: Location, holder: RenewedLease) -> None:
     with pytest.raises(UserError, match=r"another job saves to .*process \d+ on .*--checkpoint-path"):
-        _until_free(_claim(place))
+        _until_free(_lease(place))
     holder.check()
     holder.release()
-    assert _claim(place).free(), "an ended job leaves no claim"
+    assert _lease(place).is_free(), "an ended job leaves no lease"
 
 
-def test_a_claim_that_nobody_renews_is_taken_over_and_its_holder_notices(place: Location) -> None:
-    holder = RenewedClaim(place, beat_seconds=1000.0, look_seconds=0.05)  # as good as cut off
-    holder.take()
-    second = _claim(place)
+def test_a_lease_that_is_not_renewed_is_taken_over_and_its_holder_notices(place: Location) -> None:
+    holder = RenewedLease(place, renewal_seconds=1000.0, poll_seconds=0.05)  # as good as cut off
+    holder.acquire()
+    second = _lease(place)
     assert _until_free(second) >= 0.29
-    second.take()
-    with pytest.raises(UserError, match=r"another job has taken .* over"):
+    second.acquire()
+    with pytest.raises(UserError, match=r"another job has taken over"):
         holder.check()
     holder.release()
     second.check()
     second.release()
-    assert not (place / CLAIM_FILE).exists()
+    assert not (place / LEASE_FILE).exists()
 
 
-def test_the_claim_of_a_process_that_ended_on_this_machine_is_free_at_once(place: Location) -> None:
-    holder = _claim(place)
+def test_the_lease_of_a_process_that_ended_on_this_machine_is_free_at_once(place: Location) -> None:
+    holder = _lease(place)
     holder._write()
     ended = subprocess.Popen(["true"])
     ended.wait()
     _rewrite(place, process=ended.pid, machine="another")
-    assert not _claim(place).free()
+    assert not _lease(place).is_free()
     holder._write()
     _rewrite(place, process=ended.pid)
-    assert _claim(place).free()
+    assert _lease(place).is_free()
 
 
 def test_of_two_jobs_that_come_at_once_one_stays(place: Location) -> None:
-    one, two = _claim(place), _claim(place)
-    assert one.free()
-    assert two.free()
+    one, two = _lease(place), _lease(place)
+    assert one.is_free()
+    assert two.is_free()
     one._write()
-    two.take()
+    two.acquire()
     with pytest.raises(UserError, match="another job has taken"):
         one.check()
     two.release()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"token": 3, "process": "x"}'])
-def test_a_damaged_claim_is_one_like_any_other(place: Location, content: bytes) -> None:
+def test_a_damaged_lease_is_treated_as_any_other(place: Location, content: bytes) -> None:
     place.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomically(place / CLAIM_FILE, content)
-    assert _until_free(_claim(place)) >= 0.29
+    write_bytes_atomically(place / LEASE_FILE, content)
+    assert _until_free(_lease(place)) >= 0.29
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,8 @@ def test_an_azure_url_may_name_its_account() -> None:
     [
         ("runs/here", "give a URL such as s3://bucket/run"),
         ("file://runs/here", "three slashes"),
-        ("s3://", "name a place in the store"),
-        ("s4://bucket/run", "s4:// is not known"),
+        ("s3://", "add a path, such as"),
+        ("s4://bucket/run", "s4:// is not supported"),
         ("oss://bucket/run", "needs fsspec and its package"),
     ],
 )
@@ -373,10 +373,10 @@ def test_a_run_is_found_again_by_its_checkpoint_path(tmp_path: Path) -> None:
         read_config_of(url)
     write_bytes_atomically(open_location(url, "x") / CONFIG_FILE, b'{"config": {"seed": 3, "checkpoint_path": "old"}}')
     assert read_config_of(url) == {"seed": 3, "checkpoint_path": url}
-    with pytest.raises(UserError, match=f"holds a run already: go on with it by --resume {url}"):
+    with pytest.raises(UserError, match=f"already holds a run: resume it with --resume {url}"):
         check_checkpoint_path(url, False, 1)
     check_checkpoint_path(url, True, 1)
-    with pytest.raises(UserError, match="these are 2 ranks"):
+    with pytest.raises(UserError, match="there are 2 ranks"):
         check_checkpoint_path(url, True, 2)
 
 

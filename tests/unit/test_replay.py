@@ -177,14 +177,3 @@ def test_an_empty_replay_and_an_impossible_capacity_are_refused() -> None:
     for capacity in (0, -3):
         with pytest.raises(ValueError, match="at least 1"):
             _replay(capacity)
-
-
-def test_what_was_restored_is_not_cut_again() -> None:
-    """The transitions of a checkpoint had their open episodes cut when it was made; all others went on."""
-    replay = _replay(5)
-    replay.restore(_numbered(1, 4), 4)
-    replay.cut_open_episodes()
-    _assert_equal(replay.contents(), _numbered(1, 4))
-    replay.add(_numbered(5, 1))
-    replay.cut_open_episodes()
-    assert replay.contents().truncated.tolist() == [False, False, False, False, True]

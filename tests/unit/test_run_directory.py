@@ -108,23 +108,23 @@ def test_starting_over_leaves_a_run_with_a_checkpoint_alone(tmp_path: Path) -> N
     assert newest_checkpoint(directory.checkpoints) == 1000
 
 
-def test_a_directory_that_was_released_may_be_claimed_again_by_the_same_process(tmp_path: Path) -> None:
+def test_an_unlocked_directory_can_be_locked_again_by_the_same_process(tmp_path: Path) -> None:
     first, second = RunDirectory(tmp_path), RunDirectory(tmp_path)
-    first.claim()
-    with pytest.raises(UserError, match="another job works"):
-        second.claim()
-    first.release()
-    second.claim()
-    first.release()
-    with pytest.raises(UserError, match="another job works"):
-        RunDirectory(tmp_path).claim()
-    second.release()
+    first.lock()
+    with pytest.raises(UserError, match="another job is using"):
+        second.lock()
+    first.unlock()
+    second.lock()
+    first.unlock()
+    with pytest.raises(UserError, match="another job is using"):
+        RunDirectory(tmp_path).lock()
+    second.unlock()
 
 
-def test_a_claimed_directory_is_discarded_only_while_its_run_has_not_begun(tmp_path: Path) -> None:
+def test_a_locked_directory_is_discarded_only_while_its_run_has_not_begun(tmp_path: Path) -> None:
     unbegun, begun = (RunDirectory.create(str(tmp_path), "E", name) for name in ("unbegun", "begun"))
     for directory in (unbegun, begun):
-        directory.claim()
+        directory.lock()
         directory.tensorboard.mkdir()
         directory.metrics.touch()
     begun.write_config({"config": {}})
@@ -133,5 +133,5 @@ def test_a_claimed_directory_is_discarded_only_while_its_run_has_not_begun(tmp_p
     assert unbegun.path.is_dir()
     for directory in (unbegun, begun):
         directory.discard_unbegun()
-        directory.release()
+        directory.unlock()
     assert [path.name for path in (tmp_path / "E").iterdir()] == ["begun"]

@@ -122,7 +122,7 @@ def test_segments_that_no_checkpoint_names_are_removed(tmp_path: Path) -> None:
 
 def _save(store: CheckpointStore, env_steps: int, segments: list[Segment]) -> Path:
     stored = sum(segment.count for segment in segments)
-    rank = RankState({}, env_steps, stored, max(1, stored), segments, [])
+    rank = RankState({}, env_steps, stored, max(1, stored), segments, [], None)
     vectors = {"online": np.zeros(3, np.float32)}
     return store.save(Checkpoint(env_steps, None, vectors, {"counters": {}}, [rank]), vectors)
 
@@ -156,7 +156,7 @@ def _three_checkpoints(folder: Path) -> tuple[CheckpointStore, list[Segment]]:
     writer = SegmentWriter(store.replay_folder, 0, 1)
     for first, count in ((0, 10), (10, 10), (20, 5)):
         segments = writer.write(_transitions(first, count), first, oldest=0)
-        rank = RankState({}, first + count, min(22, first + count), 22, segments, [])
+        rank = RankState({}, first + count, min(22, first + count), 22, segments, [], None)
         vectors = {"online": np.zeros(3, np.float32)}
         store.save(Checkpoint(first + count, None, vectors, {"counters": {}}, [rank]), vectors)
     return store, segments
@@ -172,7 +172,7 @@ def test_a_damaged_segment_that_all_share_costs_its_transitions_if_that_is_asked
     for place in lost:
         damage(store.replay_folder / segments[place].file)
     if 0 in lost:
-        with pytest.raises(UserError, match=f"--allow-missing-replay goes on from it without {22 - left} of its"):
+        with pytest.raises(UserError, match=f"add --allow-missing-replay to resume from it without {22 - left} of its"):
             store.newest_good()
     checkpoint, passed_over = store.newest_good(allow_missing_replay=True)
     assert checkpoint.env_steps == 25
@@ -241,7 +241,7 @@ GOOD = Segment(f"rank-00000-of-00001/{0:012d}-{sha256(b'x')}.zst", 0, 3, 1, sha2
 )
 def test_a_manifests_segment_is_checked_before_it_is_touched(changes: dict[str, Any]) -> None:
     assert Segment.from_json(GOOD.to_json()) == GOOD
-    with pytest.raises(CheckpointError, match="describes no segment"):
+    with pytest.raises(CheckpointError, match="does not describe a segment"):
         Segment.from_json(GOOD.to_json() | changes)
 
 
@@ -255,7 +255,7 @@ JSON = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(JSON, st.sampled_from([field.name for field in dataclasses.fields(RankState)]))
 def test_noise_in_a_ranks_state_is_an_error_or_nothing(noise: Any, field: str) -> None:
-    good = RankState({}, 3, 3, 5, [GOOD], []).to_json()
+    good = RankState({}, 3, 3, 5, [GOOD], [], None).to_json()
     for record in (noise, good | {field: noise}):
         try:
             state = RankState.from_json(json.loads(json.dumps(record)))

@@ -117,8 +117,51 @@ def test_learner_steps_earned_are_never_lost_nor_taken_early(period: int, envs: 
     assert counters.learner_steps == max(0, counters.env_steps - starts) // period
 
 
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 64), st.integers(0, 300), st.integers(0, 60))
+def test_after_a_change_of_the_train_period_learning_follows_the_new_one_and_catches_nothing_up(
+    period: int, later: int, envs: int, starts: int, turns: int
+) -> None:
+    """A resume, or weak scaling on another number of ranks: K follows the env steps from there on."""
+    counters = Counters()
+    counters.change_train_period(period)
+    counters.wait_for_replay(starts)
+    for _ in range(turns):
+        counters.env_steps += envs
+        counters.learner_steps += counters.learner_steps_due(period)
+    counters.change_train_period(later)
+    before = counters.learner_steps
+    first = max(counters.env_steps, starts)
+    for _ in range(20):
+        counters.env_steps += envs
+        due = counters.learner_steps_due(later)
+        assert 0 <= due <= envs // later + 1
+        counters.learner_steps += due
+        fresh = max(0, counters.env_steps - first) // later
+        assert 0 <= counters.learner_steps - before - fresh <= int(later == period), "the same period keeps its phase"
+
+
+def test_learner_steps_that_are_due_stay_due_when_the_train_period_changes() -> None:
+    """With --policy-lag 1 those of the last iteration are still to come."""
+    counters = Counters()
+    counters.change_train_period(1)
+    counters.env_steps = 16
+    counters.change_train_period(4)
+    assert counters.learner_steps_due(4) == 16
+    counters.learner_steps += 16
+    counters.env_steps = 24
+    assert counters.learner_steps_due(4) == 2
+
+
+def test_the_same_train_period_changes_nothing() -> None:
+    counters = Counters(env_steps=103, learner_steps=25)
+    counters.change_train_period(4)
+    before = Counters(**counters.as_dict())
+    counters.change_train_period(4)
+    assert counters == before
+
+
 def test_counters_go_through_json_and_back() -> None:
-    counters = Counters(1, 2, 3, 4, 5, 6, 7)
+    counters = Counters(1, 2, 3, 4, 5, 6, 7, 8)
     assert Counters(**json.loads(json.dumps(counters.as_dict()))) == counters
 
 

@@ -41,7 +41,7 @@ def test_a_signal_becomes_a_request_with_its_reason(number: signal.Signals) -> N
 
 def test_a_time_limit_first_asks_for_the_next_checkpoint_and_then_insists() -> None:
     stop = StopRequest()
-    stop.request_in(0.1, patience=0.4, reason="time limit")
+    stop.request_in(0.1, grace_seconds=0.4, reason="time limit")
     assert not stop.at_checkpoint
     time.sleep(0.3)
     assert (stop.at_checkpoint, stop.requested) == (True, False)
@@ -51,7 +51,7 @@ def test_a_time_limit_first_asks_for_the_next_checkpoint_and_then_insists() -> N
 
 def test_a_time_limit_that_is_over_already_insists_at_once() -> None:
     stop = StopRequest()
-    stop.request_in(-3.0, patience=2.0, reason="time limit")
+    stop.request_in(-3.0, grace_seconds=2.0, reason="time limit")
     assert (stop.at_checkpoint, stop.requested) == (True, True)
 
 

@@ -83,5 +83,5 @@ def test_what_slurm_does_not_tell_is_asked_of_the_user(monkeypatch: pytest.Monke
         seconds_left("slurm", 0.0)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"squeue does not tell the time left.*give a time instead"):
+    with pytest.raises(UserError, match=r"squeue does not report the time left.*give a time instead"):
         seconds_left("slurm", 0.0)

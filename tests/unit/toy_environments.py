@@ -49,6 +49,88 @@ class Counting(gym.Env[np.ndarray, int]):
         return np.array([self._episode, self._step], np.float32)
 
 
+class Wandering(gym.Env[np.ndarray, int]):
+    """A noisy walk that is over when it leaves [-3, 3]. A subclass makes it easy or hard to save.
+
+    `steps_taken` counts over all of its life and all environments of the process.
+    """
+
+    observation_space: gym.Space[Any] = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space: gym.Space[Any] = gym.spaces.Discrete(300)
+    steps_taken = 0
+
+    def __init__(self) -> None:
+        self.place = np.zeros(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.place = self.np_random.normal(size=2)
+        return self.place.copy(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        type(self).steps_taken += 1
+        self.place += self.np_random.normal(scale=0.2, size=2) + (action - 150) / 1000
+        return self.place.copy(), float(self.place[0]), bool(np.abs(self.place).max() > 3.0), False, {}
+
+
+class Resumable(Wandering):
+    """Offers its state, and cannot be replayed: its noise depends on the steps of its whole life."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._life = 0
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._life += 1
+        if self._life % 7 == 0:
+            self.np_random.normal()
+        return super().step(action)
+
+    def get_state(self) -> Any:
+        return {"place": self.place, "others": (self._life, [2.5, None, "three"], b"four", np.float32(5))}
+
+    def set_state(self, state: Any) -> None:
+        self._life, *others = state["others"]
+        assert others == [[2.5, None, "three"], b"four", np.float32(5)]
+        self.place = state["place"]
+
+
+class Unsaveable(Wandering):
+    """Offers a state that is not made of plain values."""
+
+    def get_state(self) -> Any:
+        return {"engine": [1, object()]}
+
+    def set_state(self, state: Any) -> None:
+        raise AssertionError("it could not be saved")
+
+
+class Forgetful(Wandering):
+    """Not deterministic: shows noise of its own from the second step on, or pays it. Or ends after six steps."""
+
+    def __init__(self, kind: str = "observation") -> None:
+        super().__init__()
+        self._kind = kind
+        self._own_noise = np.random.default_rng()
+        self._age = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        self._age = 0
+        return super().reset(seed=seed)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._age += 1
+        observation, reward, terminated, truncated, info = super().step(action)
+        noise = float(self._own_noise.normal()) * (self._age > 1)
+        if self._kind == "observation":
+            observation[1] += noise
+        if self._kind == "reward":
+            reward += noise
+        if self._kind == "end":
+            terminated |= self._age == 6
+        return observation, reward, terminated, truncated, info
+
+
 class BrokenVector(VectorEnv[Any, Any, Any]):
     """A native vector environment of three whose second member returns NaN at the fourth step."""
 
@@ -120,3 +202,7 @@ def register_toys() -> None:
     if "Counting-v0" not in gym.registry:
         gym.register("Counting-v0", entry_point=Counting)
         gym.register("OddSpaces-v0", entry_point=OddSpaces)
+        gym.register("Wandering-v0", entry_point=Wandering, max_episode_steps=25)
+        gym.register("Resumable-v0", entry_point=Resumable, max_episode_steps=25)
+        gym.register("Unsaveable-v0", entry_point=Unsaveable)
+        gym.register("Forgetful-v0", entry_point=Forgetful)

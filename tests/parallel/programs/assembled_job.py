@@ -33,6 +33,7 @@ CONFIG = {
     "evaluation_period": 0,
     "progress": "off",
     "seed": 3,
+    "learner": "tensorflow",
 }
 EPISODES = 13
 
@@ -40,23 +41,24 @@ EPISODES = 13
 def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top to bottom
     """Runs on every rank."""
     launch = read_launch()
-    runtime = start(launch, prepare_environment(launch, 1, 60.0), "auto", "cpu", timeline=False)
+    runtime = start(launch, prepare_environment(launch, 1, 60.0), "cpu", timeline=False)
 
     import numpy as np
     import tensorflow as tf
 
     import train
-    from hvd_dqn.checkpoint.restore import restore
     from hvd_dqn.distributed.agreement import check_same_job, check_same_weights
-    from hvd_dqn.training.assembly import assemble, reset_environments
-    from hvd_dqn.training.evaluation import evaluate
+    from hvd_dqn.training.assembly import assemble
+    from hvd_dqn.training.hooks import Log
     from hvd_dqn.training.job import Job
+    from hvd_dqn.training.resume import restore
+    from hvd_dqn.training.run import close_job
 
     communicator = runtime.communicator
     victim = communicator.size - 1
     config = replace(Config(), CONFIG | {"runs_dir": sys.argv[2]})
     job: Job = assemble(config, runtime, StopRequest(), [train.__file__])
-    learner = job.learner
+    learner = job.learning.learner
     said: dict[str, Any] = {"ranks": communicator.size}
 
     def vectors() -> list[np.ndarray]:
@@ -93,23 +95,22 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     said["before_the_broadcast"] = communicator.gather_json(verdict())
     restore(job)
     said["after_the_broadcast"] = digests()
-    reset_environments(job, occasion=0)
 
     # Evaluation, with weights that do not depend on the number of ranks.
     weights = tf.constant(np.random.default_rng(0).normal(size=learner.layout.total), tf.float32)
-    said["returns"] = communicator.gather_json(evaluate(job, weights, "evaluation", 0, EPISODES).tolist())  # type: ignore[union-attr]
+    said["returns"] = communicator.gather_json(job.evaluation.evaluate(weights, "evaluation", 0, EPISODES).tolist())  # type: ignore[union-attr]
 
     # Training.
     train_on(960)
     said["counters"] = communicator.gather_json(dataclasses.asdict(job.counters))
     said["after_training"] = digests()
-    stored = job.replay.contents()
-    # CartPole ends by termination here; what is truncated was cut by the last checkpoint, and is no finished episode.
-    said["episodes_stored"] = communicator.gather_json(int(stored.terminated.sum()))
+    stored = job.learning.replay.contents()
+    # CartPole ends by termination here.
+    said["episodes_stored"] = communicator.gather_json(int((stored.discount_t == 0).sum()))
     said["transitions"] = communicator.gather_json(
         [digest(column) for column in (stored.s_tm1, stored.a_tm1, stored.s_t)]
     )
-    said["first_observations"] = communicator.gather_json(stored.s_tm1[: job.collector.num_envs].tolist())
+    said["first_observations"] = communicator.gather_json(stored.s_tm1[: job.acting.collector.num_envs].tolist())
 
     # Damage, and who names it.
     sound = vectors()
@@ -120,7 +121,7 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
     said["all_restored"] = communicator.gather_json(verdict())
 
     # A damaged target is repaired by the next target sync, not earlier. No log line is due in between.
-    job.config = replace(job.config, {"log_period": 10**9})
+    job.hooks = [hook for hook in job.hooks if not isinstance(hook, Log)]
     updates = job.counters.target_updates
     spoil(1)
     said["target_spoilt_again"] = digests()
@@ -139,9 +140,7 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
 
     if communicator.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(said))
-    job.metrics.close()
-    job.collector.close()
-    job.evaluation.close()
+    close_job(job)
     communicator.shutdown()
 
 

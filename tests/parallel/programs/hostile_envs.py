@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -108,6 +109,21 @@ class Raises(Walk):
         return super().step(action)
 
 
+class FileInTheWay(Walk):
+    """Rank 1 makes a file, where this rank's folder of replay should be."""
+
+    def __init__(self, path: str) -> None:
+        """Takes the file's path."""
+        super().__init__()
+        self._path = Path(path)
+
+    def _observation(self) -> Any:
+        if self._breaks():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch()
+        return super()._observation()
+
+
 class DictObservation(Walk):
     """Shows a Dict."""
 
@@ -122,6 +138,6 @@ class TwoLevers(Walk):
 
 for _class in (
     *(UnequalEpisodes, Endless, NanReward, HugeReward, NanObservation, OtherShape, Raises),
-    *(DictObservation, TwoLevers),
+    *(FileInTheWay, DictObservation, TwoLevers),
 ):
     gym.register(f"{_class.__name__}-v0", entry_point=_class)

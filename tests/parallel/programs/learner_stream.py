@@ -1,39 +1,32 @@
-"""Feeds one stream of global batches to the learner, each rank taking its slice, and saves what comes out.
+"""Feeds one stream of global batches to a learner, each rank taking its slice, and saves what comes out.
 
-    learner_stream.py OUT_FOLDER LEARNER
+    learner_stream.py OUT_FOLDER tensorflow|native
 
-LEARNER is `graph` (TensorFlow, its sums carried by Horovod), `numpy` (NumPy's gradients, carried by MPI) or `mixed`
-(TensorFlow's gradients, through shared memory). Each rank writes OUT_FOLDER/rank<r>.npz with: the gradient of one
-global batch (loss `mse` and `huber`), what the learner reports on it, and the learner's state after one hundred steps.
+Each rank writes OUT_FOLDER/rank<r>.npz with: the gradient of one global batch (loss `mse`, and `huber` with Double
+DQN), what the learner reports on it, and the learner's state after one hundred steps.
 """
 
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hvd_dqn.distributed.launcher import read_launch
-from hvd_dqn.distributed.runtime import prepare_environment
+from hvd_dqn.distributed.runtime import prepare_environment, start
 
-prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
+LAUNCH = read_launch()
+THREADS = prepare_environment(LAUNCH, threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
+from hvd_dqn.algorithms.dqn import DQN  # noqa: E402
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
-from hvd_dqn.distributed.horovod import HorovodCommunicator  # noqa: E402
-from hvd_dqn.distributed.mpi import MPICommunicator  # noqa: E402
-from hvd_dqn.distributed.shared_memory import SharedMemoryCommunicator  # noqa: E402
-from hvd_dqn.learner.graph_gradients import GraphGradients  # noqa: E402
-from hvd_dqn.learner.graph_network import GraphNetwork  # noqa: E402
-from hvd_dqn.learner.learner import Learner, LearnReport, state_of  # noqa: E402
-from hvd_dqn.learner.tensorflow import GraphLearner  # noqa: E402
-from hvd_dqn.native.compiled_gradients import make_host_gradients  # noqa: E402
-from hvd_dqn.native.compiled_mlp import make_mlp  # noqa: E402
-from hvd_dqn.native.learner import HostLearner, MakeGradients  # noqa: E402
-from hvd_dqn.native.library import load_kernels  # noqa: E402
-from hvd_dqn.networks.build import build_network  # noqa: E402
+from hvd_dqn.learner.flat_network import FlatNetwork  # noqa: E402
+from hvd_dqn.learner.learner import Learner, Report, StepSettings, no_clock, state_of  # noqa: E402
+from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner  # noqa: E402
+from hvd_dqn.native.build import NativeAgent  # noqa: E402
+from hvd_dqn.networks.mlp import build  # noqa: E402
+from hvd_dqn.networks.spec import NetworkSpec  # noqa: E402
 from hvd_dqn.shares import first_index, share  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
@@ -52,73 +45,59 @@ def global_batches(rng: np.random.Generator, updates: int) -> Transition:
         s_tm1=(rng.normal(size=(*shape, 4)) * size[:, None]).astype(np.float32),
         a_tm1=rng.integers(3, size=shape).astype(np.int32),
         r_t=(rng.normal(size=shape) * size).astype(np.float32),
-        terminated=rng.random(shape) < 0.2,
-        truncated=rng.random(shape) < 0.1,
+        discount_t=np.float32(0.97) * (rng.random(shape) >= 0.2),
         s_t=(rng.normal(size=(*shape, 4)) * size[:, None]).astype(np.float32),
     )
 
 
 def make_learner(
-    communicator: Communicator, *, optimizer: str, learning_rate: float, loss: str, clip: float, jit_compile: bool
+    communicator: Communicator, *, optimizer: str, learning_rate: float, loss: str, clip: float
 ) -> Learner:
     """Builds the learner that the command line names, for this rank's share."""
-    model = build_network("mlp", (4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)
-    rule: dict[str, Any] = {
-        "loss": loss,
-        "gamma": 0.97,
-        "double_dqn": loss == "huber",
-        "global_batch_size": GLOBAL_BATCH_SIZE,
-    }
-    step: dict[str, Any] = {
-        "optimizer": optimizer,
-        "learning_rate": learning_rate,
-        "max_grad_norm": clip,
-        "num_flags": 2,
-    }
-    shapes: dict[str, Any] = {"batch_size_per_rank": share(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)}
-    network, kernels = GraphNetwork(model, **rule), load_kernels()
-    layout, initial = network.layout, network.layout.flatten_variables(model)
-    if KIND == "graph":
-        return GraphLearner(
-            network, initial, allreduce_sum=communicator.allreduce_sum, jit_compile=jit_compile, **step, **shapes
-        )
-    make_gradients: MakeGradients = partial(GraphGradients, network, **shapes)
-    if KIND == "numpy":
-        mlp = make_mlp(kernels, layout, 0, np.dtype(np.float32), threads=1)
-        make_gradients = partial(make_host_gradients, mlp, **rule, **shapes)
-    rounds: dict[str, Any] = {
-        "make_rounds": communicator.make_rounds,
-        "compiled_exchange": communicator.compiled_exchange,
-        "take_memory": communicator.take_memory,
-    }
-    return HostLearner(kernels, layout, initial, make_gradients, **rounds, **step)
+    network = FlatNetwork(build(NetworkSpec((4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)))
+    rank, size = communicator.rank, communicator.size
+    settings = StepSettings(
+        optimizer,
+        learning_rate,
+        max_grad_norm=clip,
+        batch_size_per_rank=share(GLOBAL_BATCH_SIZE, rank, size),
+        first_row=first_index(GLOBAL_BATCH_SIZE, rank, size),
+        global_batch_size=GLOBAL_BATCH_SIZE,
+        num_signals=2,
+    )
+    algorithm = DQN(loss, double_dqn=loss == "huber")
+    initial = network.initial_parameters()
+    if KIND == "native":
+        agent = NativeAgent(network.layout, initial, 0, np.dtype(np.float32))
+        mpi = communicator.mpi_handles
+        return agent.learner(settings, rule=algorithm.native_rule, loss=loss, mpi=mpi, clock=no_clock)
+    allreduce, compilation = communicator.allreduce_in_graph, Compilation(jit_compile=True)
+    return TensorFlowLearner(network, algorithm, initial, settings, compilation, allreduce_sum=allreduce)
 
 
-def own_part(communicator: Communicator, batches: Transition) -> Transition:
-    """Returns this rank's slice of each global batch."""
+def own_part(communicator: Communicator, batches: Transition) -> tuple[Transition, np.ndarray]:
+    """Returns this rank's slice of each global batch, and weights of one."""
     first = first_index(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)
     own = slice(first, first + share(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size))
-    return Transition(*(column[:, own] for column in batches))
+    part = Transition(*(column[:, own] for column in batches))
+    return part, np.ones(part.a_tm1.shape, np.float32)
 
 
-def gradient(communicator: Communicator, loss: str) -> tuple[np.ndarray, LearnReport]:
+def gradient(communicator: Communicator, loss: str) -> tuple[np.ndarray, Report]:
     """Returns the global gradient [P] that one unclipped step of plain gradient descent takes."""
-    learner = make_learner(
-        communicator, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, jit_compile=False
-    )  # compiled by XLA below; here its seconds are saved
+    learner = make_learner(communicator, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0)
     before = np.array(learner.online)
-    report = learner.learn(
-        own_part(communicator, global_batches(np.random.default_rng(1), 1)), np.array([1.0, communicator.rank])
-    )
+    batches = own_part(communicator, global_batches(np.random.default_rng(1), 1))
+    report = learner.learn(*batches, np.array([1.0, communicator.rank], np.float32))
     return (before - np.array(learner.online)) / HUGE_STEP, report
 
 
 def hundred_steps(communicator: Communicator) -> dict[str, np.ndarray]:
     """Returns the learner's state after one hundred clipped Adam steps with a target sync after each call."""
-    learner = make_learner(communicator, optimizer="adam", learning_rate=1e-3, loss="mse", clip=1.0, jit_compile=True)
+    learner = make_learner(communicator, optimizer="adam", learning_rate=1e-3, loss="mse", clip=1.0)
     rng = np.random.default_rng(2)
     for updates in UPDATES_PER_CALL:
-        learner.learn(own_part(communicator, global_batches(rng, updates)), np.zeros(2))
+        learner.learn(*own_part(communicator, global_batches(rng, updates)), np.zeros(2, np.float32))
         learner.load_target(communicator.broadcast(learner.online))
     assert learner.step == 100
     return state_of(learner)
@@ -126,14 +105,14 @@ def hundred_steps(communicator: Communicator) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Runs on every rank."""
-    communicator: Communicator = HorovodCommunicator() if KIND == "graph" else MPICommunicator()
-    if KIND == "mixed" and communicator.size > 1:
-        communicator = SharedMemoryCommunicator(communicator, required=True)
+    communicator = start(LAUNCH, THREADS, "cpu", timeline=False).communicator
+    if KIND == "tensorflow":
+        communicator.start_horovod()
     saved: dict[str, np.ndarray] = {"share": np.array(share(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size))}
     for loss in ("mse", "huber"):
         saved[f"gradient_{loss}"], report = gradient(communicator, loss)
-        saved[f"report_{loss}"] = np.array([report.loss, report.abs_td_error, report.mean_q])
-        saved["flags"] = report.flags
+        saved[f"report_{loss}"] = np.array([report.loss, report.priority, report.mean_q])
+        saved["signals"], saved["priorities"] = report.signals, report.priorities
     np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
     communicator.shutdown()
 

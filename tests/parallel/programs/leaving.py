@@ -10,14 +10,16 @@ import time
 from hvd_dqn.distributed.launcher import read_launch
 from hvd_dqn.distributed.runtime import prepare_environment
 
-prepare_environment(read_launch(), threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
+LAUNCH = read_launch()
+prepare_environment(LAUNCH, threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
 from hvd_dqn.distributed.mpi import MPICommunicator  # noqa: E402
 
 
 def main() -> None:
     """Runs on every rank."""
-    communicator = MPICommunicator()
+    communicator = MPICommunicator(LAUNCH.local_rank)
+    communicator.start_horovod()
     communicator.barrier()
     if communicator.rank > 0:
         from mpi4py import MPI

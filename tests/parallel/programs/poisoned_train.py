@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from hostile_envs import own_rank
 
+from hvd_dqn.replay.base import Sample
 from hvd_dqn.replay.ring import RingReplay
-from hvd_dqn.transition import Transition
 
 
 def main() -> None:
@@ -25,19 +25,22 @@ def main() -> None:
     poisoned = {int(step) for step in steps.split(",")} if int(rank) == own_rank() else set()
     sample, drawn = RingReplay.sample, 0
 
-    def poisoned_sample(self: RingReplay, *shape: int) -> Transition:
+    def poisoned_sample(self: RingReplay, updates: int, batch_size: int) -> Sample:
         nonlocal drawn
-        batches = sample(self, *shape)
-        for k in range(shape[0]):
+        batches = sample(self, updates, batch_size)
+        for k in range(updates):
             drawn += 1
             if drawn in poisoned:
-                batches.r_t[k, 0] = np.inf
+                batches.transitions.r_t[k, 0] = np.inf
         return batches
 
     RingReplay.sample = poisoned_sample  # type: ignore[method-assign]
     script = str(Path(__file__).resolve().parents[3] / "train.py")
     sys.argv = [script, *arguments]
-    runpy.run_path(script, run_name="__main__")
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:
+        RingReplay.sample = sample  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

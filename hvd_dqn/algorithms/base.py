@@ -1,0 +1,47 @@
+"""What the learner asks of an algorithm: action values for acting, and a loss per transition for learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import tensorflow as tf
+
+from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.transition import Transition
+
+Values = Callable[[tf.Tensor], Any]
+"""A network with its parameters: observations [B, *observation_shape] -> what the network returns for them."""
+
+
+class Losses(NamedTuple):
+    """What an algorithm computes for each transition of a batch."""
+
+    loss: tf.Tensor  # float32 [B]
+    priority: tf.Tensor  # float32 [B], not negative: how much there is to learn, |td| for most algorithms
+    q: tf.Tensor  # float32 [B], the online network's value of the action taken, for the metrics
+
+
+class Algorithm(Protocol):
+    """A rule by which a Q-network learns: pure TensorFlow functions that know neither ranks nor optimizers.
+
+    It is built with those fields of the configuration that its `__init__` names.
+    """
+
+    outputs_per_action: int
+    """Z, numbers that the network's head gives for each action: 1, atoms or quantiles."""
+    native_rule: str | None
+    """The name under which hvd_dqn/native has the same rule, None if it has not."""
+
+    def action_values(self, outputs: Any) -> tf.Tensor:
+        """Returns float32 [B, A], the action values in a network's outputs [B, A] (Z = 1) or [B, A, Z]."""
+
+    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+        """Computes the loss of each transition; no gradient may flow through its targets.
+
+        Args:
+          online: the network with the parameters that learn.
+          target: the network with the target's parameters.
+          batch: the transitions, columns [B, ...].
+          noise: this update's random numbers.
+        """

@@ -1,0 +1,91 @@
+"""States of single environments that offer `get_state` and `set_state`, with those of the wrappers around them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import wrappers
+
+from hvd_dqn.envs.channels_last import ChannelsLast
+from hvd_dqn.envs.guard import Guard
+from hvd_dqn.envs.packing import pack, unpack
+from hvd_dqn.errors import UserError
+
+_ATTRIBUTES: dict[type, tuple[str, ...]] = {
+    wrappers.TimeLimit: ("_elapsed_steps",),
+    wrappers.RecordEpisodeStatistics: ("episode_returns", "episode_lengths"),
+    **dict.fromkeys((wrappers.OrderEnforcing, wrappers.PassiveEnvChecker, Guard, ChannelsLast), ()),
+}
+"""What each known wrapper keeps of an open episode."""
+_STATELESS = (wrappers.TransformObservation, wrappers.TransformReward, wrappers.TransformAction)
+
+
+def offers_state(env: gym.Env[Any, Any]) -> bool:
+    """Returns whether the environment's state can be saved and put back, with the state of every wrapper around it.
+
+    Of an environment in a wrapper that is not known and offers no state either, the actions must be replayed.
+    """
+    *around, inner = _layers(env)
+    return _has_own_state(inner) and all(
+        _has_own_state(layer) or type(layer) in _ATTRIBUTES or isinstance(layer, _STATELESS) for layer in around
+    )
+
+
+def save_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
+    """Returns a copy of the state of an environment that offers one, as plain values and arrays.
+
+    Raises:
+      UserError: if the environment gives anything else.
+    """
+    generator = getattr(env.unwrapped, "_np_random", None)
+    state = {
+        "layers": [_state_of(layer) for layer in _layers(env)],
+        "generator": generator.bit_generator.state if generator is not None else None,
+    }
+    try:
+        copy: dict[str, Any] = unpack(pack(state, "get_state()"))
+    except TypeError as error:
+        raise UserError(
+            f"the environment {env.unwrapped} cannot be saved: {error}. Let get_state return numbers, text and NumPy "
+            "arrays in lists, tuples and dictionaries, or remove it: the actions are then replayed"
+        ) from None
+    return copy
+
+
+def load_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
+    """Puts back what `save_state` returned; the environment has been reset."""
+    if state["generator"] is not None:
+        env.unwrapped.np_random.bit_generator.state = state["generator"]
+    for layer, own in zip(_layers(env), state["layers"], strict=True):
+        if _has_own_state(layer):
+            layer.set_state(own)
+        else:
+            for name, value in own.items():
+                setattr(layer, name, value)
+
+
+def _layers(env: gym.Env[Any, Any]) -> Iterator[Any]:
+    """Yields the wrappers, the outermost first, then the environment."""
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+    yield env
+
+
+def _has_own_state(layer: Any) -> bool:
+    """Returns whether one layer has a get_state() and a set_state(state)."""
+    try:
+        inspect.signature(layer.get_state).bind()
+        inspect.signature(layer.set_state).bind(None)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _state_of(layer: Any) -> Any:
+    if _has_own_state(layer):
+        return layer.get_state()
+    return {name: getattr(layer, name) for name in _ATTRIBUTES.get(type(layer), ())}

@@ -1,0 +1,57 @@
+"""The convolutional network of Mnih et al. (2015), for images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from hvd_dqn.networks.mlp import he_uniform, head, hidden_layers
+from hvd_dqn.networks.spec import NetworkSpec
+
+CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Filters, size and stride of each, Mnih et al. (2015), Methods, "Model architecture"."""
+HIDDEN_SIZES = (512,)
+
+
+def build(spec: NetworkSpec) -> keras.Model:
+    """Builds images [B, height, width(, channels)] -> three convolutions -> 512 units -> the head's outputs."""
+    inputs = keras.Input(spec.observation_shape, dtype=np.dtype(spec.observation_dtype).name)
+    features = hidden_layers(torso(inputs, spec), HIDDEN_SIZES, spec)
+    return keras.Model(inputs, head(features, spec, depth=len(HIDDEN_SIZES)), name="q_cnn")
+
+
+def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
+    """Returns the convolutions' features [B, 3136] for images of 84 x 84."""
+    height, width, *channels = spec.observation_shape
+    x = layers.Reshape((height, width, *(channels or [1])))(inputs)
+    for depth, (filters, size, stride) in enumerate(CONVOLUTIONS):
+        x = ScaledConv2D(
+            spec.input_scale if depth == 0 else 1.0,
+            filters,
+            size,
+            strides=stride,
+            activation="relu",
+            kernel_initializer=he_uniform(spec.seed, 100 + depth),
+            dtype=spec.policy,
+        )(x)
+    return layers.Flatten()(x)
+
+
+class ScaledConv2D(layers.Conv2D):
+    """A convolution of `scale` times its input; in float32 the kernel is scaled instead: a hundred times fewer."""
+
+    def __init__(self, scale: float, *args: Any, **kwargs: Any) -> None:
+        """Takes the scale and a Conv2D's arguments."""
+        super().__init__(*args, autocast=False, **kwargs)
+        self._scale = scale
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolves integer or real images."""
+        images = keras.ops.cast(inputs, self.compute_dtype)
+        if self.compute_dtype == "float32":
+            return super().convolution_op(images, kernel * self._scale)
+        # In half precision the gradient of a scaled kernel, a sum over large numbers, would overflow.
+        return super().convolution_op(images * self._scale, keras.ops.cast(kernel, self.compute_dtype))

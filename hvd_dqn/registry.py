@@ -1,0 +1,37 @@
+"""The algorithms, networks and replays by the names of `--algorithm`, `--network` and `--replay`.
+
+A new one is one file and one line here. Each entry is "module:attribute", so that reading a name imports nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+from hvd_dqn.errors import UserError
+
+ALGORITHMS = {"dqn": "hvd_dqn.algorithms.dqn:DQN"}
+"""Classes with the protocol of `hvd_dqn.algorithms.base.Algorithm`."""
+NETWORKS = {"mlp": "hvd_dqn.networks.mlp:build", "cnn": "hvd_dqn.networks.nature:build"}
+"""Functions NetworkSpec -> keras.Model."""
+REPLAYS = {"uniform": "hvd_dqn.replay.ring:RingReplay"}
+"""Classes with the protocol of `hvd_dqn.replay.base.Replay`."""
+
+
+def check_registered(registry: dict[str, str], name: str, flag: str) -> None:
+    """Checks a name.
+
+    Raises:
+      UserError: if it is not registered, with the nearest name that is.
+    """
+    if name not in registry:
+        match = difflib.get_close_matches(name, list(registry), n=1)
+        nearest = f" (did you mean {match[0]!r}?)" if match else ""
+        raise UserError(f"{flag} {name} is unknown{nearest}: choose one of {', '.join(sorted(registry))}")
+
+
+def load(registry: dict[str, str], name: str) -> Any:
+    """Imports and returns what a registered name stands for."""
+    module, _, attribute = registry[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,83 @@
+"""Starts this rank's environments: with the open episodes that were saved, or with new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hvd_dqn.checkpoint.keepalive import with_keepalive
+from hvd_dqn.distributed.agreement import raise_on_any_rank
+from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
+from hvd_dqn.shares import first_index
+from hvd_dqn.training.job import Job
+
+
+def start_environments(job: Job, saved: Mapping[int, OpenEpisode] | None = None, generator: Any = None) -> None:
+    """Continues saved episodes and begins new ones in all other environments; a collective.
+
+    Args:
+      job: the job, its counters restored.
+      saved: open episodes by global environment, equal on all ranks; empty if they could not be saved, None if they
+        were not to be.
+      generator: state of the generator of this rank's native vector environment; None seeds it anew.
+
+    Raises:
+      UserError: on all ranks, if an environment is not deterministic.
+    """
+    if not saved:
+        raise_on_any_rank(job.communicator, lambda: restart_environments(job))  # COLLECTIVE
+        continued = 0
+    else:
+        longest = max(episode.length for episode in saved.values())
+        look = with_keepalive(
+            job.communicator,
+            job.watchdog,
+            f"continuing open episodes of up to {longest:,} steps",
+            lambda: job.acting.collector.restore(
+                [saved.get(env) for env in own_environments(job)], generator, job.counters.env_steps
+            ),
+        )  # COLLECTIVE
+        continued = raise_on_any_rank(job.communicator, look)  # COLLECTIVE
+    if saved is not None:
+        _report(job, continued)  # COLLECTIVE
+
+
+def restart_environments(job: Job) -> None:
+    """Ends all open episodes and begins new ones; a job that is resumed from here does the same."""
+    job.acting.collector.reset(job.counters.env_steps)
+
+
+def keeps_episodes(job: Job) -> bool:
+    """Returns whether open episodes go on after a checkpoint, here and in a resumed job."""
+    return job.config.job.checkpoint_boundary == "keep"
+
+
+def open_episodes(job: Job) -> CollectorState | None:
+    """Returns this rank's open episodes as a checkpoint keeps them; None if none is to survive it. A collective.
+
+    Raises:
+      UserError: on all ranks, if an environment cannot give its state.
+    """
+    if not keeps_episodes(job):
+        return None
+    state: CollectorState = raise_on_any_rank(job.communicator, job.acting.collector.state)  # COLLECTIVE
+    return state
+
+
+def own_environments(job: Job) -> range:
+    """Returns the global indices of this rank's environments."""
+    communicator = job.communicator
+    first = first_index(job.config.environment.num_envs, communicator.rank, communicator.size)
+    return range(first, first + job.acting.collector.num_envs)
+
+
+def _report(job: Job, continued: int) -> None:
+    """Reports how many of the ranks' episodes go on, unless all do; a collective."""
+    total = int(job.communicator.sum(np.array([float(continued)]))[0])  # COLLECTIVE
+    num_envs = job.config.environment.num_envs
+    if total < num_envs:
+        job.records.display.message(
+            f"open episodes: {total} of {num_envs} environments continue theirs, the others begin new ones"
+        )

@@ -1,0 +1,137 @@
+"""Brings a job to where it goes on: to its newest good checkpoint, or to its start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hvd_dqn.checkpoint.rank_state import RankState
+from hvd_dqn.checkpoint.restore import restore_ranks
+from hvd_dqn.config import RESUME_AUTO
+from hvd_dqn.distributed.agreement import on_root
+from hvd_dqn.distributed.communicator import Communicator
+from hvd_dqn.errors import UserError
+from hvd_dqn.learner.learner import Learner, load_state
+from hvd_dqn.training.environments import keeps_episodes, own_environments, start_environments
+from hvd_dqn.training.job import Job
+
+
+def restore(job: Job) -> None:
+    """Loads the newest good checkpoint: rank 0's state on all ranks, and each rank's own; a collective.
+
+    Without --resume, and with --resume auto where there is no checkpoint, it only broadcasts rank 0's initial state.
+
+    Raises:
+      UserError: on all ranks, if there is no usable checkpoint or it does not fit the configuration.
+    """
+    state = None
+    if job.config.job.resume:
+        load = (lambda: _load_newest(job)) if job.communicator.rank == 0 else lambda: None
+        look = job.checkpoints.with_keepalive("reading the checkpoint", load)  # COLLECTIVE
+        state = on_root(job.communicator, look)  # COLLECTIVE
+    if state is None:
+        job.counters.change_train_period(job.config.learner.train_period)
+        job.counters.wait_for_replay(job.config.replay.learning_starts)
+        job.records.restart_speed(job.counters)
+        start_environments(job)  # COLLECTIVE
+    else:
+        _load_shared_state(job, state)
+        ranks = [RankState.from_json(record) for record in state["ranks"]]
+        _restore_ranks(job, ranks, state["lost"] == 0)  # COLLECTIVE
+        _continue_episodes(job, ranks)  # COLLECTIVE
+    broadcast_learner(job.communicator, job.learning.learner)  # COLLECTIVE
+    job.acting.values.load(job.learning.learner.online)
+
+
+def broadcast_learner(communicator: Communicator, learner: Learner) -> None:
+    """Gives rank 0's weights, target and optimizer state to all ranks; a collective."""
+    online, target, *slots = (communicator.broadcast(v) for v in (learner.online, learner.target, *learner.slots))
+    learner.load(online, target, slots)
+
+
+def _load_newest(job: Job) -> dict[str, Any] | None:
+    """Loads the newest good checkpoint into rank 0's learner and returns its state; None where there is none yet."""
+    store, metrics, display = job.checkpoints.store, job.records.metrics, job.records.display
+    if store.empty:
+        if job.config.job.resume != RESUME_AUTO:
+            display.warn(f"{job.directory.path} has no checkpoint yet: the run begins anew")
+        metrics.cut_after(-1)
+        return None
+    checkpoint, passed_over = store.newest_good(job.config.job.allow_missing_replay)
+    for line in passed_over:
+        display.warn(line)
+    try:
+        load_state(job.learning.learner, checkpoint.learner, 0)
+    except ValueError as error:
+        raise UserError(f"{job.directory.path} was trained with another configuration: {error}") from None
+    saved = _saved_metrics(job)
+    if saved is not None:
+        metrics.cut_after(checkpoint.env_steps, saved)
+    _check_work_left(job, checkpoint.env_steps)
+    metrics.cut_after(checkpoint.env_steps)
+    display.message(f"resumed from the checkpoint at env step {checkpoint.env_steps:,}")
+    return {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks], "lost": checkpoint.lost}
+
+
+def _check_work_left(job: Job, env_steps: int) -> None:
+    """Refuses to resume a run that has done all of its env steps and its final evaluation."""
+    total = job.config.job.total_env_steps
+    evaluated = env_steps >= total + job.config.environment.num_envs or job.records.metrics.holds(
+        "final_evaluation", env_steps
+    )
+    if env_steps >= total and evaluated and job.config.job.resume != RESUME_AUTO:
+        raise UserError(
+            f"the run has done {env_steps:,} of {total:,} env steps already: raise --total-env-steps to go on"
+        )
+
+
+def _saved_metrics(job: Job) -> bytes | None:
+    """Returns the metrics beside checkpoints that lie elsewhere: the run may have gone on on another machine."""
+    if job.checkpoints.metrics is None:
+        return None
+    path = job.checkpoints.store.folder / job.checkpoints.metrics.name
+    return path.read_bytes() if path.exists() else None
+
+
+def _load_shared_state(job: Job, state: dict[str, Any]) -> None:
+    try:
+        job.load_shared_state(state)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{job.directory.path} holds a state that this program cannot use ({repr(error)[:300]}): remove the "
+            "checkpoint to go on from the one before"
+        ) from None
+
+
+def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
+    """Gives each rank its own state back, and reports where the replay had to be resharded; a collective."""
+    restored = restore_ranks(
+        job.checkpoints, ranks, whole, replay=job.learning.replay, generators=job.generators
+    )  # COLLECTIVE
+    job.acting.finished_episodes = restored.finished_episodes
+    if not restored.resharded:
+        return
+    if min(restored.stored) == 0:
+        job.counters.wait_for_replay(job.config.replay.learning_starts)
+    job.records.display.message(
+        f"the replay of {sum(state.stored for state in ranks):,} transitions on {len(ranks)} rank(s) was resharded: "
+        f"{sum(restored.stored):,} on {len(restored.stored)}"
+    )
+
+
+def _continue_episodes(job: Job, ranks: list[RankState]) -> None:
+    """Gives each environment its open episode back, whichever rank it was on; a collective.
+
+    Raises:
+      UserError: on all ranks, if an environment is not deterministic.
+    """
+    states = [rank.open_episodes for rank in ranks if rank.open_episodes is not None]
+    if len(states) < len(ranks) or not keeps_episodes(job):
+        start_environments(job)  # COLLECTIVE
+        return
+    saved = dict(enumerate(episode for state in states for episode in state.episodes))
+    first_envs = np.cumsum([0] + [len(state.episodes) for state in states])
+    rank, own = job.communicator.rank, own_environments(job)
+    same_share = len(ranks) == job.communicator.size and own == range(*first_envs[rank : rank + 2].tolist())
+    start_environments(job, saved, states[rank].generator if same_share else None)  # COLLECTIVE

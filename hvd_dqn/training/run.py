@@ -1,0 +1,172 @@
+"""Runs one job from its assembly to its exit code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hvd_dqn.checkpoint.files import write_json_atomically
+from hvd_dqn.checkpoint.restore import best_parameters
+from hvd_dqn.checkpoint.save import SECONDS_TO_FINISH, abandon, copy_metrics, settle
+from hvd_dqn.config import Config, flatten
+from hvd_dqn.distributed.agreement import on_root
+from hvd_dqn.distributed.communicator import Communicator
+from hvd_dqn.distributed.runtime import Runtime
+from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
+from hvd_dqn.fingerprint import git_revision, versions
+from hvd_dqn.run.directory import CONFIG_FILE
+from hvd_dqn.run.report import closing_summary
+from hvd_dqn.run.status import write_status
+from hvd_dqn.run.stopping import StopRequest
+from hvd_dqn.run.time_limit import seconds_left
+from hvd_dqn.training.assembly import assemble
+from hvd_dqn.training.job import Job
+from hvd_dqn.training.resume import restore
+from hvd_dqn.training.run_directory import RunDirectoryHandle
+from hvd_dqn.training.saving import save
+
+Train = Callable[[Job], bool]
+"""Trains until the env steps are done; returns False if the job is to stop earlier."""
+
+
+def run_job(config: Config, runtime: Runtime, stop: StopRequest, command: list[str], train: Train) -> int:
+    """Runs the job on ranks that stay the same, and returns the exit code; a collective.
+
+    Raises:
+      UserError: on all ranks.
+    """
+    handle, job = RunDirectoryHandle(), None
+    try:
+        stop_before_time_limit(config, runtime.communicator, stop)  # COLLECTIVE
+        job = assemble(config, runtime, stop, command, handle)  # COLLECTIVE
+        job.watchdog.start()
+        restore(job)  # COLLECTIVE
+        return train_to_exit_code(job, config, command, train)  # COLLECTIVE
+    finally:
+        if job is not None:
+            close_job(job)
+        handle.close()
+
+
+def stop_before_time_limit(config: Config, communicator: Communicator, stop: StopRequest) -> None:
+    """Schedules a stop before the job's time limit, as rank 0 knows it; a collective.
+
+    Raises:
+      UserError: on all ranks, before there is a run directory.
+    """
+    running_for = time.monotonic() - stop.started
+    left = on_root(communicator, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
+    if left is not None:
+        reserve = config.job.time_reserve_seconds
+        stop.request_in(left - reserve, grace_seconds=reserve / 2, reason="time limit")
+
+
+def train_to_exit_code(job: Job, config: Config, command: list[str], train: Train) -> int:
+    """Trains the restored job, evaluates the best checkpoint, and returns the exit code; a collective.
+
+    Raises:
+      UserError: on all ranks.
+    """
+    _record_run(job, config, command)  # COLLECTIVE
+    if job.communicator.rank == 0:
+        write_status("run_directory", job.directory.path.resolve())
+    if not train(job):  # COLLECTIVE
+        return _save_and_stop(job)  # COLLECTIVE
+    if not _evaluate_best(job):  # COLLECTIVE
+        return EXIT_REQUEUE
+    copy_metrics(job.checkpoints, job.records.display.message)  # COLLECTIVE
+    return EXIT_DONE
+
+
+def close_job(job: Job, seconds: float = SECONDS_TO_FINISH) -> None:
+    """Closes all that a job has opened but its run directory; no collective.
+
+    Args:
+      job: the job, however far it came.
+      seconds: how long to wait for the checkpoint in progress.
+    """
+    job.watchdog.stop()
+    abandon(job.checkpoints, seconds)
+    job.records.close()
+    job.learning.updates.close()
+    job.evaluation.play.close()
+    job.acting.collector.close()
+
+
+def _record_run(job: Job, config: Config, command: list[str]) -> None:
+    """Writes config.json on rank 0; a collective. Called once nothing can refuse the run any more.
+
+    Args:
+      job: the job, restored.
+      config: the configuration as the user gave it, before any weak scaling, so that it can be given again.
+      command: the command line.
+
+    Raises:
+      UserError: on all ranks, if it cannot be written.
+    """
+    record = {
+        "config": flatten(config) | {"resume": "", "allow_missing_replay": False, "learner": job.learning.chosen},
+        "ranks": job.communicator.size,
+        "command": command,
+        "versions": versions(),
+        "git_revision": git_revision(),
+        "unix_time": time.time(),
+    }
+
+    def write() -> None:
+        if job.communicator.rank == 0:
+            if job.checkpoints.outside_run_directory:
+                write_json_atomically(job.checkpoints.store.folder / CONFIG_FILE, record)
+            job.directory.write_config(record)
+
+    look = job.checkpoints.with_keepalive("writing the configuration", write)  # COLLECTIVE
+    on_root(job.communicator, look)  # COLLECTIVE
+
+
+def _save_and_stop(job: Job) -> int:
+    """Saves the job at the step where it was asked to stop; a collective."""
+    writing, env_steps = job.checkpoints.writing, job.counters.env_steps
+    if writing is None or writing.env_steps != env_steps:
+        save(job, score=None)  # COLLECTIVE
+    settle(job.checkpoints)  # COLLECTIVE
+    job.records.display.close()
+    place = str(job.directory.path)
+    if job.checkpoints.outside_run_directory:
+        place += f", or from anywhere {job.checkpoints.store.folder}"
+    job.records.display.message(f"stopped and saved at env step {env_steps:,}; go on with: --resume {place}")
+    return EXIT_REQUEUE
+
+
+def _evaluate_best(job: Job) -> bool:
+    """Evaluates the best checkpoint on fresh episodes and prints the closing summary; a collective.
+
+    Returns:
+      False if a rank was asked to stop before the end; a resume repeats the evaluation.
+    """
+    records = job.records
+    seconds = time.monotonic() - records.started
+    best_env_steps, parameters = best_parameters(
+        job.checkpoints, job.learning.learner.online, records.display.warn
+    )  # COLLECTIVE
+    episodes = job.config.evaluation.final_evaluation_episodes
+    returns = job.evaluation.evaluate(parameters, "final-evaluation", 0, episodes)  # COLLECTIVE
+    if returns is None:
+        records.display.close()
+        records.display.message(
+            f"stopped during the final evaluation; the run is saved, go on with: --resume {job.directory.path}"
+        )
+        return False
+    text, record = closing_summary(
+        run_directory=job.directory.path,
+        seconds=seconds,
+        env_steps=job.counters.env_steps,
+        learner_steps=job.counters.learner_steps,
+        best_env_steps=best_env_steps,
+        returns=returns,
+        env_id=job.config.environment.env,
+        ranks=job.communicator.size,
+    )
+    records.write("final_evaluation", job.counters.env_steps, record)
+    records.display.close()
+    records.display.message(text)
+    return True

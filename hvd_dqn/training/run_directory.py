@@ -1,0 +1,93 @@
+"""Opens the run directory for all ranks and holds its lock while this process works in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hvd_dqn.config import RESUME_AUTO, Config
+from hvd_dqn.distributed.agreement import on_root
+from hvd_dqn.distributed.communicator import Communicator
+from hvd_dqn.errors import UserError
+from hvd_dqn.locations import is_url
+from hvd_dqn.run.directory import RunDirectory, check_checkpoint_path, newest_checkpoint, read_config_of
+from hvd_dqn.run.shared_folder import check_shared_folder
+
+
+class RunDirectoryHandle:
+    """The run directory, once it is known; an elastic job opens it again whenever its ranks have changed."""
+
+    def __init__(self) -> None:
+        """Knows no directory yet."""
+        self.directory: RunDirectory | None = None
+
+    def open(self, config: Config, communicator: Communicator) -> RunDirectory:
+        """Creates or opens the run directory and locks it on rank 0; a collective.
+
+        Raises:
+          UserError: on all ranks, if it cannot be used.
+        """
+        begins = self.directory is None
+        if self.directory is None:
+            path = on_root(communicator, lambda: str(_create_or_open(config, communicator.size).path))  # COLLECTIVE
+            self.directory = RunDirectory(Path(path))
+        directory = self.directory
+        on_root(communicator, lambda: _lock(directory))  # COLLECTIVE
+        _check_shared(config.job.checkpoint_path, communicator, directory)  # COLLECTIVE
+        if begins and config.job.resume == RESUME_AUTO:
+            on_root(communicator, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
+        return directory
+
+    def close(self, keep: bool = False) -> None:
+        """Releases the lock; removes the directory of a run that never began, unless it is to be kept."""
+        if self.directory is not None:
+            if not keep:
+                self.directory.discard_unbegun()
+            self.directory.unlock()
+
+
+def _create_or_open(config: Config, ranks: int) -> RunDirectory:
+    """Returns the run directory, which exists; called on rank 0 alone."""
+    job = config.job
+    known = job.resume
+    if job.resume == RESUME_AUTO:
+        directory = RunDirectory.of(job.runs_dir, config.environment.env, job.name)
+        begun = newest_checkpoint(directory.checkpoints_at(job.checkpoint_path)) is not None
+        known = (job.checkpoint_path or str(directory.path)) if begun else ""
+    if known:
+        _check_same_run(known, config)
+    check_checkpoint_path(job.checkpoint_path, bool(job.resume), ranks)
+    if job.resume == RESUME_AUTO:
+        directory.path.mkdir(parents=True, exist_ok=True)
+        return directory
+    if job.resume and not is_url(job.resume):
+        return RunDirectory.open(job.resume)
+    return RunDirectory.create(job.runs_dir, config.environment.env, job.name, job.resume)
+
+
+def _check_same_run(known: str, config: Config) -> None:
+    """Refuses to resume a run with another environment or another place of its checkpoints."""
+    before = read_config_of(known)
+    trained, saved_to = before.get("env"), before.get("checkpoint_path", "")
+    if saved_to != config.job.checkpoint_path:
+        raise UserError(
+            f"{known} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to go on with "
+            "it there; to move a run, copy its files and give --resume the new place"
+        )
+    if trained != config.environment.env:
+        raise UserError(
+            f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
+            "with it, or --resume out to start anew"
+        )
+
+
+def _lock(directory: RunDirectory) -> None:
+    """Locks the directory for this job; rank 0 may be on another host now, where it does not exist yet."""
+    directory.path.mkdir(parents=True, exist_ok=True)
+    directory.lock()
+
+
+def _check_shared(url: str, communicator: Communicator, directory: RunDirectory) -> None:
+    """Refuses a folder for the checkpoints that is not the same on all hosts; object stores are. A collective."""
+    place = directory.checkpoints_at(url) if url else directory.path
+    if isinstance(place, Path):
+        check_shared_folder(communicator, place, "--checkpoint-path" if url else "--runs-dir")  # COLLECTIVE

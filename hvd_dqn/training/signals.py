@@ -1,0 +1,28 @@
+"""What one rank alone knows and all ranks must learn: it travels at the end of each iteration's gradient vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Signals(NamedTuple):
+    """One rank's signals, or their sums over the ranks, which are equal on all ranks."""
+
+    stop: float = 0.0  # this rank was asked to stop
+    stop_at_checkpoint: float = 0.0  # this rank was asked to stop at the next checkpoint
+    fault: float = 0.0  # this rank cannot go on
+    episodes: float = 0.0  # episodes that ended on this rank in this iteration
+    save_failed: float = 0.0  # this rank could not write its part of the checkpoint in progress
+    hosts_changed: float = 0.0  # this rank was notified of other hosts for the job
+
+    def vector(self) -> np.ndarray:
+        """Returns the signals as float32 [F]."""
+        return np.array(self, np.float32)
+
+    @classmethod
+    def of(cls, vector: Iterable[float]) -> Signals:
+        """Returns the signals of a vector [F]."""
+        return cls(*map(float, vector))

@@ -1,0 +1,78 @@
+"""Sends the same through all communicators that this launcher allows, and saves what comes out on each rank.
+
+    collectives.py OUT_FOLDER
+
+Each rank writes OUT_FOLDER/<name>-rank<r>.npz, for `Horovod`, and under an MPI launcher for `MPI` too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hvd_dqn.distributed.launcher import read_launch
+from hvd_dqn.distributed.runtime import prepare_environment
+
+LAUNCH = read_launch()
+prepare_environment(LAUNCH, threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
+
+import tensorflow as tf  # noqa: E402
+
+from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
+from hvd_dqn.distributed.horovod import HorovodCommunicator  # noqa: E402
+from hvd_dqn.distributed.mpi import MPICommunicator  # noqa: E402
+
+LENGTH = 17_000
+TIMES = 3
+
+
+def results(communicator: Communicator) -> dict[str, np.ndarray]:
+    """Returns what every collective gives on this rank."""
+    rng = np.random.default_rng(communicator.rank)
+    own = (rng.normal(size=LENGTH) * 10.0 ** rng.integers(-6, 6, size=LENGTH)).astype(np.float32)
+    own[:2] = -0.0, 0.0
+
+    @tf.function
+    def in_a_graph(vector: tf.Tensor) -> tf.Tensor:
+        return tf.while_loop(
+            lambda k, _: k < TIMES,
+            lambda k, v: (k + 1, communicator.allreduce_in_graph(v) * 0.5),
+            (tf.constant(0), vector),
+            parallel_iterations=1,
+        )[1]
+
+    said = [
+        communicator.gather_json({"rank": communicator.rank, "text": "ü" * communicator.rank}),
+        communicator.broadcast_json([communicator.rank, "x"]),
+    ]
+    return {
+        "sum": communicator.sum(own),
+        "sum_of_doubles": communicator.sum(own.astype(np.float64)[::2]),
+        "sum_of_a_square": communicator.sum(own[:9].reshape(3, 3).T),
+        "graph": in_a_graph(tf.constant(own)).numpy(),
+        "broadcast_array": communicator.broadcast(own),
+        "broadcast_nothing": communicator.broadcast(own[:0]),
+        "broadcast_tensor": communicator.broadcast(tf.constant(own)).numpy(),
+        "own_after_all": own,
+        "json": np.frombuffer(json.dumps(said).encode(), np.uint8),
+    }
+
+
+def main() -> None:
+    """Runs on every rank."""
+    communicators: dict[str, Communicator] = {}
+    if LAUNCH.under_mpi:
+        communicators["MPI"] = MPICommunicator(LAUNCH.local_rank)
+        communicators["MPI"].start_horovod()
+    communicators["Horovod"] = HorovodCommunicator()
+    for name, communicator in communicators.items():
+        np.savez(Path(sys.argv[1]) / f"{name}-rank{communicator.rank}.npz", **results(communicator))
+    communicators["Horovod"].barrier()
+    communicators["Horovod"].shutdown()
+
+
+if __name__ == "__main__":
+    main()
