@@ -25,9 +25,10 @@ def run(
 
 
 def test_a_python_without_the_packages_names_the_one_that_has_them() -> None:
-    done = run(sys.executable, "-S", ROOT / "train.py")
+    other = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    done = run(other, "-S", ROOT / "train.py")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"train.py: this Python ({sys.executable}) has no tensorflow: ")
+    assert done.stderr.startswith(f"train.py: this Python ({other}) has no tensorflow: ")
     assert done.stderr.count("\n") == 1
     assert f"source {ROOT}/.venv/bin/activate (or run {ROOT}/.venv/bin/python)" in done.stderr
 
