@@ -39,12 +39,11 @@ class JobConfig:
     log_period: int = 1_000
     """Env steps between two lines of metrics, and between two checks that all ranks hold the same weights."""
     checkpoint_period: int = 10_000
-    """Global env steps between two checkpoints; a new best evaluation is checkpointed as well."""
+    """Env steps between two checkpoints; a new best evaluation is checkpointed as well."""
     checkpoint_boundary: Literal["keep", "reset"] = "keep"
-    """What a checkpoint does to open episodes. keep: nothing; a resumed run continues them, by replaying their actions
-    or by get_state and set_state where an environment offers both. reset: it ends them, in the running job and in a
-    resumed one: for environments that are not deterministic, and for exact resumes with EnvPool and Atari's native
-    form, which cannot continue episodes."""
+    """keep: episodes stay open across checkpoints; a resumed run replays their actions, or restores the state of
+    environments with get_state and set_state. reset: a checkpoint ends all episodes; for environments that are not
+    deterministic, and for exact resumes with EnvPool and Atari's native form."""
     keep_checkpoints: int = 3
     """Number of newest checkpoints to retain, in addition to the best one."""
     snapshot_period: int = 0
