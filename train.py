@@ -58,7 +58,7 @@ def train(job: Job) -> bool:
                 learning.replay.add(collected.transitions)
             counters.env_steps += num_envs
 
-            # Learn: K updates in one call, one allreduce each, which carries the ranks' signals, too.
+            # Learn: K updates in one call, one allreduce each; it sums the ranks' signals, too.
             report, skipped, signals = learning.updates.finish(job, job.signals(collected))  # COLLECTIVE
             counters.learner_steps += report.steps
             counters.skipped_updates += skipped

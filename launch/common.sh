@@ -1,4 +1,4 @@
-# Sourced by the launch scripts: what of the environment ranks get, and how signals reach them through their launcher.
+# Sourced by the launch scripts: which environment variables ranks get, and how signals reach them through a launcher.
 # shellcheck shell=bash
 
 launcher_pid=
@@ -8,7 +8,7 @@ requests=0
 check_named() {
     local name
     for name in "$@"; do
-        [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || fail "-x $name: give a variable's name; its value is the one it has here"
+        [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || fail "-x $name: give a variable's name; its value comes from this environment"
         compgen -e | grep -qx "$name" || fail "-x $name: no such environment variable here"
     done
 }
@@ -22,8 +22,8 @@ gpus_wanted() {
     compgen -G '/dev/nvidia[0-9]*' >/dev/null
 }
 
-# keep_only NAME...: forgets all exported variables but the named ones and those that every job may need. horovodrun
-# writes the whole environment on ssh's command line, which everybody on the machine can read.
+# keep_only NAME...: unsets all exported variables except the named ones and those that every job may need. horovodrun
+# writes the whole environment on ssh's command line, which every user of the machine can read.
 keep_only() {
     local name
     for name in $(compgen -e); do
@@ -69,7 +69,7 @@ ask_to_stop() {
     fi
     forward "$signal"
     if ((requests == 1)); then
-        echo "launch/${0##*/}: asked to stop, the job saves first; ask again to end it at once" >&2 || true
+        echo "launch/${0##*/}: the job saves and stops; a second signal ends it at once" >&2 || true
     fi
 }
 

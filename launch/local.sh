@@ -6,19 +6,19 @@ usage() {
     cat <<'TEXT'
 usage: launch/local.sh [-np N] [--mpi | --gloo] [--restarts N] [-x NAME]... [--] [options of train.py]
 
-  -np N          ranks to start (default: the number of cores, at most 4)
-  --mpi          ranks talk through Open MPI (default)
-  --gloo         ranks talk through Gloo
-  --restarts N   where a rank dies, go on from the last checkpoint, up to N times (default: 0); a mistake (exit code 2)
-                 and a request to stop (75) are no such death
-  -x NAME        let the ranks have this environment variable as well (repeat it for more): they get PATH, HOME, locale,
-                 PYTHON*, HOROVOD_*, OMPI_*, NCCL_*, TF_* and the like, and under Gloo their values stand on command
-                 lines
+  -np N          ranks to start (default: the number of cores that the job may use, at most 4)
+  --mpi          ranks communicate through Open MPI (default)
+  --gloo         ranks communicate through Gloo
+  --restarts N   if a rank dies, continue from the last checkpoint, up to N times (default: 0); not after a mistake
+                 (exit code 2) or a request to stop (75)
+  -x NAME        pass this environment variable to the ranks as well (may be repeated); they get PATH, HOME, locale,
+                 PYTHON*, HOROVOD_*, OMPI_*, NCCL_*, TF_* and similar variables; with Gloo their values are visible
+                 on command lines
 
-Everything else goes to train.py; put -- before it where an option has one of the names above.
+All other options go to train.py. Put -- before them if one has a name from the list above.
 
-Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 to this script makes the job save and stop; a second Ctrl-C or SIGTERM ends it at
-once. (Gloo's launcher gives the ranks 5 seconds to save, Open MPI's as long as they need.)
+Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 to this script makes the job save and stop. A second Ctrl-C or SIGTERM ends it at
+once. (With Gloo the ranks have 5 seconds to save, with Open MPI as long as they need.)
 
 examples:
   launch/local.sh                                   two to four ranks, train.py's defaults
@@ -33,9 +33,7 @@ fail() {
     exit 2
 }
 
-# nproc reads the cores that this process may use, but also OMP_NUM_THREADS, which says something else.
-cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
-ranks=$((cores < 4 ? cores : 4))
+ranks=''
 controller=mpi
 restarts=0
 named=()
@@ -71,13 +69,18 @@ while (($#)); do
         *) break ;;
     esac
 done
-[[ $ranks =~ ^[1-9][0-9]*$ ]] || fail "-np $ranks: must be a number of 1 or more"
-
+[[ -z $ranks || $ranks =~ ^[1-9][0-9]*$ ]] || fail "-np $ranks: must be a number of 1 or more"
 [[ $restarts =~ ^(0|[1-9][0-9]{0,5})$ ]] || fail "--restarts $restarts: must be a number of 0 or more"
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 if [[ ! -x $root/.venv/bin/horovodrun ]]; then
     fail "$root/.venv is missing or incomplete" "create it with: make -C $root setup"
+fi
+
+if [[ -z $ranks ]]; then
+    count='from hvd_dqn.distributed.cores import usable_cores; print(usable_cores())'
+    cores=$(PYTHONPATH=$root "$root/.venv/bin/python" -c "$count")
+    ranks=$((cores < 4 ? cores : 4))
 fi
 
 # horovodrun starts the `python` and the `mpirun` that come first in PATH.
@@ -94,12 +97,12 @@ check_named "${named[@]}"
 keep_only "${named[@]}"
 trap 'ask_to_stop "$controller"' INT TERM HUP USR1
 
-# Rank 0 tells here which run directory it writes, and how the job ended: Gloo's launcher makes a 1 of every exit code.
+# Rank 0 writes here which run directory it uses and how the job ended: Gloo's launcher turns every exit code into 1.
 HVD_DQN_STATUS_FILE=$(mktemp "${TMPDIR:-/tmp}/hvd_dqn-status-XXXXXX")
 export HVD_DQN_STATUS_FILE
 trap 'rm -f "$HVD_DQN_STATUS_FILE"' EXIT
 
-told() {
+status() {
     sed -n "s/^$1=//p" "$HVD_DQN_STATUS_FILE" | tail -n 1
 }
 
@@ -113,12 +116,12 @@ run() {
 
 run "$@"
 for ((restart = 1; restart <= restarts; restart++)); do
-    if ((code == 0 || requests > 0)) || [[ -n $(told exit_code) ]]; then
+    if ((code == 0 || requests > 0)) || [[ -n $(status exit_code) ]]; then
         break
     fi
-    directory=$(told run_directory)
+    directory=$(status run_directory)
     echo "launch/local.sh: a rank died (exit code $code); restart $restart of $restarts${directory:+ from $directory}" >&2
     run "$@" ${directory:+--resume "$directory"}
 done
-ended=$(told exit_code)
+ended=$(status exit_code)
 exit "${ended:-$code}"

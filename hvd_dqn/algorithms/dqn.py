@@ -25,7 +25,7 @@ class DQN:
         """
         self._loss = LOSSES[loss]
         self._double_dqn = double_dqn
-        self.native_rule = "double_dqn" if double_dqn else "dqn"
+        self.native_rule: str | None = "double_dqn" if double_dqn else "dqn"
 
     def action_values(self, outputs: tf.Tensor) -> tf.Tensor:
         """Returns the network's outputs [B, A]: they are the action values."""

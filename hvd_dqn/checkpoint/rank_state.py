@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from hvd_dqn.checkpoint.segments import Segment
 from hvd_dqn.envs.open_episode import CollectorState
 from hvd_dqn.errors import CheckpointError
+from hvd_dqn.packing import pack, unpack
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class RankState:
     """Episodes since the last log line, as [env step, return, length]."""
     open_episodes: CollectorState | None
     """Of this rank's environments; None where a checkpoint ends all episodes."""
+    replay_state: dict[str, np.ndarray] = field(default_factory=dict)
+    """What the replay holds beside its transitions, such as priorities: arrays by name."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the state as JSON-ready values."""
@@ -34,6 +39,7 @@ class RankState:
             **vars(self),
             "segments": [segment.to_json() for segment in self.segments],
             "open_episodes": None if self.open_episodes is None else self.open_episodes.to_json(),
+            "replay_state": pack(self.replay_state),
         }
 
     @classmethod
@@ -46,7 +52,9 @@ class RankState:
         try:
             segments = [Segment.from_json(part) for part in record["segments"]]
             episodes = None if record["open_episodes"] is None else CollectorState.from_json(record["open_episodes"])
-            state = cls(**{**record, "segments": segments, "open_episodes": episodes})
+            replay_state = unpack(record["replay_state"])
+            others = {"segments": segments, "open_episodes": episodes, "replay_state": replay_state}
+            state = cls(**{**record, **others})
             numbers = state.added, state.stored, state.capacity
             held = sum(segment.count for segment in state.segments)
             sound = (
@@ -55,8 +63,9 @@ class RankState:
                 and all(segment.count <= state.capacity for segment in state.segments)
                 and all(type(value) is dict for value in state.generators.values())
                 and all(_is_episode(episode) for episode in state.finished_episodes)
+                and all(isinstance(array, np.ndarray) for array in state.replay_state.values())
             )
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise CheckpointError(f"a rank's state cannot be read ({repr(error)[:300]})") from None
         if not sound:
             raise CheckpointError("a rank's state is inconsistent")

@@ -1,4 +1,4 @@
-"""Distributes stored transitions over the ranks anew, so that all hold equally many and each holds some of every age.
+"""Reshards stored transitions over the ranks: all hold equally many, and each holds some of every age.
 
 `read_share` takes them from a checkpoint that other ranks wrote; `rebalance` moves them between live ranks.
 """

@@ -25,7 +25,7 @@ class RestoredRanks(NamedTuple):
     finished_episodes: list[Any]
     """This rank's, since the last log line."""
     resharded: bool
-    """Whether the replay was distributed anew; then random generators start anew, too. Equal on all ranks."""
+    """Whether the replay was resharded; random generators are then not restored. Equal on all ranks."""
     stored: list[int]
     """Transitions that each rank holds now, where the replay was resharded."""
 
@@ -58,7 +58,7 @@ def restore_ranks(
         state = ranks[own]
         look = session.with_keepalive("reading the replay", lambda: _read_replay(session, state, replay))  # COLLECTIVE
         held = raise_on_any_rank(communicator, look)  # COLLECTIVE
-        replay.restore(held, state.added)
+        replay.restore(held, state.added, state.replay_state)
         session.segments.adopt(state.segments)
         raise_on_any_rank(communicator, lambda: _restore_generators(generators, state))  # COLLECTIVE
         return RestoredRanks(state.finished_episodes, False, [])

@@ -1,6 +1,6 @@
-"""Saves the job beside training: each rank's thread writes its own replay, rank 0's then the rest and the manifest.
+"""Saves the job while training continues: each rank's thread writes its replay, rank 0's then the rest.
 
-Training goes on as soon as the changing state has been copied. Collectives belong to the main thread, so the threads
+Training continues as soon as the changing state has been copied. Collectives belong to the main thread, so the threads
 synchronise through files: each rank writes its part of the checkpoint to a file, and rank 0 waits for all parts.
 
     checkpoints/parts-<token>/rank-00001.json      removed once the manifest is written
@@ -32,7 +32,7 @@ _PARTS = "parts-"
 _POLL_SECONDS = 0.02
 _POLL_SECONDS_IN_A_STORE = 0.2
 SECONDS_TO_FINISH = 20.0
-"""How long a rank that ends may go on with the checkpoint in progress."""
+"""How long a rank that exits waits for the checkpoint in progress."""
 
 Weights = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Returns the online network's weights by layer from its flat vector [P]."""
@@ -73,6 +73,7 @@ def begin(
         segments=[],
         finished_episodes=list(finished_episodes),
         open_episodes=open_episodes,
+        replay_state=replay.extra_state(),
     )
     session.writing, session.begun_at = Writing(env_steps), env_steps
     new = replay.newest(replay.added - first)
@@ -87,7 +88,7 @@ def settle_or_warn(session: CheckpointSession, warn: Callable[[str], None]) -> N
     try:
         settle(session)  # COLLECTIVE
     except UserError as error:
-        warn(f"{error}; training goes on")
+        warn(f"{error}; training continues")
 
 
 def settle(session: CheckpointSession) -> None:
@@ -113,7 +114,7 @@ def settle(session: CheckpointSession) -> None:
 
 
 def copy_metrics(session: CheckpointSession, warn: Callable[[str], None]) -> None:
-    """Copies the metrics beside checkpoints that lie elsewhere; a collective. Failure is reported, nothing more."""
+    """Copies the metrics to checkpoints outside the run directory; a collective. A failure is only reported."""
     if not session.outside_run_directory:
         return
     action = (lambda: _copy_metrics(session)) if session.communicator.rank == 0 else lambda: None

@@ -30,7 +30,7 @@ class CheckpointSession:
     """Held by rank 0; the other ranks never take theirs."""
     segments: SegmentWriter
     metrics: Path | None
-    """A file to copy beside checkpoints that lie outside the run directory; None where they lie inside it."""
+    """A file to save with checkpoints that are outside the run directory; None where they are inside it."""
     writing: Writing | None = None
     """The checkpoint that is being written."""
     begun_at: int | None = None
@@ -38,7 +38,7 @@ class CheckpointSession:
 
     @property
     def outside_run_directory(self) -> bool:
-        """Returns whether the checkpoints, and all else that a resume needs, lie outside the run directory."""
+        """Returns whether the checkpoints, and all else that a resume needs, are outside the run directory."""
         return self.metrics is not None
 
     @property
@@ -49,7 +49,7 @@ class CheckpointSession:
     def with_keepalive(self, doing: str, action: Callable[[], Result]) -> Callable[[], Result]:
         """Returns a function that returns each rank's result of an action on the store; a collective.
 
-        The calls of an object store run here, see `keepalive.with_keepalive`. A local file system may hang for ever:
+        The calls of an object store run here, see `keepalive.with_keepalive`. A local file system may hang without limit:
         there the action runs later, when the returned function is called, and the watchdog limits it.
         """
         if not isinstance(self.store.folder, ObjectPath):

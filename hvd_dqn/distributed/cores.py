@@ -69,6 +69,11 @@ def own_cores(peers: Peers, usable: Sequence[int]) -> list[int]:
     return list(usable[first : first + share(len(usable), peers.index, peers.count)])
 
 
+def usable_cores() -> int:
+    """Returns how many cores' worth of CPU time this process and its children have, at least 1."""
+    return max(1, int(min(len(os.sched_getaffinity(0)), cpu_quota())))
+
+
 def threads_of(cores: int, local_size: int, quota: float) -> int:
     """Returns how many threads a rank starts: one per core, within its share of the CPU quota.
 

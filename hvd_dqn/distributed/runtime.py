@@ -109,7 +109,7 @@ def start(
 def _join(launch: Launch, connect: Callable[[], Communicator] | None) -> Communicator:
     """Joins the other ranks; a collective."""
     # Milliseconds between two looks of Horovod's background thread: every update of the general learner waits for it.
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0" if launch.under_mpi else "0.1")
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0.1")
     if connect is not None:
         return connect()  # COLLECTIVE
     if launch.size == 1:

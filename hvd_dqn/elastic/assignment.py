@@ -1,7 +1,7 @@
 """Gets this process its rank from Horovod's elastic driver, and waits until all ranks have theirs.
 
 Horovod's core can ask the driver itself, but it ends the process where this host was removed from the job, or where a
-new rank dies while it starts. So Horovod is told that the job is not elastic, and is given its rank.
+new rank dies while it starts. So Horovod's environment says that the job is not elastic, and names the rank.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _ask(url: str, environ: MutableMapping[str, str]) -> dict[str, str]:
     except OSError as error:
         print(
             f"hvd_dqn: the elastic driver assigns no rank to {slot} ({error}): it is gone, or for {limit:g} s another "
-            "rank has neither answered nor died. This rank exits; go on with --resume RUN_DIR.",
+            "rank has neither answered nor died. This rank exits; resume with --resume RUN_DIR.",
             file=sys.stderr,
             flush=True,
         )

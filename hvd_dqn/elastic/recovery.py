@@ -1,4 +1,4 @@
-"""Runs an elastic job: assembles it anew for every set of ranks, and restores the newest snapshot."""
+"""Runs an elastic job: assembles it again for every set of ranks, and restores the newest snapshot."""
 
 from __future__ import annotations
 

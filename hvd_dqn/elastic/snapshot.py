@@ -105,7 +105,7 @@ class TakeSnapshots:
         return {"snapshot_seconds": self._schedule.cost_seconds}
 
     def summarize(self, parts: list[dict[str, Any]]) -> dict[str, float]:
-        """Chooses the period anew, and reports it once the speed of learning is known."""
+        """Chooses the next period, and reports it once the speed of learning is known."""
         cost_seconds = max(part["snapshot_seconds"] for part in parts)
         env_steps_per_second = min(part["env_steps_per_second"] for part in parts)
         self._schedule.choose(cost_seconds, env_steps_per_second)

@@ -1,4 +1,4 @@
-"""Finds this process's open sockets, and shuts down those that a library leaves open after its use."""
+"""Finds this process's open sockets, and shuts down sockets that a library leaves open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process keeps while its job is assembled anew for another set of ranks."""
+"""What a process keeps while its job is assembled again for another set of ranks."""
 
 from __future__ import annotations
 

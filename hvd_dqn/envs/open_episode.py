@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hvd_dqn.envs.packing import pack, unpack
 from hvd_dqn.errors import CheckpointError
+from hvd_dqn.packing import pack, unpack
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from gymnasium import wrappers
 
 from hvd_dqn.envs.channels_last import ChannelsLast
 from hvd_dqn.envs.guard import Guard
-from hvd_dqn.envs.packing import pack, unpack
 from hvd_dqn.errors import UserError
+from hvd_dqn.packing import pack, unpack
 
 _ATTRIBUTES: dict[type, tuple[str, ...]] = {
     wrappers.TimeLimit: ("_elapsed_steps",),

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.graph_call import GraphCall
 from hvd_dqn.learner.learner import Vector
 
 
@@ -25,21 +26,23 @@ class ActionValues(Protocol):
 class TensorFlowActionValues:
     """Any network's action values, computed by TensorFlow."""
 
-    def __init__(self, network: FlatNetwork, algorithm: Algorithm, parameters: Vector, *, jit_compile: bool) -> None:
-        """Compiles the forward pass.
+    def __init__(self, network: FlatNetwork, algorithm: Algorithm, parameters: Vector) -> None:
+        """Traces the forward pass, for any number of observations.
 
         Args:
           network: the network.
           algorithm: finds the action values in the network's outputs.
           parameters: float32 [P], loaded to begin with.
-          jit_compile: whether the pass is an XLA cluster.
         """
-
-        def values(parameters: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
-            return algorithm.action_values(network(parameters, s))  # [B, A]
-
-        self._values = tf.function(values, jit_compile=jit_compile, autograph=False, reduce_retracing=False)
         self._dtype = network.observation_dtype
+        self._values = GraphCall(
+            lambda parameters, s: [algorithm.action_values(network(parameters, s))],  # [B, A]
+            [
+                tf.TensorSpec([network.layout.total], tf.float32),
+                tf.TensorSpec([None, *network.observation_shape], self._dtype),
+            ],
+            jit_compile=False,  # XLA costs more per call than it saves in a forward pass
+        )
         self.load(parameters)
 
     def load(self, parameters: Vector) -> None:
@@ -48,4 +51,5 @@ class TensorFlowActionValues:
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
         """Returns action values."""
-        return self._values(self._parameters, tf.constant(s, self._dtype)).numpy()
+        (values,) = self._values(self._parameters, tf.constant(s, self._dtype))
+        return values.numpy()

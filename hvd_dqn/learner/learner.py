@@ -19,9 +19,6 @@ from hvd_dqn.transition import Transition
 NUM_STATISTICS = 3
 """Slots of the allreduced vector behind the gradient: loss, priority, Q of the action taken, each a global mean."""
 
-PHASES = ("transfer", "gradient", "allreduce", "apply")
-"""Where the time of a call goes."""
-
 Clock = Callable[[Sequence[str], Sequence[float]], None]
 """clock(phases, marks): phases that followed one another, from the last one to the first one again; phase n ran from
 mark n to mark n + 1, in seconds of `time.perf_counter`."""
@@ -63,7 +60,10 @@ class Learner(Protocol):
     target: Vector
     slots: tuple[Vector, ...]
     step: int
-    slot_names: tuple[str, ...]
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """Returns the optimizer's names of the slots."""
 
     def learn(self, batches: Transition, weights: np.ndarray, signals: np.ndarray) -> Report:
         """Runs K updates; every rank must call it with the same K.

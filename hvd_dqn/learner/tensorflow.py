@@ -1,15 +1,16 @@
 """The general learner: any algorithm, any network, any device; K updates in one call of a TensorFlow graph.
 
-Gradient -> one flat vector -> one allreduce -> optimizer step, K times, in one `tf.while_loop` whose state is
-loop-carried tensors. The optimizer step is one XLA cluster (a single pass over memory); the gradient is one too for
-MLPs and on GPUs, and a plain graph for convolutions on the CPU, where oneDNN is faster.
+Each update is: gradient -> one flat vector -> one allreduce -> optimizer step. With one rank there is nothing between
+gradient and step, so all K updates compile to a single XLA program; with more they alternate with allreduces, as two
+XLA programs. Convolutions on the CPU stay outside XLA, where oneDNN is faster.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,24 +18,19 @@ import tensorflow as tf
 from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.learner.flat_network import FlatNetwork
-from hvd_dqn.learner.learner import (
-    NUM_STATISTICS,
-    PHASES,
-    Clock,
-    Report,
-    StepSettings,
-    Vector,
-    make_report,
-    no_clock,
-)
+from hvd_dqn.learner.graph_call import GraphCall
+from hvd_dqn.learner.learner import NUM_STATISTICS, Clock, Report, StepSettings, Vector, make_report, no_clock
 from hvd_dqn.learner.optimizers import OPTIMIZERS, clip_by_global_norm
 from hvd_dqn.transition import Transition
+
+Slots = tuple[tf.Tensor, ...]
+Allreduce = Callable[[tf.Tensor], tf.Tensor]
 
 
 class Compilation(NamedTuple):
     """How the graph is built."""
 
-    jit_compile: bool  # whether the gradient is an XLA cluster
+    jit_compile: bool  # whether XLA compiles the gradient
     loss_scale: float = 1.0
     """Power of two that the loss is multiplied by while gradients pass through layers of half precision,
     Micikevicius et al. (2018), section 3.2."""
@@ -52,11 +48,11 @@ class TensorFlowLearner:
         settings: StepSettings,
         compilation: Compilation,
         *,
-        allreduce_sum: Callable[[tf.Tensor], tf.Tensor],
+        allreduce_sum: Allreduce | None,
         action_shape: tuple[int, ...] = (),
         clock: Clock = no_clock,
     ) -> None:
-        """Builds the compiled update.
+        """Builds the graph of the updates.
 
         Args:
           network: the network.
@@ -64,43 +60,48 @@ class TensorFlowLearner:
           initial: float32 [P], the initial online and target parameters.
           settings: of an update.
           compilation: how the graph is built.
-          allreduce_sum: sums a float32 vector over the ranks, inside a tf.function.
+          allreduce_sum: sums a float32 vector over the ranks, inside a tf.function; None with one rank.
           action_shape: of one action.
-          clock: is told where the time goes; on a GPU, when work was handed over rather than when it was done.
+          clock: receives the seconds of each phase; on a GPU, of its launch.
         """
         self.layout = network.layout
         self._network, self._algorithm = network, algorithm
         self._settings, self._compilation = settings, compilation
-        self._optimizer = OPTIMIZERS[settings.optimizer]
         self._allreduce_sum, self._clock = allreduce_sum, clock
-        jit_compile = compilation.jit_compile
-        self._local_vector = tf.function(self._local, jit_compile=jit_compile, autograph=False)
-        self._apply = tf.function(self._apply_gradient, jit_compile=True, autograph=False)
-        self._measured = tf.function(self._measure, jit_compile=True, autograph=False)
-        self._updates = tf.function(self._run_updates, autograph=False).get_concrete_function(
-            *self._signature(action_shape)
-        )
-        self.slot_names = self._optimizer.slot_names
+        self._gradient, self._step = self._local_vector, self._apply
+        whole = compilation.jit_compile and allreduce_sum is None
+        if not whole:  # as functions nested in a larger XLA program they would cost 15 % more
+            graph = partial(tf.function, autograph=False)
+            self._gradient = graph(self._local_vector, jit_compile=compilation.jit_compile)
+            self._step = graph(self._apply, jit_compile=True)
+        self._updates = GraphCall(self._run_updates, self._signature(action_shape), jit_compile=whole)
         self.step = 0
         self.online = tf.constant(initial, tf.float32)  # [P]
         self.target = tf.identity(self.online)  # [P]
-        self.slots = tuple(tf.zeros_like(self.online) for _ in self._optimizer.slot_names)
+        self.slots = tuple(tf.zeros_like(self.online) for _ in self.slot_names)
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """Returns the optimizer's names of the slots."""
+        return OPTIMIZERS[self._settings.optimizer].slot_names
 
     def learn(self, batches: Transition, weights: np.ndarray, signals: np.ndarray) -> Report:
         """Runs K updates; see `Learner`."""
         start = time.perf_counter()
-        self.online, self.slots, report, priorities, seconds = self._updates(  # COLLECTIVE: K allreduces
-            self.online,
-            self.target,
-            *self.slots,
+        inputs = [
+            *(self.online, self.target, *self.slots),
             tf.constant(self.step, tf.int32),
-            *(tf.constant(column) for column in batches),
-            tf.constant(weights),
             tf.constant(signals, tf.float32),
-        )
-        local_steps, steps, *sums = report.numpy()
+            tf.constant(weights, tf.float32),
+            *(tf.constant(column) for column in batches),
+        ]
+        copied = time.perf_counter()
+        self.online, *slots, report, priorities, waited = self._updates(*inputs)  # COLLECTIVE: K allreduces
+        self.slots = tuple(slots)
+        local_steps, steps, *sums = report.numpy().tolist()
+        end = time.perf_counter()
+        self._clock(("transfer", "allreduce", "gradient"), (start, copied, copied + float(waited), end))
         self.step += int(steps)
-        self._report_time(start, time.perf_counter(), seconds.numpy())
         return make_report(local_steps, steps, sums[:NUM_STATISTICS], sums[NUM_STATISTICS:], priorities.numpy())
 
     def load(self, online: Vector, target: Vector, slots: Sequence[Vector]) -> None:
@@ -112,16 +113,62 @@ class TensorFlowLearner:
         """Takes the target parameters."""
         self.target = tf.convert_to_tensor(target)
 
-    def _local(
+    def _run_updates(self, online: tf.Tensor, target: tf.Tensor, *rest: tf.Tensor) -> list[tf.Tensor]:
+        """Runs K updates; all state is loop-carried tensors.
+
+        Args:
+          online: float32 [P].
+          target: float32 [P].
+          *rest: the slots, float32 [P] each; the updates before these, an int32 scalar; the signals, float32 [F];
+            weights and columns of K batches.
+
+        Returns:
+          Online parameters, slots, the report (see `_apply`), priorities [K, B], and the seconds spent in
+          allreduces, float64.
+        """
+        num_slots = len(self.slot_names)
+        slots, (step, signals, weights, *columns) = rest[:num_slots], rest[num_slots:]
+        updates = tf.shape(weights)[0]
+
+        def update(
+            k: tf.Tensor,
+            online: tf.Tensor,
+            slots: Slots,
+            report: tf.Tensor,
+            priorities: tf.TensorArray,
+            seconds: tf.Tensor,
+        ) -> tuple:
+            batch = (weights[k], *(column[k] for column in columns))
+            local, priority = self._gradient(step + 1 + k, online, target, signals, *batch)
+            if self._allreduce_sum is None:
+                vector = local
+            else:
+                since = _timestamp_after(local)
+                vector = self._allreduce_sum(local)  # COLLECTIVE
+                seconds += _timestamp_after(vector) - since
+            online, slots, report = self._step(k, step, online, slots, report, local, vector)
+            return k + 1, online, slots, report, priorities.write(k, priority), seconds
+
+        report = tf.zeros([2 + NUM_STATISTICS + self._settings.num_signals])
+        priorities = tf.TensorArray(tf.float32, updates, element_shape=[self._settings.batch_size_per_rank])
+        _, online, slots, report, priorities, seconds = tf.while_loop(
+            lambda k, *_: k < updates,
+            update,
+            (tf.constant(0), online, tuple(slots), report, priorities, tf.constant(0.0, tf.float64)),
+            parallel_iterations=1,
+        )
+        return [online, *slots, report, priorities.stack(), seconds]
+
+    def _local_vector(
         self,
+        number: tf.Tensor,
         online: tf.Tensor,
         target: tf.Tensor,
-        step: tf.Tensor,
         signals: tf.Tensor,
         weights: tf.Tensor,
         *columns: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes this rank's part of the global vector.
+        """Computes this rank's part of the global vector of one update.
 
         Sums over the local batch are divided by the GLOBAL batch size, so that the sum over ranks is exactly the
         mean over the global batch, however unevenly the batch is shared.
@@ -130,8 +177,8 @@ class TensorFlowLearner:
           float32 [P + statistics + F], and the transitions' priorities [B].
         """
         settings, scale = self._settings, self._compilation.loss_scale
-        batch_size = settings.batch_size_per_rank
-        noise = Noise(self._compilation.seed, step, settings.first_row, batch_size, settings.global_batch_size)
+        rows, batch_size = settings.batch_size_per_rank, settings.global_batch_size
+        noise = Noise(self._compilation.seed, number, settings.first_row, rows, batch_size)
         parameters = self.layout.split(online)
         with tf.GradientTape() as tape:
             tape.watch(parameters)
@@ -141,104 +188,71 @@ class TensorFlowLearner:
                 Transition(*columns),
                 noise,
             )  # [B] each
-            loss = tf.reduce_sum(weights * losses.loss) / settings.global_batch_size
+            loss = tf.reduce_sum(weights * losses.loss) / batch_size
             scaled_loss = loss * scale if scale != 1.0 else loss
         gradients = [tf.reshape(gradient, [-1]) for gradient in tape.gradient(scaled_loss, parameters)]
         if scale != 1.0:
             gradients = [gradient / scale for gradient in gradients]
-        means = [tf.reduce_sum(values) / settings.global_batch_size for values in losses[1:]]
+        means = [tf.reduce_sum(values) / batch_size for values in (losses.priority, losses.q)]
         return tf.concat([*gradients, tf.stack([loss, *means]), signals], axis=0), losses.priority
 
-    def _apply_gradient(
-        self, parameters: tf.Tensor, slots: tuple[tf.Tensor, ...], vector: tf.Tensor, square: tf.Tensor, step: tf.Tensor
-    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-        """Applies a global gradient, the head of `vector`, whose squares' sum is known."""
-        settings, gradient = self._settings, vector[: self.layout.total]  # [P]
-        if settings.max_grad_norm > 0:
-            gradient = clip_by_global_norm(gradient, tf.sqrt(square), settings.max_grad_norm)
-        return self._optimizer.update(parameters, slots, gradient, tf.cast(step, tf.float32), settings.learning_rate)
+    def _apply(
+        self,
+        k: tf.Tensor,
+        step: tf.Tensor,
+        online: tf.Tensor,
+        slots: Slots,
+        report: tf.Tensor,
+        local: tf.Tensor,
+        vector: tf.Tensor,
+    ) -> tuple[tf.Tensor, Slots, tf.Tensor]:
+        """Applies update k's global gradient, unless it or one before it was not finite: the same on all ranks.
 
-    def _measure(self, vector: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the squares' sum of the gradient, and of all of `vector`: finite where all values are."""
-        square = _square_sum(vector[: self.layout.total])
-        return square, square + tf.reduce_sum(tf.square(vector[self.layout.total :]))
-
-    def _run_updates(self, online: tf.Tensor, target: tf.Tensor, *rest: tf.Tensor) -> tuple:
-        """Loops over K updates; all state is loop-carried tensors.
+        Args:
+          k: the update's number in this call.
+          step: updates before this call.
+          online: float32 [P].
+          slots: float32 [P] each.
+          report: float32 [2 + statistics + F]: this rank's finite gradients, updates applied, the statistics' sums
+            over these, the signals' sums over the ranks.
+          local: this rank's part of the vector.
+          vector: float32 [P + statistics + F], the sum over the ranks.
 
         Returns:
-          Online parameters, slots, one vector (this rank's finite gradients, updates applied, sums of the
-          statistics over these, signals), priorities [K, B], and the seconds of each phase but the transfer.
+          Online parameters, slots and report after the update.
         """
-        num_slots = len(self._optimizer.slot_names)
-        slots, (step, *columns, weights, signals) = rest[:num_slots], rest[num_slots:]
-        updates, len_signals = tf.shape(weights)[0], self._settings.num_signals
+        gradient, statistics, signals = tf.split(vector, [self.layout.total, NUM_STATISTICS, -1])
+        square = _square_sum(gradient)
+        healthy = tf.equal(report[1], tf.cast(k, tf.float32))  # all before it were applied
+        finite = tf.math.is_finite(square + tf.reduce_sum(tf.square(vector[self.layout.total :])))
+        apply = tf.logical_and(healthy, finite)
+        most, rate = self._settings.max_grad_norm, self._settings.learning_rate
 
-        def update(
-            k: tf.Tensor,
-            online: tf.Tensor,
-            slots: tuple,
-            healthy: tf.Tensor,
-            report: tf.Tensor,
-            priorities: tf.TensorArray,
-            since: tf.Tensor,
-            seconds: tf.Tensor,
-        ) -> tuple:
-            number = step + 1 + k
-            local, priority = self._local_vector(
-                online, target, number, signals, weights[k], *(column[k] for column in columns)
-            )
-            computed = _timestamp_after(local)
-            vector = self._allreduce_sum(local)  # COLLECTIVE
-            reduced = _timestamp_after(vector)
-            square, everything = self._measured(vector)
-            # A gradient that is not finite is applied on no rank, nor is any after it: the same verdict everywhere.
-            finite = tf.math.is_finite(everything)
-            first = tf.logical_and(healthy, tf.logical_not(finite))
-            healthy = tf.logical_and(healthy, finite)
-            online, slots = tf.cond(
-                healthy, lambda: self._apply(online, slots, vector, square, number), lambda: (online, slots)
-            )
-            statistics, signal_sums = tf.split(
-                vector[self.layout.total :], [NUM_STATISTICS, self._settings.num_signals]
-            )
-            sums = report[1 : 2 + NUM_STATISTICS]
-            sums = tf.where(healthy, sums + tf.concat([[1.0], statistics], axis=0), sums)
-            # Whose fault it is matters only for the first such sum: the updates after it may be tried again.
-            local_finite = tf.cond(first, lambda: tf.math.is_finite(self._measured(local)[1]), lambda: True)
-            report = tf.concat([[report[0] + tf.cast(local_finite, tf.float32)], sums, signal_sums], axis=0)
-            applied = _timestamp_after(online)
-            seconds += tf.stack([computed - since, reduced - computed, applied - reduced])
-            return k + 1, online, slots, healthy, report, priorities.write(k, priority), applied, seconds
+        def applied() -> tuple[tf.Tensor, Slots]:
+            clipped = clip_by_global_norm(gradient, tf.sqrt(square), most) if most > 0 else gradient
+            number = tf.cast(step + k + 1, tf.float32)
+            return OPTIMIZERS[self._settings.optimizer].update(online, slots, clipped, number, rate)
 
-        report = tf.zeros(2 + NUM_STATISTICS + len_signals)
-        priorities = tf.TensorArray(tf.float32, updates, element_shape=[self._settings.batch_size_per_rank])
-        state: tuple[Any, ...] = (tf.constant(0), online, tuple(slots), tf.constant(True), report, priorities)
-        _, online, slots, _, report, priorities, _, seconds = tf.while_loop(
-            lambda k, *_: k < updates,
-            update,
-            (*state, tf.timestamp(), tf.zeros(len(PHASES) - 1, tf.float64)),
-            parallel_iterations=1,
-        )
-        return online, slots, report, priorities.stack(), seconds
-
-    def _report_time(self, start: float, end: float, seconds: np.ndarray) -> None:
-        """Reports the phases' sums over the K updates, and what is left of the call as transfer."""
-        left = max(0.0, end - start - float(seconds.sum()))
-        self._clock(PHASES, np.cumsum([start, left, *seconds]).tolist())
+        new_online, new_slots = tf.cond(apply, applied, lambda: (online, slots))
+        # Whose fault it is matters only for the first such sum: the updates after it may be tried again.
+        local_finite = finite if local is vector else tf.math.is_finite(_square_sum(local))
+        at_fault = tf.logical_and(healthy, tf.logical_not(tf.logical_or(finite, local_finite)))
+        local_steps, sums, _ = tf.split(report, [1, 1 + NUM_STATISTICS, -1])
+        local_steps += 1.0 - tf.cast(at_fault, tf.float32)
+        sums = tf.where(apply, sums + tf.concat([[1.0], statistics], axis=0), sums)
+        return new_online, new_slots, tf.concat([local_steps, sums, signals], axis=0)
 
     def _signature(self, action_shape: tuple[int, ...]) -> list[tf.TensorSpec]:
         """Returns the input specification of `_run_updates`; K is left open."""
         rows = [None, self._settings.batch_size_per_rank]
-        vector = tf.TensorSpec([self.layout.total], tf.float32)
+        vector, number = tf.TensorSpec([self.layout.total], tf.float32), tf.TensorSpec(rows, tf.float32)
         s = tf.TensorSpec([*rows, *self._network.observation_shape], self._network.observation_dtype)
-        number = tf.TensorSpec(rows, tf.float32)
         return [
-            *(vector for _ in range(2 + len(self._optimizer.slot_names))),
+            *(vector, vector, *[vector] * len(self.slot_names)),
             tf.TensorSpec([], tf.int32),
-            *(s, tf.TensorSpec([*rows, *action_shape], tf.int32), number, number, s),
-            number,
             tf.TensorSpec([self._settings.num_signals], tf.float32),
+            number,
+            *(s, tf.TensorSpec([*rows, *action_shape], tf.int32), number, number, s),
         ]
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from hvd_dqn.distributed.communicator import MPIHandles
 from hvd_dqn.learner.learner import (
     NUM_STATISTICS,
-    PHASES,
     Clock,
     Report,
     StepSettings,
@@ -31,6 +30,8 @@ from hvd_dqn.native.mlp import NativeMLP
 from hvd_dqn.native.optimizers import BoundOptimizer, bind_optimizer
 from hvd_dqn.transition import Transition
 
+_PHASES = ("transfer", "gradient", "allreduce", "apply")
+"""Of a call: the first once, the others for each update."""
 RULES = {"dqn": False, "double_dqn": True}
 """The algorithms' native rules, and whether the online network chooses the target's action."""
 _IS_HUBER = {"mse": False, "huber": True}
@@ -169,8 +170,8 @@ class NativeLearner:
         )
         if error:
             raise RuntimeError(f"MPI_Allreduce failed with error {error}: a rank is lost")
-        self._clock(PHASES[:1], self._marks[:2].tolist())
-        self._clock(PHASES[1:], self._marks[1:].tolist())
+        self._clock(_PHASES[:1], self._marks[:2].tolist())
+        self._clock(_PHASES[1:], self._marks[1:].tolist())
         sums = self._total[self._signals_start :].tolist()
         return make_report(report.locally_finite, report.applied, list(report.sums), sums, priorities)
 
@@ -181,7 +182,7 @@ class NativeLearner:
         self._x_tm1, self._x_t = (np.empty((rows, self._mlp.inputs + 1), np.float32) for _ in range(2))
         self._q_t = np.empty((rows, self._mlp.outputs), np.float32)
         self._targets = np.empty(rows, np.float32)
-        self._marks = np.zeros(2 + (len(PHASES) - 1) * updates)  # seconds
+        self._marks = np.zeros(2 + (len(_PHASES) - 1) * updates)  # seconds
 
 
 def _allreduce(mpi: MPIHandles | None) -> tuple[int | None, ...]:

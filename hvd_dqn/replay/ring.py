@@ -79,14 +79,17 @@ class RingReplay:
         """
         if self.added == 0:
             raise ValueError("sample from an empty replay: add a transition first")
-        shape = (updates, batch_size)
-        if self._sampled.indices.shape != shape:
-            self._sampled = self.blank(*shape)
+        sample = self.gather(self._rng.integers(len(self), size=(updates, batch_size)))
+        sample.probabilities.fill(1.0 / len(self))
+        return sample
+
+    def gather(self, indices: np.ndarray) -> Sample:
+        """Returns the transitions at some indices [K, B], with weights of one and no probabilities yet."""
+        if self._sampled.indices.shape != indices.shape:
+            self._sampled = self.blank(*indices.shape)
         # Into memory of earlier samples: fresh pages for a batch of images cost more than copying them.
-        indices = self._rng.integers(len(self), size=shape)
         for stored, drawn in zip(self._storage, self._sampled.transitions, strict=True):
             stored.take(indices, axis=0, out=drawn, mode="clip")  # no index is out of range; "raise" copies twice
-        self._sampled.probabilities.fill(1.0 / len(self))
         return self._sampled._replace(indices=indices)
 
     def blank(self, updates: int, batch_size: int) -> Sample:

@@ -1,1 +1,1 @@
-"""The top floor beside train.py: assembles the job from both halves, and the procedures that need both."""
+"""Assembles the objects of one rank and runs the job; the loop itself is in train.py."""

@@ -87,7 +87,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         flat.initial_parameters(),
         settings,
         Compilation(jit_compile, loss_scale, integer_seed(config.job.seed, "noise")),
-        allreduce_sum=communicator.allreduce_in_graph,
+        allreduce_sum=communicator.allreduce_in_graph if communicator.size > 1 else None,
         action_shape=spaces.action_shape,
         clock=profile.add_in_turn,
     )
@@ -95,7 +95,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         learner,
         chosen,
         network,
-        lambda follow: TensorFlowActionValues(flat, algorithm, learner.online, jit_compile=jit_compile),
+        lambda follow: TensorFlowActionValues(flat, algorithm, learner.online),
     )
 
 
@@ -113,7 +113,7 @@ def configured(factory: Callable[..., Any], config: Config, **given: Any) -> Any
 
 
 def step_settings(config: Config, rank: int, size: int) -> StepSettings:
-    """Returns what a rank's learner is told of an update."""
+    """Returns the settings of a rank's updates."""
     batch = config.replay.global_batch_size
     return StepSettings(
         optimizer=config.learner.optimizer,

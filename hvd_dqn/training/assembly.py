@@ -141,7 +141,7 @@ def assemble(
 
 
 def _check_device(runtime: Runtime) -> None:
-    """Refuses to go on without a device for this rank."""
+    """Refuses to start without a device for this rank."""
     if runtime.no_device:
         raise UserError(runtime.no_device)
 

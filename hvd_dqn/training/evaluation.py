@@ -36,7 +36,7 @@ class Evaluation:
     _latest: tuple[int, float] | None = None
 
     def evaluate(self, parameters: Vector, stream: str, index: int, episodes: int) -> np.ndarray | None:
-        """Plays greedy episodes, shared out over the ranks; a collective.
+        """Plays greedy episodes, split over the ranks; a collective.
 
         Args:
           parameters: the weights [P] to evaluate, equal on all ranks.

@@ -1,4 +1,4 @@
-"""What a rank tells the others of its faults."""
+"""The words for a fault that one rank reports to all."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def raise_not_finite(communicator: Communicator, update: int, local_finite: bool
         f"the gradient of learner step {update} is not finite {where}{before}; it was not applied and nothing was "
         "saved after it. Lower --learning-rate (with --precision float16 --loss-scale too), clip with --max-grad-norm, "
         "or look at the environment's rewards; "
-        "--resume goes on from the last checkpoint, and --skip-nonfinite N lets N such steps pass."
+        "--resume continues from the last checkpoint, and --skip-nonfinite N lets N such steps pass."
     )

@@ -28,7 +28,7 @@ def make_hooks(config: Config) -> list[Hook]:
 
 
 class RaiseFaults:
-    """Ends the job on all ranks if one of them cannot go on."""
+    """Ends the job on all ranks if one of them has a fault."""
 
     def due(self, job: Job, iteration: Iteration) -> bool:
         """Returns whether any rank has a fault."""
@@ -41,7 +41,7 @@ class RaiseFaults:
 
 
 class ReportFailedSave:
-    """Reports a checkpoint that a rank could not write; training goes on."""
+    """Reports a checkpoint that a rank could not write; training continues."""
 
     def due(self, job: Job, iteration: Iteration) -> bool:
         """Returns whether any rank has failed."""

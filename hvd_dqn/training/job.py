@@ -34,7 +34,7 @@ class Update(NamedTuple):
 
 
 class Updates(Protocol):
-    """When an iteration's learner steps run: after collecting, or (--policy-lag 1) beside it."""
+    """When an iteration's learner steps run: after collecting, or (--policy-lag 1) overlapped with it."""
 
     def begin(self, job: Job) -> None:
         """Starts the learner steps that overlap with collecting, if any; then a collective."""
@@ -140,7 +140,7 @@ class Job:
         return {"policy": self.acting.rng, "replay": self.learning.rng}
 
     def shared_state(self) -> dict[str, Any]:
-        """Returns what all ranks share beside the learner, as JSON-ready copies."""
+        """Returns what all ranks share apart from the learner, as JSON-ready copies."""
         return {
             "counters": self.counters.as_dict(),
             "recent_episodes": self.records.recent.state(),

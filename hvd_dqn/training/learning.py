@@ -14,7 +14,7 @@ from hvd_dqn.transition import Transition
 
 
 class Learned(NamedTuple):
-    """What an iteration's learner steps tell, equal on all ranks."""
+    """The report of an iteration's learner steps, equal on all ranks."""
 
     report: Report
     """Of the updates that were applied, with the ranks' signals summed."""
@@ -29,7 +29,7 @@ def learn(job: Job, due: int, signals: np.ndarray, healthy: bool) -> Learned:
       job: the job.
       due: K, the learner steps that the env steps so far have earned; equal on all ranks.
       signals: float32 [F], this rank's signals.
-      healthy: whether this rank can go on; if not, it brings zeros to the exchange.
+      healthy: False after a fault on this rank, which then adds zeros to the sum.
 
     Raises:
       JobFault: on all ranks, at the first gradient that is not finite beyond those that --skip-nonfinite allows.

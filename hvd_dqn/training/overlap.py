@@ -1,4 +1,4 @@
-"""Collecting and learning at the same time: what `--policy-lag 1` does where there is a core for it."""
+"""The worker that runs learner steps while a rank collects: `--policy-lag 1`, where a core is free for it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 SWITCH_SECONDS = 1e-4
-"""Time after which a thread in Python code hands Python's lock to one that waits for it. Python's own 5 ms are as long
-as all compiled updates of an iteration: learning, back from them, would wait that long for collecting each time."""
+"""The interpreter's switch interval while two threads overlap. Python's default of 5 ms is as long as all compiled
+updates of an iteration: after each of them, learning would wait that long for the interpreter's lock."""
 
 
 class Worker(Protocol):
-    """Runs one task while its caller goes on, or before."""
+    """Runs one task, at once or while its caller continues."""
 
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Starts a task; the future's `result` waits for it and raises what it raised."""
 
     def close(self) -> None:
-        """Waits for a task under way."""
+        """Waits for the running task."""
 
 
 class InlineWorker:
-    """Runs a task at once: where there is no second core. The results are the same."""
+    """Runs a task at once, where there is no second core. The results are the same."""
 
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Runs the task."""
@@ -42,13 +42,13 @@ class ThreadWorker:
     """Runs a task in a thread of its own."""
 
     def __init__(self) -> None:
-        """Starts no thread before the first task, and lets threads change sooner until `close`."""
+        """Lowers the switch interval until `close`; the thread starts with the first task."""
         self._switch_seconds = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="learning")
 
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Hands the task over."""
+        """Hands the task to the thread."""
         return self._executor.submit(task, *arguments)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Brings a job to where it goes on: to its newest good checkpoint, or to its start."""
+"""Restores a job from its newest good checkpoint, or starts it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def restore(job: Job) -> None:
     else:
         _load_shared_state(job, state)
         ranks = [RankState.from_json(record) for record in state["ranks"]]
-        _restore_ranks(job, ranks, state["lost"] == 0)  # COLLECTIVE
+        _restore_ranks(job, ranks, whole=state["lost"] == 0)  # COLLECTIVE
         _continue_episodes(job, ranks)  # COLLECTIVE
     broadcast_learner(job.communicator, job.learning.learner)  # COLLECTIVE
     job.acting.values.load(job.learning.learner.online)
@@ -55,7 +55,7 @@ def _load_newest(job: Job) -> dict[str, Any] | None:
     store, metrics, display = job.checkpoints.store, job.records.metrics, job.records.display
     if store.empty:
         if job.config.job.resume != RESUME_AUTO:
-            display.warn(f"{job.directory.path} has no checkpoint yet: the run begins anew")
+            display.warn(f"{job.directory.path} has no checkpoint yet: the run starts from the beginning")
         metrics.cut_after(-1)
         return None
     checkpoint, passed_over = store.newest_good(job.config.job.allow_missing_replay)
@@ -82,12 +82,12 @@ def _check_work_left(job: Job, env_steps: int) -> None:
     )
     if env_steps >= total and evaluated and job.config.job.resume != RESUME_AUTO:
         raise UserError(
-            f"the run has done {env_steps:,} of {total:,} env steps already: raise --total-env-steps to go on"
+            f"the run has done {env_steps:,} of {total:,} env steps already: raise --total-env-steps to continue"
         )
 
 
 def _saved_metrics(job: Job) -> bytes | None:
-    """Returns the metrics beside checkpoints that lie elsewhere: the run may have gone on on another machine."""
+    """Returns the metrics saved with checkpoints outside the run directory: the run may have continued elsewhere."""
     if job.checkpoints.metrics is None:
         return None
     path = job.checkpoints.store.folder / job.checkpoints.metrics.name
@@ -100,7 +100,7 @@ def _load_shared_state(job: Job, state: dict[str, Any]) -> None:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{job.directory.path} holds a state that this program cannot use ({repr(error)[:300]}): remove the "
-            "checkpoint to go on from the one before"
+            "checkpoint to continue from the one before"
         ) from None
 
 

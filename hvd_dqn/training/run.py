@@ -133,7 +133,7 @@ def _save_and_stop(job: Job) -> int:
     place = str(job.directory.path)
     if job.checkpoints.outside_run_directory:
         place += f", or from anywhere {job.checkpoints.store.folder}"
-    job.records.display.message(f"stopped and saved at env step {env_steps:,}; go on with: --resume {place}")
+    job.records.display.message(f"stopped and saved at env step {env_steps:,}; resume with: --resume {place}")
     return EXIT_REQUEUE
 
 
@@ -153,7 +153,7 @@ def _evaluate_best(job: Job) -> bool:
     if returns is None:
         records.display.close()
         records.display.message(
-            f"stopped during the final evaluation; the run is saved, go on with: --resume {job.directory.path}"
+            f"stopped during the final evaluation; the run is saved, resume with: --resume {job.directory.path}"
         )
         return False
     text, record = closing_summary(

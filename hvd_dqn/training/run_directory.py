@@ -70,13 +70,13 @@ def _check_same_run(known: str, config: Config) -> None:
     trained, saved_to = before.get("env"), before.get("checkpoint_path", "")
     if saved_to != config.job.checkpoint_path:
         raise UserError(
-            f"{known} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to go on with "
+            f"{known} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to resume "
             "it there; to move a run, copy its files and give --resume the new place"
         )
     if trained != config.environment.env:
         raise UserError(
-            f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to go on "
-            "with it, or --resume out to start anew"
+            f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to resume "
+            "it, or --resume out to start a new run"
         )
 
 

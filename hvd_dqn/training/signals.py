@@ -13,7 +13,7 @@ class Signals(NamedTuple):
 
     stop: float = 0.0  # this rank was asked to stop
     stop_at_checkpoint: float = 0.0  # this rank was asked to stop at the next checkpoint
-    fault: float = 0.0  # this rank cannot go on
+    fault: float = 0.0  # this rank cannot continue
     episodes: float = 0.0  # episodes that ended on this rank in this iteration
     save_failed: float = 0.0  # this rank could not write its part of the checkpoint in progress
     hosts_changed: float = 0.0  # this rank was notified of other hosts for the job

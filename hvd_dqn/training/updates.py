@@ -1,4 +1,4 @@
-"""When an iteration's learner steps run: after collecting, or beside it (`--policy-lag 1`)."""
+"""When an iteration's learner steps run: after collecting, or overlapped with it (`--policy-lag 1`)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,13 @@
-"""A Docker daemon of the tests' own, and a base image made of Debian's packages: no registry is asked for images."""
+"""A Docker daemon of the tests' own, and a base image made of Debian's packages: no registry is asked for images.
+
+Image layers stay in ~/.cache/hvd_dqn-tests/docker, so that Horovod is compiled in the image only when its inputs have
+changed. Removing that folder is safe.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -18,6 +23,7 @@ from launching import ROOT
 
 PACKAGES = ("docker.io", "mmdebstrap")
 _PROGRAMS = ("/usr/sbin/dockerd", "/usr/bin/mmdebstrap")
+_DATA = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hvd_dqn-tests" / "docker"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _BASE = "hvd-dqn-tests-base"
 
@@ -26,7 +32,11 @@ class Docker:
     """The daemon, while it runs."""
 
     def __init__(self, folder: Path) -> None:
-        """Takes the folder that will hold images, containers and the socket."""
+        """Starts the daemon.
+
+        Args:
+          folder: for the socket, the log and what runs.
+        """
         require_root_and(_PROGRAMS, PACKAGES)
         self._folder = folder
         socket = folder / "docker.sock"
@@ -34,7 +44,7 @@ class Docker:
         self._environ = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "0"}
         self._log = (folder / "dockerd.log").open("w")
         options = {
-            "data-root": folder / "data",
+            "data-root": _DATA,
             "exec-root": folder / "exec",
             "host": f"unix://{socket}",
             "pidfile": folder / "pid",
@@ -65,8 +75,8 @@ class Docker:
         return done.stdout
 
     def make_base(self) -> str:
-        """Makes a Debian image, once, and returns its name; it trusts the certificates that this machine trusts."""
-        if self.attempt("inspect", _BASE).returncode == 0:
+        """Makes a Debian image, once, and returns its name. It trusts this machine's certificates, for proxies."""
+        if self.attempt("image", "inspect", _BASE).returncode == 0:
             return _BASE
         archive = self._folder / "base.tar"
         hook = "--customize-hook=copy-in /etc/ssl/certs /etc/ssl"
@@ -115,9 +125,12 @@ class Docker:
 
 @contextlib.contextmanager
 def running_docker() -> Iterator[Docker]:
-    """Yields a daemon; it and all that it stored are gone after the with-block."""
+    """Yields a daemon, one at a time on this machine; of what it stored only images stay."""
     folder = Path(tempfile.mkdtemp(prefix="hvd_dqn-docker-"))
     folder.chmod(0o711)
+    _DATA.mkdir(parents=True, exist_ok=True)
+    lock = _DATA.with_name("lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     docker = None
     try:
         docker = Docker(folder)
@@ -126,6 +139,7 @@ def running_docker() -> Iterator[Docker]:
     finally:
         if docker is not None:
             docker.stop()
+        lock.close()
         deadline = time.monotonic() + 10.0
         while folder.exists() and time.monotonic() < deadline:
             shutil.rmtree(folder, ignore_errors=True)

@@ -116,6 +116,7 @@ def rented_machines(folder: Path, bucket: Path) -> Iterator[tuple[Hosts, Path, l
         yield hosts, log, processes
 
 
+@pytest.mark.slow
 def test_the_skypilot_task_goes_on_on_new_machines_from_the_bucket(tmp_path: Path) -> None:
     """Its own command on two machines that are taken away without a word, disks and all, and on two others."""
     bucket = tmp_path / "bucket"

@@ -203,14 +203,13 @@ def test_a_folder_that_the_hosts_do_not_share_is_refused_at_the_start(
     place = Path("/run") / tmp_path.name
     value = str(place) if flag == "--runs-dir" else place.as_uri()
     options = (*SHORT_RUN, flag, value)
-    began = time.monotonic()
     with started(hosts, controller, *options, folder=tmp_path) as job:
         code = job.finish()
     assert code == (2 if controller == "mpi" else 1)  # Gloo's launcher makes a 1 of every code
     assert f"rank 1: node2 does not see the folder {place}" in job.output
     assert f"of rank 0 on node1: give a {flag} on a file system that all hosts share" in job.output
     assert "Traceback" not in job.output.split("Process 0 exit")[0]
-    assert time.monotonic() - began < 60.0
+    assert "evaluation at env step" not in job.output
     if flag == "--runs-dir":
         assert hosts.nodes[0].run("find", str(place), "-type", "f") == ""
 

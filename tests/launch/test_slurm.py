@@ -92,7 +92,7 @@ def finish_after_a_restart(slurm: Slurm, job: Job) -> None:
     assert slurm.wait_for(job, "COMPLETED", "FAILED", "NODE_FAIL") == "COMPLETED", job.text()
     assert int(slurm.shown(job.number)["Restarts"]) >= 1
     assert "resumed from the checkpoint at env step" in job.text()
-    assert job.text().count("Greedy evaluation of the ") == 1
+    assert job.text().count("Greedy evaluation of the ") == 1, job.text()
 
 
 @pytest.fixture(scope="module")

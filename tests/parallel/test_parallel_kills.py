@@ -74,7 +74,10 @@ def _wait_for_a_moment(job: Launch, run_directory: Path, rng: random.Random, kil
         _wait_while(job, lambda: len(job.python_processes()) < 2)
         return f"{seconds:.2f} s after the start"
     _wait_while(
-        job, lambda: not ("resumed from" in job.output or "begins anew" in job.output or _env_steps(run_directory))
+        job,
+        lambda: (
+            not ("resumed from" in job.output or "starts from the beginning" in job.output or _env_steps(run_directory))
+        ),
     )
     farthest = min(2 * left // (kills_left + 1), left - TOTAL // 7)
     more, seconds = rng.randrange(farthest + 1), rng.uniform(0.0, 0.3)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import PROGRAMS, read_metrics, run_well, timeless_metrics
+from launching import GENERAL, PROGRAMS, read_metrics, run_well, timeless_metrics
 from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.parallel
 SHORT_RUN = (
     *("--total-env-steps", "1000", "--learning-starts", "200", "--log-period", "200", "--seed", "4"),
     *("--evaluation-period", "500", "--evaluation-episodes", "5", "--final-evaluation-episodes", "6"),
+    *GENERAL,
 )
 EVERY_LAUNCH = [("python", 1), ("mpirun", 2), ("horovodrun --mpi", 2), ("horovodrun --gloo", 2)]
 PHASES = ("collect", "sample", "transfer", "gradient", "allreduce", "apply", "bookkeeping")

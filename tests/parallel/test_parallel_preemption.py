@@ -35,7 +35,7 @@ def _begin(job: Launch, run_directory: Path) -> None:
 
 def _assert_saved(output: str, run_directory: Path) -> None:
     assert output.count("stopped and saved at env step") == 1, output
-    assert f"go on with: --resume {run_directory}" in output
+    assert f"resume with: --resume {run_directory}" in output
     assert "Traceback" not in output
     saved = output.split("stopped and saved at env step ")[1].split(";", maxsplit=1)[0].replace(",", "")
     assert int(newest_checkpoint(run_directory).name.split("-")[0]) == int(saved)

@@ -51,7 +51,7 @@ def test_a_rank_killed_again_and_again_is_started_again_from_the_last_checkpoint
         injected(KILLED, 2)
         _kill(job, 1)
         job.wait_for(f"restart 1 of 2 from {run_directory}")
-        job.wait_for("has no checkpoint yet: the run begins anew")
+        job.wait_for("has no checkpoint yet: the run starts from the beginning")
         job.wait_until(lambda: any(run_directory.glob(f"checkpoints/{4000:012d}/manifest.json")))
         _kill(job, 0)
         job.wait_for(f"restart 2 of 2 from {run_directory}")
@@ -78,7 +78,7 @@ def test_a_job_that_dies_in_its_final_evaluation_has_only_that_left(
     assert "Greedy evaluation of the" in persistent_ranks.run_well(1, *again).output
     over = persistent_ranks.run(1, *again)
     assert over.code == 2
-    assert "raise --total-env-steps to go on" in over.output
+    assert "raise --total-env-steps to continue" in over.output
 
 
 def test_a_job_stopped_in_its_final_evaluation_asks_to_be_queued_again(tmp_path: Path, injected: Any) -> None:
@@ -138,7 +138,7 @@ def test_a_request_to_stop_is_no_death(controller: str, tmp_path: Path, injected
         os.kill(job.process.pid if controller == "--mpi" else job.rank_pid(1), signal.SIGTERM)
         outcome = job.finish()
     assert outcome.code == 75, outcome.output
-    assert f"go on with: --resume {run_directory}" in outcome.output
+    assert f"resume with: --resume {run_directory}" in outcome.output
     assert " restart " not in outcome.output
 
 

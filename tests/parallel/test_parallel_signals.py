@@ -95,6 +95,6 @@ def test_interrupting_a_single_process_saves_it_and_says_how_to_resume(tmp_path:
         os.kill(job.process.pid, signal.SIGINT)
         outcome = job.finish()
     assert outcome.code == 75, outcome.output
-    assert f"go on with: --resume {run_directory}" in outcome.output
+    assert f"resume with: --resume {run_directory}" in outcome.output
     assert "Traceback" not in outcome.output
     assert state_of(run_directory)["counters"]["env_steps"] > 0

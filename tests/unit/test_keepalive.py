@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hvd_dqn.checkpoint.lease import NoClaim
+from hvd_dqn.checkpoint.lease import NoLease
 from hvd_dqn.checkpoint.segments import SegmentWriter
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.checkpoint.storage import Location, open_location
@@ -25,7 +25,7 @@ def _wait(folder: Location, action: Callable[[], Any], marks: Path) -> tuple[Any
     watchdog = Watchdog(0.6, 0, 1, marks, aborted.append)
     store: CheckpointStore[Any] = CheckpointStore(folder, 1)
     session = CheckpointSession(
-        SingleCommunicator(), watchdog, store, NoClaim(), SegmentWriter(folder, 0, 1), metrics=None
+        SingleCommunicator(), watchdog, store, NoLease(), SegmentWriter(folder, 0, 1), metrics=None
     )
     watchdog.start()
     try:

@@ -1,4 +1,4 @@
-"""Laws of collecting and learning at the same time."""
+"""Laws of the worker that overlaps learning with collecting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hvd_dqn.training.overlap import ThreadWorker
 
 
-def test_threads_change_sooner_while_two_of_them_work_and_as_before_afterwards() -> None:
+def test_the_switch_interval_is_lower_while_two_threads_overlap_and_as_before_afterwards() -> None:
     before = sys.getswitchinterval()
     worker = ThreadWorker()
     during = sys.getswitchinterval()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hvd_dqn.envs.packing import pack, unpack
+from hvd_dqn.packing import pack, unpack
 
 
 def _through_json(value: Any) -> Any:

@@ -70,7 +70,8 @@ def make_learner(
     if KIND == "native":
         agent = NativeAgent(network.layout, initial, 0, np.dtype(np.float32))
         mpi = communicator.mpi_handles
-        return agent.learner(settings, rule=algorithm.native_rule, loss=loss, mpi=mpi, clock=no_clock)
+        rule = algorithm.native_rule or ""
+        return agent.learner(settings, rule=rule, loss=loss, mpi=mpi, clock=no_clock)
     allreduce, compilation = communicator.allreduce_in_graph, Compilation(jit_compile=True)
     return TensorFlowLearner(network, algorithm, initial, settings, compilation, allreduce_sum=allreduce)
 

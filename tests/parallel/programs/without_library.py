@@ -18,6 +18,6 @@ if own_rank() == int(os.environ["HVD_DQN_TEST_WITHOUT_LIBRARY"]):
         """Finds everything else."""
         return None if name == "_hvd_dqn_kernels" else find_spec(name, *arguments)
 
-    importlib.util.find_spec = without_library
+    importlib.util.find_spec = without_library  # type: ignore[assignment]
 
 runpy.run_path(str(Path(__file__).resolve().parents[3] / "train.py"), run_name="__main__")
