@@ -345,15 +345,14 @@ def test_a_learner_makes_no_file_that_a_kill_would_leave_behind(
     assert not list(tmp_path.iterdir())
 
 
-def _acting(network: keras.Model, *, jit_compile: bool = False) -> TensorFlowActionValues:
+def _acting(network: keras.Model) -> TensorFlowActionValues:
     flat = FlatNetwork(network)
-    return TensorFlowActionValues(flat, DQN("mse", False), flat.initial_parameters(), jit_compile=jit_compile)
+    return TensorFlowActionValues(flat, DQN("mse", False), flat.initial_parameters())
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_action_values_are_those_of_the_parameters_loaded_last(jit_compile: bool) -> None:
+def test_action_values_are_those_of_the_parameters_loaded_last() -> None:
     network, other = small_mlp(0), small_mlp(1)
-    values = _acting(network, jit_compile=jit_compile)
+    values = _acting(network)
     s = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     np.testing.assert_allclose(values(s), network(s), rtol=1e-5, atol=1e-6)
     values.load(FlatNetwork(other).initial_parameters())
@@ -395,7 +394,7 @@ class _FirstOutputAlone:
     """An algorithm that leaves one of its network's layers out, on actions of two joints."""
 
     outputs_per_action = 1
-    native_rule = None
+    native_rule: str | None = None
 
     def action_values(self, outputs: Any) -> tf.Tensor:
         return outputs[0]
