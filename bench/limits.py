@@ -26,8 +26,6 @@ import numpy as np  # noqa: E402
 from comparison.cases import CASES, Case  # noqa: E402
 from parts.jobs import print_machine, spread  # noqa: E402
 
-from hvd_dqn.native.numpy_mlp import multiply  # noqa: E402
-
 INPUTS_AND_ACTIONS = {"CartPole-v1": (4, 2), "LunarLander-v3": (8, 4), "Flat/Breakout-v1": (400, 6)}
 PROGRAMS = Path(__file__).parent / "programs"
 PEAK = PROGRAMS / "peak.c"
@@ -62,10 +60,10 @@ def update(case: Case) -> Callable[[], None]:
     def run() -> None:
         for _ in range(2):
             for depth, layer in enumerate(layers):
-                multiply(rows[depth], layer, out=gradients[depth + 1][:, :-1])
+                np.matmul(rows[depth], layer, out=gradients[depth + 1][:, :-1])
         for depth in range(len(layers) - 1, -1, -1):
             delta = rows[depth + 1][:, :-1]
-            multiply(rows[depth].T, delta, out=changes[depth])
+            np.matmul(rows[depth].T, delta, out=changes[depth])
             if depth > 0:
                 np.matmul(delta, layers[depth].T, out=gradients[depth])
 

@@ -31,8 +31,8 @@ CASES = {
         1_000,
     ),
     "tensorflow": (
-        "LunarLander, MLP 512-512, batch 512, --backend tensorflow",
-        (*HEAVY_MLP, "--train-period", "16", "--backend", "tensorflow"),
+        "LunarLander, MLP 512-512, batch 512, --learner tensorflow",
+        (*HEAVY_MLP, "--train-period", "16", "--learner", "tensorflow"),
         10_000,
         2_000,
     ),

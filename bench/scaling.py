@@ -63,7 +63,6 @@ class Setting:
     batch: int
     updates: int
     floats: int  # of a sum
-    shares_applying: bool  # whether the ranks of one host do, as they do with long vectors
     env_steps: int  # of a run
 
 
@@ -71,14 +70,12 @@ MLP = Setting(
     "CartPole, MLP 120-84, batch 128, 160 environments",
     (*CARTPOLE, "--threads-per-rank", "1"),
     *(160, 128, 16, 5 * 120 + 121 * 84 + 85 * 2 + 8),
-    shares_applying=False,
     env_steps=40_000,
 )
 CNN = Setting(
     "Pong, Nature CNN, batch 32, 16 environments",
     (*NATURE_CNN, "--threads-per-rank", "1"),
     *(16, 32, 4, 1_687_206 + 8),
-    shares_applying=True,
     env_steps=1_700,
 )
 
@@ -139,25 +136,25 @@ def job_model(setting: Setting) -> JobModel:
     return JobModel(fit_line(collect), fit_line(gradient), apply, 4.0 * setting.floats)
 
 
-def exchange_seconds(command: list[str], transport: str, floats: int) -> float:
+def exchange_seconds(command: list[str], floats: int, *, several_hosts: bool) -> float:
     """Measures one sum over the ranks that this command starts."""
     rounds = "200" if floats < 1e6 else "20"
-    words = [*command, sys.executable, str(PROGRAM), "rounds", str(floats), rounds, "5"]
-    variables = {"TRANSPORT": transport, "HOROVOD_CYCLE_TIME": "1000", "PYTHONPATH": str(PROGRAM.parents[2])}
-    if transport == "mpi":
+    words = [*command, sys.executable, str(PROGRAM), "bare", str(floats), rounds, "5"]
+    variables = {"PYTHONPATH": str(PROGRAM.parents[2])}
+    if several_hosts:
         variables["SEVERAL_HOSTS"] = "1"
     output = subprocess.run(words, env=environment(**variables), capture_output=True, text=True, check=True).stdout
     line = next(line for line in output.splitlines() if '"alone"' in line)
     return statistics.median(json.loads(line)["alone"]) / 1e6
 
 
-def measure_own_work(setting: Setting, ranks: int, appliers: int) -> list[np.ndarray]:
+def measure_own_work(setting: Setting, ranks: int) -> list[np.ndarray]:
     """Measures what each of several ranks does between two sums, by jobs of one rank that run at the same time."""
     updates, arguments = share(setting, ranks)
 
     def one_job(pinned: list[str]) -> np.ndarray:
         with finished_run(pinned, *arguments, "--profile") as (_, directory):
-            return own_work(next(directory.rglob("rank-*.trace.json")), updates, appliers)
+            return own_work(next(directory.rglob("rank-*.trace.json")), updates)
 
     return on_each_core(ranks, one_job)
 
@@ -165,8 +162,8 @@ def measure_own_work(setting: Setting, ranks: int, appliers: int) -> list[np.nda
 def here(setting: Setting) -> Iterator[tuple[str, float, float]]:
     """Yields name, predicted and measured env steps per second of jobs on this machine."""
     for ranks in RANKS_HERE:
-        work = measure_own_work(setting, ranks, ranks if setting.shares_applying else 1)
-        exchange = exchange_seconds(launcher(ranks), "shared-memory", setting.floats)
+        work = measure_own_work(setting, ranks)
+        exchange = exchange_seconds(launcher(ranks), setting.floats, several_hosts=False)
         predicted = setting.num_envs / iteration_seconds(work, exchange, crowded=ranks > CORES)
         yield f"{setting.name}, -np {ranks}", predicted, measure(setting, launcher(ranks), setting.env_steps)
 
@@ -174,11 +171,11 @@ def here(setting: Setting) -> Iterator[tuple[str, float, float]]:
 def over_links(setting: Setting) -> Iterator[tuple[str, float, float]]:
     """Yields the same of two ranks on two hosts, over links whose added latency is measured with a short sum."""
     for delay in DELAYS_MILLISECONDS:
-        work = measure_own_work(setting, 2, appliers=1)
+        work = measure_own_work(setting, 2)
         with two_hosts(delay) as command:
-            latency = exchange_seconds(command, "mpi", FEW_FLOATS)
+            latency = exchange_seconds(command, FEW_FLOATS, several_hosts=True)
             if not delay:
-                undelayed, fastest = exchange_seconds(command, "mpi", setting.floats), latency
+                undelayed, fastest = exchange_seconds(command, setting.floats, several_hosts=True), latency
             predicted = setting.num_envs / iteration_seconds(work, undelayed + latency - fastest, crowded=False)
             env_steps = setting.env_steps // 2 if delay else setting.env_steps
             yield f"two hosts, {delay:g} ms added", predicted, measure(setting, command, env_steps)

@@ -13,23 +13,20 @@ ITERATIONS_PER_LINE = 25
 """Averaged before the median is taken, as a log line of a run does."""
 
 
-def own_work(trace: Path, updates: int, appliers: int) -> np.ndarray:
+def own_work(trace: Path, updates: int) -> np.ndarray:
     """Returns float64 [iterations, K], the seconds from each sum to the next of a job that has nobody to wait for.
 
     Args:
       trace: written by --profile.
       updates: K per iteration.
-      appliers: of the optimizer's work each rank of a job does so small a part.
     """
     pauses: list[float] = []
-    summed, applying = None, 0.0
+    summed = None
     for event in sorted(json.loads(trace.read_text())["traceEvents"], key=lambda event: event.get("ts", 0.0)):
         end = event.get("ts", 0.0) + event.get("dur", 0.0)
-        if event["name"] == "apply":
-            applying = event["dur"]
-        elif event["name"] == "gradient":
+        if event["name"] == "gradient":
             begun = end if summed is None else summed  # before the first sum is what nothing tells the length of
-            pauses.append(end - begun - applying * (1.0 - 1.0 / appliers))
+            pauses.append(end - begun)
         elif event["name"] == "allreduce" and pauses:
             summed = end
     whole = len(pauses) // updates

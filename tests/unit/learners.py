@@ -94,7 +94,7 @@ def make_learner(
         flat.initial_parameters(),
         settings,
         compilation,
-        allreduce_sum=tf.identity if exchange is None else exchange.allreduce_sum,
+        allreduce_sum=None if exchange is None else exchange.allreduce_sum,
         action_shape=action_shape,
         clock=clock,
     )

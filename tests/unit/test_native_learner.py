@@ -312,7 +312,7 @@ def test_both_learners_act_alike() -> None:
     learn(learner, _batches("vector", 2, 4))
     s = _observations("vector", np.random.default_rng(0), 600)
     native = native_agent(network).action_values(learner, follow=False)
-    tensorflow = TensorFlowActionValues(flat, DQN("mse", False), learner.online, jit_compile=False)
+    tensorflow = TensorFlowActionValues(flat, DQN("mse", False), learner.online)
     np.testing.assert_allclose(native(s), tensorflow(s), rtol=1e-4, atol=1e-5)
 
 

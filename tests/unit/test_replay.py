@@ -226,7 +226,7 @@ def test_priorities_and_extra_state_change_nothing_in_a_uniform_replay() -> None
             replay.update_priorities(np.arange(3), priorities)
         assert replay.extra_state() == {}
         draws.append(replay.sample(2, 30).indices)
-    np.testing.assert_array_equal(*draws)
+    np.testing.assert_array_equal(draws[0], draws[1])
 
 
 def test_a_restored_replay_counts_and_draws_on_as_the_one_it_was_taken_from() -> None:
