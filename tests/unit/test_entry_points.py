@@ -39,7 +39,7 @@ def test_an_environment_that_is_incomplete_or_missing_is_to_be_set_up(interprete
     for name in ("train.py", "Makefile"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "hvd_dqn", tmp_path / "hvd_dqn")
-    options = ("-S",)
+    options: tuple[str, ...] = ("-S",)
     if interpreter.startswith(".venv"):
         venv.create(tmp_path / ".venv", symlinks=True)
         options = ()  # it has no packages to leave out
