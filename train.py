@@ -85,20 +85,20 @@ def main(arguments: list[str]) -> int:
     stop.install()
     try:
         config = parse(arguments, read_config_of, quiet=launch.rank > 0)
-        # A rank that comes later finds what the others have saved: where a run begins, the ranks look together.
+        # Under an elastic launcher a rank may start when the others have saved already: an existing run is no mistake.
         check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume) or launch.elastic, launch.size)
     except UserError as error:
         return refuse(error, launch, stop)
-    job = config.job
+    own = config.runtime
     threads = prepare_environment(
-        launch, job.threads_per_rank, job.stall_timeout_seconds, job.bind_to_cores
+        launch, own.threads_per_rank, own.stall_timeout_seconds, own.bind_to_cores
     )  # COLLECTIVE
     elastic = None
     if launch.elastic:
         from hvd_dqn.elastic.entry import ElasticJob  # ranks that come and go
 
         elastic = ElasticJob()
-    runtime = start(launch, threads, job.device, job.profile, elastic.connect if elastic else None)  # COLLECTIVE
+    runtime = start(launch, threads, own.device, own.profile, elastic.connect if elastic else None)  # COLLECTIVE
     from hvd_dqn.training.run import run_job  # NumPy and TensorFlow: after the thread pools' sizes are set
 
     try:

@@ -16,7 +16,7 @@ RESUME_AUTO = "auto"
 
 @dataclass(frozen=True)
 class JobConfig:
-    """The run: length, seed, directory, display."""
+    """The run: length, seed, directory, checkpoints."""
 
     total_env_steps: int = 50_000
     """Length of the run in env steps, summed over all environments."""
@@ -39,36 +39,13 @@ class JobConfig:
     log_period: int = 1_000
     """Env steps between two lines of metrics, and between two checks that all ranks hold the same weights."""
     checkpoint_period: int = 10_000
-    """Global env steps between two checkpoints; a new best evaluation is checkpointed as well."""
+    """Env steps between two checkpoints. A new best evaluation is checkpointed, too."""
     checkpoint_boundary: Literal["keep", "reset"] = "keep"
-    """What a checkpoint does to open episodes. keep: nothing; a resumed run continues them, by replaying their actions
-    or by get_state and set_state where an environment offers both. reset: it ends them, in the running job and in a
-    resumed one: for environments that are not deterministic, and for exact resumes with EnvPool and Atari's native
-    form, which cannot continue episodes."""
+    """keep: episodes stay open across a checkpoint, and a resumed run continues them by replaying their actions, or by
+    get_state and set_state if the environment has both. reset: a checkpoint ends all episodes, which makes resumes
+    exact with environments that are not deterministic, EnvPool, and Atari's native form."""
     keep_checkpoints: int = 3
     """Number of newest checkpoints to retain, in addition to the best one."""
-    snapshot_period: int = 0
-    """Elastic jobs: env steps between two in-memory snapshots, from which the job continues when it loses a rank. 0:
-    chosen so that snapshots take 1 % of the time."""
-    progress: Literal["auto", "live", "plain", "off"] = "auto"
-    """Progress display of rank 0. auto: live on a terminal, otherwise plain lines. off: warnings only."""
-    stall_timeout_seconds: float = 25.0
-    """Seconds that a rank waits for another before it ends the job with a message. 0: no limit."""
-    time_limit: str = ""
-    """Wall-clock limit, before which the job saves and exits with code 75: minutes, H:M:S or D-H:M:S, or slurm for the
-    time left in the allocation. Empty: no limit."""
-    time_reserve_seconds: float = 60.0
-    """Seconds before the time limit at which the job starts to stop. It stops at the next checkpoint, or saves and
-    stops after half of this time if no checkpoint is due by then."""
-    threads_per_rank: int = 0
-    """Threads of TensorFlow and BLAS on each rank. 0: the cores of the host divided by its ranks."""
-    bind_to_cores: bool = True
-    """Bind each rank to its share of the host's cores, unless the launcher has already bound it."""
-    profile: bool = False
-    """Write a Perfetto trace of every rank, and Horovod's timeline, to the run directory."""
-    device: Literal["auto", "cpu", "visible-gpu"] = "auto"
-    """auto: the GPU with the rank's local number, or the CPU without GPUs. cpu. visible-gpu: the first visible GPU, for
-    schedulers that show each rank only its own, or for ranks that share one."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +161,34 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class RuntimeConfig:
+    """Hosts, processes and time."""
+
+    device: Literal["auto", "cpu", "visible-gpu"] = "auto"
+    """auto: the GPU with the rank's local number, or the CPU without GPUs. cpu. visible-gpu: the first visible GPU, for
+    schedulers that show each rank only its own, or for ranks that share one."""
+    threads_per_rank: int = 0
+    """Threads of TensorFlow and BLAS on each rank. 0: the cores of the host divided by its ranks."""
+    bind_to_cores: bool = True
+    """Bind each rank to its share of the host's cores, unless the launcher has already bound it."""
+    profile: bool = False
+    """Write a Perfetto trace of every rank, and Horovod's timeline, to the run directory."""
+    progress: Literal["auto", "live", "plain", "off"] = "auto"
+    """Progress display of rank 0. auto: live on a terminal, otherwise plain lines. off: warnings only."""
+    stall_timeout_seconds: float = 25.0
+    """Seconds that a rank waits for another before it ends the job with a message. 0: no limit."""
+    time_limit: str = ""
+    """Wall-clock limit, before which the job saves and exits with code 75: minutes, H:M:S or D-H:M:S, or slurm for the
+    time left in the allocation. Empty: no limit."""
+    time_reserve_seconds: float = 60.0
+    """Seconds before the time limit at which the job starts to stop. It stops at the next checkpoint, or saves and
+    stops after half of this time if no checkpoint is due by then."""
+    snapshot_period: int = 0
+    """Elastic jobs: env steps between two in-memory snapshots, from which the job continues when it loses a rank. 0:
+    chosen so that snapshots take 1 % of the time."""
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration, in sections."""
 
@@ -194,6 +199,7 @@ class Config:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 def flatten(config: Config) -> dict[str, Any]:

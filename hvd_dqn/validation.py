@@ -72,7 +72,7 @@ def validate(config: Config) -> None:
     )
     _require(
         values["policy_lag"] in (0, 1),
-        f"--policy-lag is {values['policy_lag']}: give 0, or 1 to collect and learn side by side",
+        f"--policy-lag is {values['policy_lag']}: give 0, or 1 to overlap collecting and learning",
     )
     _require(
         all(units >= 1 for units in values["hidden_sizes"]),

@@ -7,17 +7,17 @@ usage() {
 usage: launch/elastic.sh --hosts FILE [-np N] [--min-np N] [--max-np N] [-x NAME]... [options of horovodrun]
                          -- [options of train.py]
 
-  --hosts FILE   one `host` or `host:slots` a line; may change while the job runs. Hosts that do not answer are left out
+  --hosts FILE   one `host` or `host:slots` per line; may change while the job runs. Hosts that do not answer are left out
                  (launch/discover_hosts.sh).
   -np N          ranks to start with (default: 2)
-  --min-np N     fewer than that wait for more, for --elastic-timeout seconds (default: 1)
-  --max-np N     more than that are not started (default: 64)
-  -x NAME        let the ranks have this environment variable as well (repeat it for more): they get PATH, HOME, locale,
-                 PYTHON*, HOROVOD_*, NCCL_*, TF_* and the like, whose values stand on ssh's command lines
+  --min-np N     with fewer ranks the job waits for more, for --elastic-timeout seconds (default: 1)
+  --max-np N     the most ranks to start (default: 64)
+  -x NAME        pass this environment variable to the ranks as well (may be repeated); they get PATH, HOME, locale,
+                 PYTHON*, HOROVOD_*, NCCL_*, TF_* and similar variables, whose values are visible on ssh's command lines
 
-All hosts need this folder at the same place, ssh without a password from here, and the folder of the runs.
-A host whose rank was lost is tried again after 20 to 60 seconds, then more rarely (--blacklist-cooldown-range).
-Gloo gives up a silent host, and a rank that is starting, after 60 seconds (--gloo-timeout-seconds).
+All hosts need this folder and the folder of the runs at the same path, and ssh without a password from here.
+A host that lost a rank is tried again after 20 to 60 seconds, then less often (--blacklist-cooldown-range).
+Gloo gives up on a silent host, or on a rank that is starting, after 60 seconds (--gloo-timeout-seconds).
 
 example:
   printf 'node1:1\nnode2:1\n' > hosts

@@ -33,11 +33,11 @@ class Noise:
         self._draws = 0
 
     def uniform(self, *shape: int) -> tf.Tensor:
-        """Draws float32 [B, *shape] from [0, 1); each call of an update draws anew."""
+        """Draws float32 [B, *shape] from [0, 1); each call of an update draws new numbers."""
         return _fraction(self._words(shape)[0])
 
     def normal(self, *shape: int) -> tf.Tensor:
-        """Draws float32 [B, *shape] from the standard normal distribution; each call of an update draws anew.
+        """Draws float32 [B, *shape] from the standard normal distribution; each call of an update draws new numbers.
 
         Splits and compilers agree on them to rounding.
         """

@@ -31,7 +31,7 @@ class RankState:
     open_episodes: CollectorState | None
     """Of this rank's environments; None where a checkpoint ends all episodes."""
     replay_state: dict[str, np.ndarray] = field(default_factory=dict)
-    """What the replay holds beside its transitions, such as priorities: arrays by name."""
+    """The replay's arrays other than transitions, such as priorities, by name."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the state as JSON-ready values."""

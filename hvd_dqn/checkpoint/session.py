@@ -49,7 +49,7 @@ class CheckpointSession:
     def with_keepalive(self, doing: str, action: Callable[[], Result]) -> Callable[[], Result]:
         """Returns a function that returns each rank's result of an action on the store; a collective.
 
-        The calls of an object store run here, see `keepalive.with_keepalive`. A local file system may hang for ever:
+        The calls of an object store run here, see `keepalive.with_keepalive`. A local file system may never return:
         there the action runs later, when the returned function is called, and the watchdog limits it.
         """
         if not isinstance(self.store.folder, ObjectPath):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def program() -> Path:
-    """Returns the path of train.py: inside the package in a wheel, beside the package in a checkout."""
+    """Returns the path of train.py: inside the package in a wheel, next to the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     return next(path for path in (package / "train.py", package.parent / "train.py") if path.is_file())
 

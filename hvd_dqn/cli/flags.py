@@ -21,11 +21,6 @@ from hvd_dqn.presets import PRESETS
 
 COMMON = ("env", "total_env_steps", "seed", "name", "resume", "num_envs", "learning_rate")
 """The fields of the first group, after --preset and --config."""
-RUNTIME = (
-    *("device", "threads_per_rank", "bind_to_cores", "profile", "progress"),
-    *("stall_timeout_seconds", "time_limit", "time_reserve_seconds", "snapshot_period"),
-)
-"""The fields of the group on hosts, processes and time. All other fields are grouped by section."""
 _METAVARS = {
     "preset": "NAME",
     "config": "FILE",
@@ -73,8 +68,8 @@ def groups(defaults: Config) -> dict[str, list[Flag]]:
     for section in dataclasses.fields(defaults):
         names = [field.name for field in dataclasses.fields(getattr(defaults, section.name))]
         title = "run directory" if section.name == "job" else section.name
-        grouped[title] = [flags[name] for name in names if name not in COMMON + RUNTIME]
-    return grouped | {"runtime": [flags[name] for name in RUNTIME]}
+        grouped[title] = [flags[name] for name in names if name not in COMMON]
+    return grouped
 
 
 def form(defaults: Config) -> type:

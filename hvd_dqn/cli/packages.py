@@ -18,7 +18,7 @@ def require_packages(program: Path) -> None:
     """Ends the process with exit code 2 and the remedy if a package is missing.
 
     Args:
-      program: train.py, beside which a checkout has its .venv.
+      program: train.py, next to which a checkout has its .venv.
     """
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
@@ -31,6 +31,6 @@ def _remedy(program: Path) -> str:
     environment = root / ".venv"
     if not (root / "Makefile").exists():
         return "install the package hvd-dqn with its dependencies into it"
-    if not (environment / "bin" / "python").exists() or Path(sys.prefix) == environment:
+    if not (environment / "bin" / "python").exists() or Path(sys.executable).parent.resolve() == environment / "bin":
         return f"complete the project's environment: make -C {root} setup"
     return f"activate the project's environment: source {environment}/bin/activate (or run {environment}/bin/python)"

@@ -29,12 +29,12 @@ from hvd_dqn.validation import scale, shares
 DESCRIPTION = (
     "Submits a training run to Slurm: launch/slurm/submit --nodes 4 --ranks-per-node 2 -- --preset lunarlander. "
     "What comes after -- goes to train.py. The job saves before its time limit or a preemption, goes back to the queue "
-    "and goes on by itself until the run is finished."
+    "and resumes until the run is finished."
 )
 PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
-"""The environment variables that a job gets from the shell that submits it, beside those that are named."""
+"""The environment variables that a job gets from the shell that submits it, in addition to those that are named."""
 _OF_THE_SCRIPT = {
-    "--resume": "a job goes on by itself with the run of its --name",
+    "--resume": "a job resumes the run of its --name by itself",
     "--time-limit": "the job asks Slurm; say how long an allocation may last with --time before the --",
 }
 _SIGNAL_SECONDS = 60
@@ -164,7 +164,7 @@ def read_training(arguments: Sequence[str], submission: Submission) -> tuple[Con
         named = ["--name", from_file or time.strftime("%Y%m%d-%H%M%S"), *named]
     config = parse([*named, "--resume", "auto"], read_config_of, quiet=False)
     shares(scale(config, submission.ranks), 0, submission.ranks)
-    reserve = config.job.time_reserve_seconds
+    reserve = config.runtime.time_reserve_seconds
     if parse_time(submission.time) <= reserve:
         raise UserError(
             f"--time {submission.time} is not more than the {reserve:g} s that the job keeps for saving: "

@@ -1,4 +1,4 @@
-"""Whether ranks can sum a vector, and how fast: a check of hosts, containers and networks before a job, or beside one.
+"""Whether ranks can sum a vector, and how fast: a check of hosts, containers and networks before or during a job.
 
     mpirun -np 2 python -m hvd_dqn.distributed.check
 

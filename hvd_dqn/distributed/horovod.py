@@ -1,4 +1,4 @@
-"""The ranks of a Horovod job: Horovod carries the gradients inside the graph, and everything else too."""
+"""The ranks of a Horovod job: Horovod sums the gradients inside the graph, and sends everything else too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranks of a job that an MPI launcher has started: MPI carries all that lies in host memory.
+"""The ranks of a job that an MPI launcher has started: MPI sends everything in host memory.
 
 The gradients of the general learner go through Horovod inside the graph; Horovod starts when that learner is built.
 The native learner calls MPI_Allreduce itself, and no thread of Horovod's takes time from it.
@@ -72,7 +72,7 @@ class MPICommunicator(JSONCollectives):
         return np.split(joined, np.cumsum(sizes)[:-1])
 
     def start_timeline(self, path: Path) -> None:
-        """Lets Horovod write its timeline, if it carries the gradients; rank 0 does."""
+        """Lets Horovod write its timeline, if it sums the gradients; rank 0 does."""
         if self._hvd is not None:
             self._hvd.start_timeline(str(path))
 

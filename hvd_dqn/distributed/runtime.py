@@ -45,7 +45,7 @@ def prepare_environment(
       threads_per_rank: threads of each pool, 0 for this rank's share of the cores.
       bind_to_cores: whether to bind this rank to its share of the cores: otherwise a waiting and a computing rank may
         run on one core while another core is idle.
-      stall_timeout_seconds: how long Horovod lets a rank wait for the others, 0 for ever.
+      stall_timeout_seconds: how long Horovod lets a rank wait for the others, 0 for no limit.
 
     Returns:
       The threads per pool.
@@ -140,7 +140,7 @@ def prepare_mpi(one_host: bool) -> None:
 
 
 def start_compiler() -> None:
-    """Starts XLA's service, which announces itself on standard error, without a word."""
+    """Starts XLA's service and hides its message on standard error."""
     import tensorflow as tf
 
     with _quiet_stderr():

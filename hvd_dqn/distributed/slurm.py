@@ -2,7 +2,7 @@
 
     srun --mpi=none --kill-on-bad-exit=1 python -m hvd_dqn.distributed.slurm train.py --preset cartpole
 
-Slurm tells a task its rank; this turns that into what Horovod reads, and then becomes the program.
+Slurm gives a task its rank. This module sets the variables that Horovod reads, and then executes the program.
 """
 
 from __future__ import annotations

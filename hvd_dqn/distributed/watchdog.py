@@ -1,6 +1,6 @@
 """Ends a rank that waits for the others for too long; Horovod's own stall check does nothing under Gloo.
 
-A rank that has waited for half of the limit leaves a mark on the disk that all share. Whoever comes to the limit sees
+A rank that has waited for half of the limit leaves a mark on the disk that all share. At the limit a rank sees
 in the marks what the others were doing: a rank that left none was stopped, or is gone.
 """
 
@@ -95,7 +95,7 @@ class Watchdog:
             if now > self._deadline:
                 print(
                     f"hvd_dqn: rank {self._rank} got no further for {self._limit:g} s while {self._doing}: "
-                    f"{self._others()}. The job ends; go on with --resume RUN_DIR, or allow more with "
+                    f"{self._others()}. The job ends; resume it with --resume RUN_DIR, or allow more with "
                     "--stall-timeout-seconds.",
                     file=sys.stderr,
                     flush=True,
@@ -123,7 +123,7 @@ class Watchdog:
         return self._marks / f"rank-{rank:05d}"
 
     def _others(self) -> str:
-        """Returns what the marks tell of the other ranks."""
+        """Returns what the marks say about the other ranks."""
         self._mark()
         doing: dict[int, str] = {}
         for rank in range(self._size):

@@ -66,7 +66,7 @@ class TakeSnapshots:
           state: takes the snapshots.
         """
         self._job, self._state = job, state
-        self._schedule = SnapshotSchedule(job.config.job.snapshot_period, job.config.job.log_period)
+        self._schedule = SnapshotSchedule(job.config.runtime.snapshot_period, job.config.job.log_period)
         self._reported = False
         for _ in range(_FIRST):
             self.take()

@@ -54,7 +54,7 @@ class SurvivorState:
 def keep_survivor_state(job: Job | None, state: SurvivorState) -> None:
     """Keeps this rank's replay and open episodes from a job that has lost a rank or whose hosts change.
 
-    The snapshot is kept already. The episodes go on from here, not from the snapshot's step: the replay has all of
+    The snapshot is kept already. The episodes continue from here, not from the snapshot's step: the replay has all of
     their transitions.
     """
     state.generation += 1

@@ -61,7 +61,7 @@ class Collector:
         self.observation = np.zeros(self._shape, self._dtype)
 
     def reset(self, first_number: int = 0) -> None:
-        """Starts all episodes anew.
+        """Starts new episodes in all environments.
 
         Args:
           first_number: number of the new episodes. Episode n of global environment i has the seed of (seed, i, n); a
@@ -70,7 +70,7 @@ class Collector:
         self.restore([None] * self.num_envs, None, first_number)
 
     def state(self) -> CollectorState:
-        """Returns copies of what the open episodes need to go on in another process.
+        """Returns copies of what the open episodes need to continue in another process.
 
         Raises:
           UserError: if an environment offers a state that is not made of plain values and arrays.
@@ -91,30 +91,30 @@ class Collector:
         return CollectorState(episodes, generator)
 
     def restore(self, episodes: list[OpenEpisode | None], generator: Any, first_number: int) -> int:
-        """Goes on with saved episodes, from their states or by replaying their actions.
+        """Continues saved episodes, from their states or by replaying their actions.
 
         Args:
           episodes: one per environment; None begins a new one.
-          generator: a native vector environment's, as saved; None seeds it anew as `reset` does.
+          generator: a native vector environment's, as saved; None seeds it as `reset` does.
           first_number: number of the new episodes.
 
         Returns:
-          How many of the episodes go on. One that was saved by another kind of vector environment does not.
+          How many of the episodes continue. One that was saved by another kind of vector environment does not.
 
         Raises:
           UserError: if an environment is not deterministic, so that the actions lead elsewhere.
         """
-        observation, goes_on = self._continuation.begin(episodes, generator, first_number)
+        observation, continued = self._continuation.begin(episodes, generator, first_number)
         self.observation = np.asarray(observation, self._dtype)
         self._numbers = np.full(self.num_envs, first_number, np.int64)
         self._resetting = np.zeros(self.num_envs, np.bool_)
         self._returns = np.zeros(self.num_envs, np.float64)
         self._lengths = np.zeros(self.num_envs, np.int64)
         for i, episode in enumerate(episodes):
-            if episode is not None and goes_on[i]:
+            if episode is not None and continued[i]:
                 self._numbers[i], self._resetting[i] = episode.number, episode.ended
                 self._returns[i], self._lengths[i] = episode.episode_return, episode.length
-        return int(goes_on.sum())
+        return int(continued.sum())
 
     def step(self, actions: np.ndarray) -> tuple[Transition, list[Episode]]:
         """Takes one step in every environment.

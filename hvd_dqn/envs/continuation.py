@@ -1,4 +1,4 @@
-"""How the episodes of a vector environment begin, and how open ones are saved and go on."""
+"""How the episodes of a vector environment begin, and how open ones are saved and continued."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Begun(NamedTuple):
     """The environments after a reset."""
 
     observation: Any  # [E, *observation_shape]
-    goes_on: np.ndarray  # bool [E], whether the environment goes on with the episode that it was given
+    continued: np.ndarray  # bool [E], whether the environment continues the episode that it was given
 
 
 class Saved(NamedTuple):
-    """What an environment needs to go on with its open episode: its actions or a state."""
+    """What an environment needs to continue its open episode: its actions or a state."""
 
     actions: np.ndarray | None = None
     state: Any = None
@@ -44,8 +44,8 @@ class Continuation(Protocol):
         """Resets all environments.
 
         Args:
-          episodes: per environment the episode to go on with, or None for a new one.
-          generator: state of the members' common generator, or None to seed it anew.
+          episodes: per environment the episode to continue, or None for a new one.
+          generator: state of the members' common generator, or None to seed it.
           first_number: number of the new episodes.
         """
 
@@ -54,7 +54,7 @@ class Continuation(Protocol):
 
         Args:
           actions: int [E, ...].
-          begun: bool [E], whose new episode has begun in this step; None for nobody's.
+          begun: bool [E], whose new episode has begun in this step; None for none.
         """
 
     def save(self) -> tuple[list[Saved], Any]:
@@ -115,15 +115,15 @@ class CartPoleEpisodes:
     def begin(self, episodes: list[OpenEpisode | None], generator: Any, first_number: int) -> Begun:
         """Resets all, then puts the arrays of open episodes in place."""
         self._env.reset(seed=_generator_seed(self._seeds, first_number))
-        goes_on = np.array([episode is not None and _is_cartpole(episode.state) for episode in episodes])
+        continued = np.array([episode is not None and _is_cartpole(episode.state) for episode in episodes])
         for i, episode in enumerate(episodes):
-            if episode is not None and goes_on[i]:
+            if episode is not None and continued[i]:
                 self._env.state[:, i] = episode.state["cartpole"]
                 self._env.steps[i] = episode.state["steps"]
                 self._env.prev_done[i] = episode.ended
         if generator is not None:
             self._env.np_random.bit_generator.state = generator
-        return Begun(self._env.state.T.astype(np.float32), goes_on)
+        return Begun(self._env.state.T.astype(np.float32), continued)
 
     def record(self, actions: np.ndarray, begun: np.ndarray | None) -> None:
         """Keeps nothing."""

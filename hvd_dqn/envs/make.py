@@ -128,7 +128,7 @@ class EnvironmentMaker:
         return SeededEpisodes(Guard(self._make_single(), index))
 
     def _make_native(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
-        """Makes environments that somebody else steps together."""
+        """Creates vector environments of other libraries."""
         if self._pooled:
             return channels_last_vector(EnvPoolVector(self._id, num_envs, self._arguments))
         return channels_last_vector(

@@ -15,7 +15,7 @@ from hvd_dqn.packing import pack, unpack
 class OpenEpisode:
     """How far one environment has come in its present episode.
 
-    It goes on from `state` where there is one, else by replaying `actions`. An ended episode needs neither: the next
+    It continues from `state` where there is one, else by replaying `actions`. An ended episode needs neither: the next
     step begins another one.
     """
 

@@ -1,4 +1,4 @@
-"""A single environment whose every episode has a seed of its own, and which can go on with a saved episode."""
+"""A single environment whose every episode has a seed of its own, and which can continue a saved episode."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Start(NamedTuple):
     seed: int  # the run's
     env_index: int  # of the environment over all ranks
     number: int  # of the episode to begin
-    episode: OpenEpisode | None = None  # the episode to go on with instead
+    episode: OpenEpisode | None = None  # the episode to continue instead
 
 
 class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
@@ -40,7 +40,7 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         self._ended = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins the next episode with its own seed, or goes on with the one that `next_start` names."""
+        """Begins the next episode with its own seed, or continues the one that `next_start` names."""
         start, self.next_start = self.next_start, None
         self._ended = False
         if start is not None:

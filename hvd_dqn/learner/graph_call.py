@@ -22,7 +22,7 @@ class GraphCall:
         Args:
           function: takes tensors, returns a list of tensors.
           signature: the tensors that it takes.
-          jit_compile: whether XLA compiles it; then it is compiled anew for each set of shapes.
+          jit_compile: whether XLA compiles it; then it is compiled again for each set of shapes.
         """
         graph = tf.function(function, autograph=False, jit_compile=jit_compile)
         self._graph = graph.get_concrete_function(*signature)

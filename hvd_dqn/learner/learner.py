@@ -28,7 +28,7 @@ Vector: TypeAlias = "np.ndarray | tf.Tensor"
 
 
 class StepSettings(NamedTuple):
-    """What every learner is told of an update, beside network and algorithm."""
+    """Settings of an update that every learner needs, in addition to network and algorithm."""
 
     optimizer: str  # a name in `OPTIMIZERS`
     learning_rate: float  # the effective step size
@@ -40,7 +40,7 @@ class StepSettings(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What K updates tell; equal on all ranks but for `local_finite` and `priorities`."""
+    """Results of K updates; equal on all ranks but for `local_finite` and `priorities`."""
 
     steps: int  # updates applied; less than K if a gradient was not finite
     finite: bool  # True if all K global gradients were finite

@@ -259,7 +259,7 @@ class TensorFlowLearner:
 
 
 def _square_sum(vector: tf.Tensor) -> tf.Tensor:
-    """Sums a flat vector's squares in eight strips side by side: XLA adds one strip's numbers one after the other."""
+    """Sums a flat vector's squares in eight parallel strips: XLA adds one strip's numbers one after the other."""
     even = vector.shape[0] // 8 * 8
     strips = tf.split(tf.square(vector[:even]), 8)
     return tf.reduce_sum(tf.add_n(strips)) + tf.reduce_sum(tf.square(vector[even:]))

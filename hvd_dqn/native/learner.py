@@ -101,7 +101,7 @@ class NativeLearner:
           rule: a name in `RULES`.
           loss: mse or huber.
           mpi: how to sum over the ranks, None where this rank is alone.
-          clock: is told where the time goes.
+          clock: receives the times of the phases.
         """
         self.layout = layout
         self.slot_names = OPTIMIZERS[settings.optimizer].slot_names

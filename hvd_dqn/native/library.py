@@ -43,7 +43,7 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
       path: of the library; by default where `make setup` has put it.
 
     Raises:
-      UserError: if there is none, or one made from other sources than those beside this file.
+      UserError: if there is none, or one made from other sources than those next to this file.
     """
     spec = importlib.util.find_spec(LIBRARY) if path is None else None
     path = Path(spec.origin) if spec is not None and spec.origin else path
@@ -71,7 +71,7 @@ def check_struct(library: ctypes.CDLL, name: str, twin: type[ctypes.Structure]) 
 
 
 def pointer(array: np.ndarray) -> int:
-    """Returns where an array's memory begins; whoever keeps the pointer keeps the array.
+    """Returns the address of an array's memory. The caller must hold the array as long as the pointer.
 
     Raises:
       ValueError: if the array is not of the kind that C takes: contiguous, float32 or int32.

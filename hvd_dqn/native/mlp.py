@@ -83,10 +83,10 @@ class NativeActionValues:
         """Acts with these parameters [P].
 
         Args:
-          mlp: passes that nobody else uses.
+          mlp: passes for the exclusive use of this object.
           parameters: loaded to begin with.
           follow: whether these parameters are used where they lie, so that loading them again copies nothing; for a
-            caller that acts while nobody changes them, and loads no others.
+            caller that acts while they do not change, and loads no others.
         """
         self._mlp = mlp
         self._parameters = parameters if follow else parameters.copy()

@@ -1,4 +1,4 @@
-"""What every network is told, and which one suits an observation."""
+"""The specification that every network gets, and the choice of a network for an observation."""
 
 from __future__ import annotations
 

@@ -46,13 +46,13 @@ class Replay(Protocol):
         """
 
     def blank(self, updates: int, batch_size: int) -> Sample:
-        """Returns zeros in the form of `sample`: what a rank that cannot go on brings to its last update."""
+        """Returns zeros in the form of `sample`: what a rank with a fault contributes to its last update."""
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
         """Takes the learner's priorities float32 [...] of the transitions at int64 [...]."""
 
     def empty(self) -> Transition:
-        """Returns a Transition of no rows, which tells dtypes and shapes."""
+        """Returns a Transition of no rows, which shows dtypes and shapes."""
 
     def newest(self, count: int) -> Transition:
         """Returns copies of the newest transitions [count], oldest first."""
@@ -70,4 +70,4 @@ class Replay(Protocol):
         """
 
     def extra_state(self) -> dict[str, np.ndarray]:
-        """Returns what a checkpoint must hold beside the transitions, arrays by name: priorities, for example."""
+        """Returns what a checkpoint must hold besides the transitions, arrays by name: priorities, for example."""

@@ -82,13 +82,13 @@ def assemble(
     collector = raise_on_any_rank(
         communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.learner.gamma, seeds)
     )  # COLLECTIVE
-    profile = IterationProfile(traced=config.job.profile)
+    profile = IterationProfile(traced=config.runtime.profile)
     agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE
     directory = (handle or RunDirectoryHandle()).open(config, communicator)  # COLLECTIVE
     records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     records.display.message(start_report(_derived_sizes(config, runtime, agent)))
-    limit = config.job.stall_timeout_seconds and config.job.stall_timeout_seconds + grace_seconds
+    limit = config.runtime.stall_timeout_seconds and config.runtime.stall_timeout_seconds + grace_seconds
     watchdog = Watchdog(
         limit, rank, size, directory.waiting, communicator.abort, make_heartbeat(communicator.local_rank)
     )
@@ -185,14 +185,14 @@ def _open_records(
 ) -> Records:
     """Opens rank 0's metrics and display, null objects elsewhere, and the traces of --profile; a collective."""
     rank, trace = communicator.rank, None
-    if config.job.profile:
+    if config.runtime.profile:
         on_root(communicator, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
         communicator.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
         trace = directory.profile / f"rank-{rank:05d}.trace.json"
     opened: list[MetricsWriter] = []
     on_root(communicator, lambda: opened.append(DiskMetrics(directory.metrics, directory.tensorboard)))  # COLLECTIVE
     if rank == 0:
-        display = make_display(config.job.progress, config.job.total_env_steps)
+        display = make_display(config.runtime.progress, config.job.total_env_steps)
         return Records(rank, opened[0], display, profile, trace)
     return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
 

@@ -21,7 +21,7 @@ def start_environments(job: Job, saved: Mapping[int, OpenEpisode] | None = None,
       job: the job, its counters restored.
       saved: open episodes by global environment, equal on all ranks; empty if they could not be saved, None if they
         were not to be.
-      generator: state of the generator of this rank's native vector environment; None seeds it anew.
+      generator: state of the generator of this rank's native vector environment; None seeds it.
 
     Raises:
       UserError: on all ranks, if an environment is not deterministic.
@@ -50,7 +50,7 @@ def restart_environments(job: Job) -> None:
 
 
 def keeps_episodes(job: Job) -> bool:
-    """Returns whether open episodes go on after a checkpoint, here and in a resumed job."""
+    """Returns whether open episodes continue after a checkpoint, here and in a resumed job."""
     return job.config.job.checkpoint_boundary == "keep"
 
 
@@ -74,7 +74,7 @@ def own_environments(job: Job) -> range:
 
 
 def _report(job: Job, continued: int) -> None:
-    """Reports how many of the ranks' episodes go on, unless all do; a collective."""
+    """Reports how many of the ranks' episodes continue, unless all do; a collective."""
     total = int(job.communicator.sum(np.array([float(continued)]))[0])  # COLLECTIVE
     num_envs = job.config.environment.num_envs
     if total < num_envs:

@@ -55,9 +55,9 @@ def stop_before_time_limit(config: Config, communicator: Communicator, stop: Sto
       UserError: on all ranks, before there is a run directory.
     """
     running_for = time.monotonic() - stop.started
-    left = on_root(communicator, lambda: seconds_left(config.job.time_limit, running_for))  # COLLECTIVE
+    left = on_root(communicator, lambda: seconds_left(config.runtime.time_limit, running_for))  # COLLECTIVE
     if left is not None:
-        reserve = config.job.time_reserve_seconds
+        reserve = config.runtime.time_reserve_seconds
         stop.request_in(left - reserve, grace_seconds=reserve / 2, reason="time limit")
 
 

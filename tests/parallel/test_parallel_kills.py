@@ -29,8 +29,7 @@ SHORT = (
 )
 """For a few kills."""
 LONG = ("--checkpoint-period", "2000", *LEARNERS["native"])
-"""For fifty: the default settings solve CartPole. A checkpoint ends all episodes, so more of them would keep the 16
-environments from ever seeing a long one."""
+"""For fifty: the default settings solve CartPole."""
 OFTEN = ("--log-period", "100", "--keep-checkpoints", "3", "--name", "run", "--final-evaluation-episodes", "100")
 
 

@@ -16,7 +16,8 @@ import pytest
 import safetensors.numpy
 import zstandard
 from forms import FULL
-from launching import launched, newest_checkpoint, run, run_well
+from launching import checkpoints, launched, newest_checkpoint, run_well
+from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
 
@@ -28,17 +29,13 @@ KINDS = {
 }
 RUN = (
     *("--num-envs", "6", "--learning-starts", "300", "--train-period", "4", "--global-batch-size", "16"),
-    *("--hidden-sizes", "16", "--replay-capacity", "1500", "--target-update-period", "50", "--log-period", "250"),
+    *("--hidden-sizes", "16", "--replay-capacity", "900", "--target-update-period", "50", "--log-period", "250"),
     *("--evaluation-period", "0", "--final-evaluation-episodes", "3", "--keep-checkpoints", "100", "--name", "run"),
 )
-SHORT = ("--total-env-steps", "2400")
+SHORT = ("--total-env-steps", "1500")
 LONG = ("--total-env-steps", "30000")
 OFTEN = ("--checkpoint-period", "500")
 NEVER = ("--checkpoint-period", "1000000")
-
-
-def _how(ranks: int) -> str:
-    return "python" if ranks == 1 else "mpirun"
 
 
 def _run_directory(folder: Path) -> Path:
@@ -73,18 +70,18 @@ def _transitions(run_directory: Path, rank: dict[str, Any]) -> dict[str, bytes]:
     ],
 )
 def test_a_run_that_saves_often_and_one_that_never_does_end_in_the_same_bytes(
-    kind: str, ranks: int, tmp_path: Path
+    kind: str, ranks: int, persistent_ranks: PersistentRanks, tmp_path: Path
 ) -> None:
     """Weights, replay, counters, generators and the open episodes; also where the first is resumed in its middle."""
     for period, name in ((OFTEN, "often"), (NEVER, "never")):
-        run_well(_how(ranks), ranks, *RUN, *SHORT, *KINDS[kind], *period, "--runs-dir", tmp_path / name)
+        persistent_ranks.run_well(ranks, *RUN, *SHORT, *KINDS[kind], *period, "--runs-dir", tmp_path / name)
     often, never = _run_directory(tmp_path / "often"), _run_directory(tmp_path / "never")
     end = _end(never)
     assert _end(often) == end
-    for later in sorted(often.glob("checkpoints/[0-9]*"))[2:]:
+    for later in checkpoints(often)[1:]:
         shutil.rmtree(later)
-    resumed = run_well(_how(ranks), ranks, "--resume", often, *NEVER)
-    assert "resumed from the checkpoint at env step 1,002" in resumed.output
+    resumed = persistent_ranks.run_well(ranks, "--resume", often, *NEVER)
+    assert "resumed from the checkpoint at env step 504" in resumed.output
     assert "open episodes" not in resumed.output
     assert _end(often) == end
 
@@ -115,12 +112,14 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(
 
 
 @pytest.mark.parametrize("kind", ["one loop", pytest.param("native", marks=pytest.mark.slow)])
-def test_on_another_number_of_ranks_every_environment_continues_its_open_episode(kind: str, tmp_path: Path) -> None:
+def test_on_another_number_of_ranks_every_environment_continues_its_open_episode(
+    kind: str, persistent_ranks: PersistentRanks, tmp_path: Path
+) -> None:
     """After one more iteration each is one step further, or has begun its next episode if it had ended."""
-    run_well("mpirun", 2, *RUN, *SHORT, *KINDS[kind], "--runs-dir", tmp_path)
+    persistent_ranks.run_well(2, *RUN, *SHORT, *KINDS[kind], "--runs-dir", tmp_path)
     run_directory = _run_directory(tmp_path)
     before = _open_episodes(run_directory)
-    resumed = run_well("mpirun", 3, "--resume", run_directory, "--total-env-steps", "2406")
+    resumed = persistent_ranks.run_well(3, "--resume", run_directory, "--total-env-steps", "1506")
     assert "open episodes" not in resumed.output
     after = _open_episodes(run_directory)
     assert len(before) == len(after) == 6
@@ -139,15 +138,17 @@ def _open_episodes(run_directory: Path) -> list[dict[str, Any]]:
     return [episode for rank in state["ranks"] for episode in rank["open_episodes"]["episodes"]]
 
 
-def test_an_environment_that_is_not_deterministic_is_named_on_all_ranks_with_the_remedy(tmp_path: Path) -> None:
+def test_an_environment_that_is_not_deterministic_is_named_on_all_ranks_with_the_remedy(
+    persistent_ranks: PersistentRanks, tmp_path: Path
+) -> None:
     """With the remedy the run goes on."""
     options = (*RUN, *SHORT, "--env", "saved_envs:NotDeterministic-v0", "--runs-dir", tmp_path)
-    run_well("mpirun", 2, *options)
-    more = ("--resume", _run_directory(tmp_path), "--total-env-steps", "2412")
-    refused = run("mpirun", 2, *more)
+    persistent_ranks.run_well(2, *options)
+    more = ("--resume", _run_directory(tmp_path), "--total-env-steps", "1512")
+    refused = persistent_ranks.run(2, *more)
     assert refused.code == 2, refused.output
     for rank, env in ((0, 0), (1, 3)):
         assert f"rank {rank}: environment {env} is not deterministic" in refused.output
     assert "--checkpoint-boundary reset" in refused.output
     assert "Traceback" not in refused.output
-    run_well("mpirun", 2, *more, "--checkpoint-boundary", "reset")
+    persistent_ranks.run_well(2, *more, "--checkpoint-boundary", "reset")

@@ -328,7 +328,7 @@ def test_a_clock_hears_of_every_phase_once_over(make: MakeLearner) -> None:
     start = time.perf_counter()
     learn(learner, random_batches(2, 4))
     end, heard = time.perf_counter(), clock.heard
-    assert {"gradient", "allreduce"} <= {phase for phase, _, _ in heard}
+    assert {"transfer", "gradient", "allreduce"} <= {phase for phase, _, _ in heard}
     for (_, _, one_ends), (_, next_starts, _) in itertools.pairwise(heard):
         assert next_starts == pytest.approx(one_ends, abs=1e-9)
     assert start <= heard[0][1] <= heard[-1][2] <= end + 1e-3  # two clocks in the graph

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (("--nodes", "2", "--", "--gamma", "2"), "--gamma"),
         (("--nodes", "2", "--", "--num-envs", "1"), "give at least 2, or start at most 1 ranks"),
         (("--", "--config", "missing.toml"), "cannot read --config missing.toml"),
-        (("--", "--resume", "runs/x"), "a job goes on by itself with the run of its --name"),
+        (("--", "--resume", "runs/x"), "a job resumes the run of its --name by itself"),
         (("--", "--time-limit", "5"), "with --time before the --"),
     ],
 )
