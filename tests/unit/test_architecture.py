@@ -90,7 +90,7 @@ def violations(root: Path) -> list[str]:
     for name, imported in _graph(root).items():
         unit = _unit(name)
         if unit and unit not in FLOOR:
-            found.append(f"{name} has no floor: give it one in this test and in docs/explanation/design.md")
+            found.append(f"{name} has no floor: give it one in this test and in docs/design.md")
             continue
         for other in sorted(imported):
             target = _unit(other)
