@@ -17,3 +17,9 @@ class JobFault(UserError):
 
 class CheckpointError(Exception):
     """A checkpoint, or part of one, cannot be used. The message says why."""
+
+
+USE_OLD_VERSION = (
+    "use version 0.1.0 or the one that wrote it (git checkout v0.1.0 && make setup, then the same command)"
+)
+"""What to do with a run or a checkpoint of an older format."""

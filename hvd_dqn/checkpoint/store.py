@@ -29,11 +29,9 @@ from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import FOLDER as REPLAY_FOLDER
 from hvd_dqn.checkpoint.segments import remove_unnamed
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
-from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.errors import USE_OLD_VERSION, CheckpointError, UserError
 
 FORMAT = 4
-_OLD_VERSION = "0.1.0"
-"""The last version that reads older formats."""
 MANIFEST = "manifest.json"
 _FILES = ("model.safetensors", "learner.safetensors", "state.json")
 _FOLDER_NAME = re.compile(r"(\d{12,18})(?:-(\d{1,9}))?")
@@ -307,10 +305,7 @@ def _other_format(number: int) -> str:
     """Returns what to do with a checkpoint of another version."""
     if number > FORMAT:
         return f"its format {number} is newer than this program's {FORMAT}: use the version that wrote it"
-    return (
-        f"its format {number} is older than this program's {FORMAT}: use the version that wrote it, {_OLD_VERSION} or "
-        f"before (git checkout v{_OLD_VERSION} && make setup, then the same command)"
-    )
+    return f"its format {number} is older than this program's {FORMAT}: {USE_OLD_VERSION}"
 
 
 def _digest(manifest: dict[str, Any]) -> str:

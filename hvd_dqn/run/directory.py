@@ -16,11 +16,13 @@ from typing import Any
 
 from hvd_dqn.checkpoint.files import write_json_atomically
 from hvd_dqn.checkpoint.storage import Location, ObjectPath, StoreError, open_location
-from hvd_dqn.errors import UserError
+from hvd_dqn.errors import USE_OLD_VERSION, UserError
 from hvd_dqn.locations import is_url, scheme_of
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
+_OLD_FIELDS = {"backend", "transport", "commit_period"}
+"""Fields that configurations had up to version 0.1.0."""
 LOCK_FILE = "lock"
 TOKEN_PREFIX = ".shared-"
 """Of files by which the ranks find out at the start whether they see the same folder."""
@@ -226,6 +228,8 @@ def _read_config(path: Location) -> dict[str, Any]:
         raise UserError(f"{path} is not the configuration of a run of this program ({error!r})") from None
     if not isinstance(flat, dict):
         raise UserError(f"{path} is not the configuration of a run of this program: 'config' is no object")
+    if _OLD_FIELDS & flat.keys():
+        raise UserError(f"{path} was written by an older version of this program: {USE_OLD_VERSION}")
     return flat
 
 
