@@ -351,14 +351,17 @@ def test_without_a_usable_checkpoint_all_reasons_are_told(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("number", "says", "remedy"),
-    [(3, "older", r", 0\.1\.0 or before \(git checkout v0\.1\.0 && make setup"), (5, "newer", "")],
+    [
+        (3, "older", r"use version 0\.1\.0 or the one that wrote it \(git checkout v0\.1\.0 && make setup"),
+        (5, "newer", "use the version that wrote it"),
+    ],
 )
 def test_another_format_is_refused_with_the_version_that_reads_it(
     number: int, says: str, remedy: str, tmp_path: Path
 ) -> None:
     store = CheckpointStore(tmp_path, keep=3)
     _rewrite_manifest(_save(store, 1), format=number)
-    words = f"format {number} is {says} than this program's 4: use the version that wrote it{remedy}"
+    words = f"format {number} is {says} than this program's 4: {remedy}"
     with pytest.raises(UserError, match=words):
         store.newest_good()
 
