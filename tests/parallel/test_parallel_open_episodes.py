@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import safetensors.numpy
 import zstandard
 from forms import FULL
-from launching import checkpoints, launched, newest_checkpoint, run_well
+from launching import Launch, checkpoints, launched, newest_checkpoint, run_well
 from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
@@ -104,11 +105,18 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(
             if job.process.poll() is not None:
                 break
             injected("rank killed by SIGKILL between two checkpoints")
-            os.kill(job.rank_pid(rng.randrange(ranks)), signal.SIGKILL)
+            os.kill(_interpreter(job, rng.randrange(ranks)), signal.SIGKILL)
             assert job.finish(60.0).code != 0
     last = run_well("mpirun", ranks, *options, *OFTEN, *resume, "--runs-dir", tmp_path / "killed")
     assert "open episodes" not in last.output
     assert _end(_run_directory(tmp_path / "killed")) == _end(_run_directory(tmp_path / "whole"))
+
+
+def _interpreter(job: Launch, rank: int) -> int:
+    """Returns the process id of a rank, not of its environments' processes."""
+    own = [pid for pid, other in job.python_processes().items() if other == rank]
+    (found,) = [pid for pid in own if psutil.Process(pid).ppid() not in own]
+    return found
 
 
 @pytest.mark.parametrize("kind", ["one loop", pytest.param("native", marks=pytest.mark.slow)])
