@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Measures the bare operations of bench/throughput.py's MLP cases on one core, which no job on it can be faster than.
 
-What they allow is printed in env steps per second; bench/cnn.py has the CNN's.
+What they allow is printed in env steps per second.
 
 .venv/bin/python bench/limits.py
 """

@@ -50,7 +50,9 @@ AT_THE_DOOR = {
     "unknown option": Mistake("--lerning-rate 0.1", ["--lerning-rate", "--learning-rate"]),
     "negative amount": Mistake("--total-env-steps -5", ["--total-env-steps is -5", "give at least 1"]),
     "resume of an empty directory": Mistake(
-        "--resume {folder}/empty", ["{folder}/empty: no config.json in it", "give the folder"], _empty_directory
+        "--resume {folder}/empty",
+        ["{folder}/empty: not a run directory: not a run directory: no config.json in it", "give the folder"],
+        _empty_directory,
     ),
     "resume of a foreign directory": Mistake(
         "--resume {folder}/foreign", ["{folder}/foreign/config.json is not the configuration"], _foreign_run

@@ -159,7 +159,7 @@ REFUSED = {
     "a path": ("--checkpoint-path /tmp/here", "give a URL such as s3://bucket/run"),
     "one process' memory": ("--checkpoint-path memory://run", "there are 2 ranks"),
     "no such bucket": ("--checkpoint-path s3://nobody/run", "s3://nobody/run: The specified bucket does not exist"),
-    "nothing to resume": (f"--resume {URL}", f"--resume {URL}: there is no config.json"),
+    "nothing to resume": (f"--resume {URL}", f"--resume {URL}: not the checkpoint path of a run"),
     "extra missing": (f"--checkpoint-path {URL}", "s3:// needs the extra [s3]: make setup EXTRAS='atari s3'"),
     "access denied": (f"--checkpoint-path {URL}", f"{URL}: access denied"),
 }
