@@ -51,7 +51,7 @@ AT_THE_DOOR = {
     "negative amount": Mistake("--total-env-steps -5", ["--total-env-steps is -5", "give at least 1"]),
     "resume of an empty directory": Mistake(
         "--resume {folder}/empty",
-        ["{folder}/empty: not a run directory: not a run directory: no config.json in it", "give the folder"],
+        ["{folder}/empty: not a run directory: no config.json in it", "give the folder"],
         _empty_directory,
     ),
     "resume of a foreign directory": Mistake(
