@@ -44,7 +44,7 @@ def main() -> int:
     wrong = [rank for rank, well in enumerate(communicator.gather_json(right)) if not well]  # COLLECTIVE
     if communicator.rank == 0:
         verdict = f"wrong sums on rank(s) {', '.join(map(str, wrong))}" if wrong else "the sums are right on all"
-        print(f"{communicator.size} rank(s), {communicator.controller}: {verdict}", flush=True)
+        print(f"{communicator.size} rank(s), controller {communicator.controller}: {verdict}", flush=True)
         print("\n".join(lines), flush=True)
     communicator.barrier()  # COLLECTIVE
     communicator.shutdown()

@@ -24,7 +24,7 @@ class HorovodCommunicator(JSONCollectives):
     def __init__(self) -> None:
         """Starts Horovod; a collective."""
         self.start()  # COLLECTIVE
-        self.controller = "Horovod over " + ("MPI" if self._hvd.mpi_enabled() else "Gloo")
+        self.controller = "MPI" if self._hvd.mpi_enabled() else "Gloo"
 
     def start(self) -> None:
         """Starts Horovod, at first or after a shutdown; rank and size follow the launcher's variables."""

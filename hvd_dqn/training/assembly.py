@@ -204,7 +204,7 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent) -> dict[str, 
     batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
     communicator = runtime.communicator
     return {
-        "ranks (W)": f"{size}, {communicator.controller}",
+        "ranks (W)": f"{size}, controller {communicator.controller}",
         "device per rank": runtime.device,
         "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
         "learner": LEARNERS[agent.chosen],

@@ -20,6 +20,8 @@ from short_runs import SHORT_RUN, weights
 pytestmark = pytest.mark.launch
 
 HOSTS_SCRIPT, ELASTIC_SCRIPT = ROOT / "launch" / "hosts.sh", ROOT / "launch" / "elastic.sh"
+ONE_LEARNER = (*SHORT_RUN, "--learner", "tensorflow")
+"""Under Gloo there is no other."""
 CONTROLLERS = ("gloo", "mpi")
 ENDLESS = (
     *("--env", "paced_envs:PacedCartPole-v0", "--total-env-steps", "100000000", "--learning-starts", "200"),
@@ -177,7 +179,7 @@ def test_a_run_over_two_hosts_is_complete_and_does_not_depend_on_the_controller(
     hosts: Hosts, controller: str, digests: dict[str, str], tmp_path: Path
 ) -> None:
     """The ranks compare their weights at every log line; two ranks end in the same bits under either controller."""
-    with started(hosts, controller, *SHORT_RUN, folder=tmp_path, options=("--interface", "eth0")) as job:
+    with started(hosts, controller, *ONE_LEARNER, folder=tmp_path, options=("--interface", "eth0")) as job:
         digests[controller] = weights(check_complete(job, controller))
     why = {"default": "--mpi: the default for CPUs"}.get(controller, f"--{controller}: as --{controller} asks")
     assert f"launch/hosts.sh: the ranks use {why}\n" in job.output
@@ -233,7 +235,7 @@ def test_a_slow_network_changes_nothing_but_the_time(
     (tmp_path / "hosts").mkdir()
     with (
         running_hosts(tmp_path / "hosts", 2, Link(delay, 100.0)) as slow,
-        started(slow, controller, *SHORT_RUN, folder=tmp_path) as job,
+        started(slow, controller, *ONE_LEARNER, folder=tmp_path) as job,
     ):
         digests[f"{controller} {delay}"] = weights(check_complete(job, controller))
     assert len(set(digests.values())) == 1
