@@ -103,9 +103,8 @@ def test_two_ranks_train_as_a_plain_user_on_a_read_only_root_under_the_default_p
     assert weights(inside) == weights(tmp_path / "outside" / "CartPole-v1" / "run")
 
 
-@pytest.mark.parametrize("transport", ["horovod", "mpi", "shared-memory"])
-def test_large_vectors_pass_between_ranks(docker: Docker, runs: Path, transport: str) -> None:
-    command = ("mpirun", "-np", "2", "--oversubscribe", "python", "-m", "hvd_dqn.distributed.check", transport)
+def test_large_vectors_pass_between_ranks(docker: Docker, runs: Path) -> None:
+    command = ("mpirun", "-np", "2", "--oversubscribe", "python", "-m", "hvd_dqn.distributed.check")
     done = docker.attempt("run", *hardened(runs), *command)
     assert done.returncode == 0, done.stderr
     assert "the sums are right on all" in done.stdout

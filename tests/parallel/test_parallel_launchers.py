@@ -80,7 +80,7 @@ def test_the_job_runs_under_every_launcher(runs: Runs, how: str, ranks: int) -> 
     assert output.count("hvd_dqn on CartPole-v1") == 1
     assert output.count("evaluation at env step 1,008") == 1
     controller = {"python": "none (one rank)", "horovodrun --gloo": "Gloo"}.get(how, "MPI")
-    assert f"{ranks}, {controller}" in output
+    assert f"{ranks}, controller {controller}" in output
     config = json.loads((run_directory / "config.json").read_text())
     assert config["ranks"] == ranks
     assert config["config"]["total_env_steps"] == 1000
