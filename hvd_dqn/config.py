@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 RESUME_AUTO = "auto"
 """Value of --resume: resume the run of this --name if it has a checkpoint, otherwise start it."""
@@ -213,6 +213,14 @@ def flatten(config: Config) -> dict[str, Any]:
 def field_names() -> list[str]:
     """Returns the flat names of all fields."""
     return list(flatten(Config()))
+
+
+def field_types() -> dict[str, Any]:
+    """Returns the type of each field by its flat name."""
+    types: dict[str, Any] = {}
+    for section in dataclasses.fields(Config()):
+        types |= get_type_hints(type(getattr(Config(), section.name)))
+    return types
 
 
 def replace(config: Config, flat: dict[str, Any]) -> Config:

@@ -1,5 +1,10 @@
 """Exit codes, and the errors that end a job with a message instead of a traceback."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -23,3 +28,9 @@ USE_OLD_VERSION = (
     "use version 0.1.0 or the one that wrote it (git checkout v0.1.0 && make setup, then the same command)"
 )
 """What to do with a run or a checkpoint of an older format."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns a hint at the known name that is nearest to an unknown one, to be put behind it; "" if none is near."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""

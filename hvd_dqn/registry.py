@@ -5,11 +5,10 @@ A new one is one file and one line here. Each entry is "module:attribute", so th
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import Any
 
-from hvd_dqn.errors import UserError
+from hvd_dqn.errors import UserError, did_you_mean
 
 ALGORITHMS = {"dqn": "hvd_dqn.algorithms.dqn:DQN"}
 """Classes with the protocol of `hvd_dqn.algorithms.base.Algorithm`."""
@@ -26,9 +25,9 @@ def check_registered(registry: dict[str, str], name: str, flag: str) -> None:
       UserError: if it is not registered, with the nearest name that is.
     """
     if name not in registry:
-        match = difflib.get_close_matches(name, list(registry), n=1)
-        nearest = f" (did you mean {match[0]!r}?)" if match else ""
-        raise UserError(f"{flag} {name} is unknown{nearest}: choose one of {', '.join(sorted(registry))}")
+        raise UserError(
+            f"{flag} {name} is unknown{did_you_mean(name, registry)}: choose one of {', '.join(sorted(registry))}"
+        )
 
 
 def load(registry: dict[str, str], name: str) -> Any:

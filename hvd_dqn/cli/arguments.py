@@ -6,19 +6,17 @@ NumPy and TensorFlow are not imported here, so that `train.py --help` answers at
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import difflib
 import io
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from hvd_dqn import __version__
 from hvd_dqn.cli.flags import form
-from hvd_dqn.config import RESUME_AUTO, Config, field_names, replace
-from hvd_dqn.errors import UserError
+from hvd_dqn.config import RESUME_AUTO, Config, field_names, field_types, replace
+from hvd_dqn.errors import UserError, did_you_mean
 from hvd_dqn.presets import PRESETS
 from hvd_dqn.run.directory import RunDirectory, newest_checkpoint
 from hvd_dqn.validation import validate
@@ -118,7 +116,7 @@ def _peek(arguments: Sequence[str], name: str) -> str | None:
 
 def _preset(name: str) -> dict[str, Any]:
     if name not in PRESETS:
-        raise UserError(f"no preset {name!r}{_nearest(name, PRESETS)}: choose from {', '.join(PRESETS)}")
+        raise UserError(f"no preset {name!r}{did_you_mean(name, PRESETS)}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
@@ -141,20 +139,13 @@ def _checked(flat: Any, source: str) -> dict[str, Any]:
     if not isinstance(flat, dict):
         raise UserError(f"{source} is not a table of fields")
     known = field_names()
-    hints = _field_types()
+    hints = field_types()
     checked = {}
     for name, value in flat.items():
         if name not in known:
-            raise UserError(f"{source}: unknown key {name!r}{_nearest(name, known)}. `--help` lists all (as flags)")
+            raise UserError(f"{source}: unknown key {name!r}{did_you_mean(name, known)}. `--help` lists all (as flags)")
         checked[name] = _convert(value, hints[name], f"{source}: {name}")
     return checked
-
-
-def _field_types() -> dict[str, Any]:
-    hints: dict[str, Any] = {}
-    for section in dataclasses.fields(Config()):
-        hints |= get_type_hints(type(getattr(Config(), section.name)))
-    return hints
 
 
 def _convert(value: Any, wanted: Any, where: str) -> Any:
@@ -162,7 +153,7 @@ def _convert(value: Any, wanted: Any, where: str) -> Any:
     if get_origin(wanted) is Literal:
         if value in get_args(wanted):
             return value
-        raise UserError(f"{where} is {value!r}{_nearest(str(value), get_args(wanted))}: one of {get_args(wanted)}")
+        raise UserError(f"{where} is {value!r}{did_you_mean(str(value), get_args(wanted))}: one of {get_args(wanted)}")
     if get_origin(wanted) is tuple and isinstance(value, list) and all(type(v) is int for v in value):
         return tuple(value)
     if wanted is float and type(value) is int:
@@ -171,8 +162,3 @@ def _convert(value: Any, wanted: Any, where: str) -> Any:
         return value
     name = "a list of integers" if get_origin(wanted) is tuple else getattr(wanted, "__name__", str(wanted))
     raise UserError(f"{where} is {value!r}: it must be {name}")
-
-
-def _nearest(name: str, known: Any) -> str:
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {match[0]!r}?)" if match else ""

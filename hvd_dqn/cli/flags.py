@@ -13,10 +13,10 @@ import dataclasses
 import inspect
 import itertools
 import sys
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from hvd_dqn import config as configuration
-from hvd_dqn.config import Config, flatten
+from hvd_dqn.config import Config, field_types, flatten
 from hvd_dqn.presets import PRESETS
 
 COMMON = ("env", "total_env_steps", "seed", "name", "resume", "num_envs", "learning_rate")
@@ -62,7 +62,7 @@ def groups(defaults: Config) -> dict[str, list[Flag]]:
       defaults: the configuration whose values are the flags' defaults.
     """
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in flatten(defaults).items()}
-    helps, hints = _help_texts(), _types()
+    helps, hints = _help_texts(), field_types()
     flags = {name: Flag(name, hints[name], values[name], helps[name]) for name in values}
     grouped = {"common": [*_sources(), *(flags[name] for name in COMMON)]}
     for section in dataclasses.fields(defaults):
@@ -136,14 +136,6 @@ def _help_texts() -> dict[str, str]:
             if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr):
                 found[ast.unparse(field.target)] = " ".join(ast.literal_eval(after.value).split())
     return found
-
-
-def _types() -> dict[str, Any]:
-    """Returns the type of each field."""
-    hints: dict[str, Any] = {}
-    for section in dataclasses.fields(Config()):
-        hints |= get_type_hints(type(getattr(Config(), section.name)))
-    return hints
 
 
 def _values(flag: Flag) -> str:

@@ -1,4 +1,4 @@
-"""Builds what learns and what acts: algorithm, network, learner, and the worker that overlaps learning with acting."""
+"""Builds what learns and what acts: algorithm, network and learner."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from hvd_dqn.registry import ALGORITHMS, NETWORKS, load
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.shares import first_index, share
-from hvd_dqn.training.overlap import InlineWorker, ThreadWorker, Worker
 from hvd_dqn.training.signals import Signals
 
 
@@ -165,9 +164,3 @@ def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: 
             action_shape=spaces.action_shape,
         )
     )
-
-
-def make_worker(config: Config, runtime: Runtime) -> Worker:
-    """Gives learning a thread of its own where it may overlap with acting and a core is free for it."""
-    overlapped = config.learner.policy_lag > 0 and runtime.threads > 1
-    return ThreadWorker() if overlapped else InlineWorker()

@@ -31,10 +31,11 @@ from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
 from hvd_dqn.training.acting import Acting
-from hvd_dqn.training.agent import Agent, build_agent, configured, make_worker
+from hvd_dqn.training.agent import Agent, build_agent, configured
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import make_hooks
 from hvd_dqn.training.job import Job, Learning, Updates
+from hvd_dqn.training.overlap import InlineWorker, ThreadWorker
 from hvd_dqn.training.records import Records
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
@@ -160,9 +161,10 @@ def _fingerprint(config: Config, runtime: Runtime, spaces: Spaces, command: list
 
 
 def _make_updates(config: Config, runtime: Runtime) -> Updates:
+    """Gives overlapping learner steps a thread of their own where a core is free for it."""
     if config.learner.policy_lag == 0:
         return UpdatesAfterCollecting()
-    return OverlappedUpdates(make_worker(config, runtime))
+    return OverlappedUpdates(ThreadWorker() if runtime.threads > 1 else InlineWorker())
 
 
 def _build_exploration(config: Config, communicator: Communicator, num_envs_per_rank: int) -> Exploration:

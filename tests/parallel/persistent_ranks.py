@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from launching import PROGRAMS, TRAIN, Launch, Outcome, command, environment_of_ranks
 
@@ -84,16 +85,9 @@ class PersistentRanks:
             self._end(ranks)
             raise
 
-    def run_well(
-        self,
-        ranks: int,
-        *arguments: str | Path,
-        program: Path = TRAIN,
-        environ: Mapping[str, str] | None = None,
-        seconds: float = 600.0,
-    ) -> Outcome:
-        """Runs a program that has to end with exit code 0."""
-        outcome = self.run(ranks, *arguments, program=program, environ=environ, seconds=seconds)
+    def run_well(self, ranks: int, *arguments: str | Path, **options: Any) -> Outcome:
+        """Runs a program that has to end with exit code 0; takes what `run` takes."""
+        outcome = self.run(ranks, *arguments, **options)
         assert outcome.code == 0, outcome.output
         return outcome
 
