@@ -37,28 +37,37 @@ def environment(**variables: str) -> dict[str, str]:
     return {**os.environ, **root, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
 
 
-def launcher(ranks: int, kind: str = "mpirun") -> list[str]:
-    """Returns the words before `python`: mpirun (one core per rank where there are enough), gloo, or none."""
+def launcher(ranks: int, kind: str = "mpirun", programs: Path = BIN) -> list[str]:
+    """Returns the words before `python`: mpirun (one core per rank where there are enough), horovodrun, gloo, or none."""
     if kind == "alone":
         return ["taskset", "-c", "0"]
     if kind == "gloo":
-        return [str(BIN / "horovodrun"), "--gloo", "-np", str(ranks)]
+        return [str(programs / "horovodrun"), "--gloo", "-np", str(ranks)]
+    if kind == "horovodrun":
+        return [str(programs / "horovodrun"), "-np", str(ranks)]
     crowded = ["--oversubscribe"] if ranks > (os.cpu_count() or 1) else []
-    return [str(BIN / "mpirun"), *crowded, "-np", str(ranks)]
+    return [str(programs / "mpirun"), *crowded, "-np", str(ranks)]
 
 
 @contextlib.contextmanager
 def finished_run(
-    before: list[str], *arguments: str, variables: dict[str, str] | None = None
+    before: list[str], *arguments: str, variables: dict[str, str] | None = None, checkout: Path = ROOT
 ) -> Iterator[tuple[list[dict[str, Any]], Path]]:
-    """Runs train.py and yields its records and its run directory.
+    """Runs a checkout's train.py and yields its records and its run directory.
+
+    Args:
+      before: the launcher's words.
+      arguments: train.py's.
+      variables: added to the environment.
+      checkout: another checkout that was set up by `make setup`; this one by default.
 
     Raises:
       RuntimeError: with the job's output, if it fails.
     """
     folder = tempfile.mkdtemp(prefix="bench-")
     try:
-        words = [*before, sys.executable, str(ROOT / "train.py"), *arguments]
+        python = sys.executable if checkout == ROOT else str(checkout / ".venv" / "bin" / "python")
+        words = [*before, python, str(checkout / "train.py"), *arguments]
         words += ["--progress", "off", "--name", "bench", "--runs-dir", folder]
         job = subprocess.run(words, env=environment(**(variables or {})), capture_output=True, text=True, check=False)
         if job.returncode:
@@ -69,9 +78,11 @@ def finished_run(
         shutil.rmtree(folder)
 
 
-def run(before: list[str], *arguments: str, variables: dict[str, str] | None = None) -> list[dict[str, Any]]:
+def run(
+    before: list[str], *arguments: str, variables: dict[str, str] | None = None, checkout: Path = ROOT
+) -> list[dict[str, Any]]:
     """Runs train.py and returns its records; see `finished_run`."""
-    with finished_run(before, *arguments, variables=variables) as (records, _):
+    with finished_run(before, *arguments, variables=variables, checkout=checkout) as (records, _):
         return records
 
 

@@ -54,9 +54,11 @@ def in_a_graph() -> tuple[int, Callable[[int, Callable[[], None]], None]]:
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    from hvd_dqn.distributed.horovod import HorovodCommunicator
+    from hvd_dqn.distributed.launcher import read_launch
+    from hvd_dqn.distributed.runtime import join
 
-    communicator = HorovodCommunicator()
+    communicator = join(read_launch(), None)
+    communicator.start_horovod()
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([FLOATS], tf.float32)])
     def graph(rounds: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:

@@ -30,6 +30,8 @@ class HorovodCommunicator(JSONCollectives):
         """Starts Horovod, at first or after a shutdown; rank and size follow the launcher's variables."""
         import horovod.tensorflow as hvd
 
+        # Milliseconds between two looks of Horovod's thread, for which every update waits.
+        os.environ.setdefault("HOROVOD_CYCLE_TIME", "0.1")
         self._hvd = hvd
         hvd.init()  # COLLECTIVE
         self.rank: int = hvd.rank()

@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from hvd_dqn.distributed.communicator import JSONCollectives, MPIHandles, Values
 
+_BACKGROUND_NICENESS = 10
+
 
 class MPICommunicator(JSONCollectives):
     """Collectives by mpi4py on a communicator of its own, apart from Horovod's messages."""
@@ -40,11 +42,21 @@ class MPICommunicator(JSONCollectives):
         self.mpi_handles: MPIHandles | None = MPIHandles(str(MPI.__file__), *handles)
 
     def start_horovod(self) -> None:
-        """Starts Horovod on MPI's ranks."""
+        """Starts Horovod on MPI's ranks.
+
+        Its thread looks for gradients without a pause: every update waits for it, and waking it takes as long as a
+        small network's update. So that it takes little time from the learner on the same core, it runs at a lower
+        priority, and has the core while the learner waits.
+        """
         if self._hvd is None:
             import horovod.tensorflow as hvd
 
+            pause = os.environ.setdefault("HOROVOD_CYCLE_TIME", "0")
+            before = set(os.listdir("/proc/self/task"))
             hvd.init()  # COLLECTIVE
+            if float(pause) == 0:
+                for thread in set(os.listdir("/proc/self/task")) - before:
+                    os.setpriority(os.PRIO_PROCESS, int(thread), _BACKGROUND_NICENESS)
             self._hvd = hvd
 
     def allreduce_in_graph(self, vector: tf.Tensor) -> tf.Tensor:

@@ -102,14 +102,12 @@ def start(
             name = pin(gpus[own])
     except UserError as error:
         problem = str(error)
-    communicator = _join(launch, connect)  # COLLECTIVE
+    communicator = join(launch, connect)  # COLLECTIVE
     return Runtime(communicator, threads, name, bool(gpus), problem)
 
 
-def _join(launch: Launch, connect: Callable[[], Communicator] | None) -> Communicator:
+def join(launch: Launch, connect: Callable[[], Communicator] | None) -> Communicator:
     """Joins the other ranks; a collective."""
-    # Milliseconds between two looks of Horovod's background thread: every update of the general learner waits for it.
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0.1")
     if connect is not None:
         return connect()  # COLLECTIVE
     if launch.size == 1:
