@@ -57,7 +57,9 @@ def main() -> None:
                     for side, (checkout, flag) in sides.items():
                         speeds[side].append(measure(checkout, case, learner, ranks, asked.launcher, [flag]))
                 ratio = statistics.median(speeds["this"]) / statistics.median(speeds["other"])
-                print(f"{case} {learner} -np {ranks}:  {spread(speeds['other'])} -> {spread(speeds['this'])}  {ratio:.2f}")
+                print(
+                    f"{case} {learner} -np {ranks}:  {spread(speeds['other'])} -> {spread(speeds['this'])}  {ratio:.2f}"
+                )
                 table[f"{case} {learner} {ranks} {asked.launcher}"] = {**speeds, "ratio": ratio}
                 if asked.output:
                     asked.output.write_text(json.dumps(table, indent=1) + "\n")

@@ -38,7 +38,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def launcher(ranks: int, kind: str = "mpirun", programs: Path = BIN) -> list[str]:
-    """Returns the words before `python`: mpirun (one core per rank where there are enough), horovodrun, gloo, or none."""
+    """Returns the words before `python`: of mpirun (a core per rank if there are enough), horovodrun, Gloo, or none."""
     if kind == "alone":
         return ["taskset", "-c", "0"]
     if kind == "gloo":

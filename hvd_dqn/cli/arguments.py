@@ -5,8 +5,6 @@ NumPy and TensorFlow are not imported here, so that `train.py --help` answers at
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from hvd_dqn import __version__
 from hvd_dqn.cli.flags import form
+from hvd_dqn.cli.parsing import parse_dataclass
 from hvd_dqn.config import RESUME_AUTO, Config, field_names, field_types, replace
 from hvd_dqn.errors import UserError, did_you_mean
 from hvd_dqn.presets import PRESETS
@@ -82,23 +81,8 @@ def own_directory(config: Config) -> RunDirectory:
 
 
 def _parse_flags(arguments: Sequence[str], defaults: Config, quiet: bool) -> Config:
-    """Parses the flags with tyro and turns its messages into a UserError."""
-    import tyro
-
-    message = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(message), contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
-            parsed: Any = tyro.cli(
-                form(defaults),
-                prog="train.py",
-                description=DESCRIPTION,
-                args=list(arguments),
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-            )
-    except SystemExit as stop:
-        if stop.code == 0:
-            raise
-        raise UserError(message.getvalue().rstrip()) from None
+    """Parses the flags over these defaults."""
+    parsed = parse_dataclass(form(defaults), arguments, "train.py", DESCRIPTION, quiet=quiet)
     flat = {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
     return replace(Config(), flat)
 
