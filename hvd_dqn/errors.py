@@ -25,7 +25,8 @@ class CheckpointError(Exception):
 
 
 USE_OLD_VERSION = (
-    "use version 0.1.0 or the one that wrote it (git checkout v0.1.0 && make setup, then the same command)"
+    "use version 0.1.0, commit e7dd1cb, or the one that wrote it (git checkout e7dd1cb && make setup, then the same "
+    "command)"
 )
 """What to do with a run or a checkpoint of an older format."""
 

@@ -140,5 +140,5 @@ def test_a_locked_directory_is_discarded_only_while_its_run_has_not_begun(tmp_pa
 @pytest.mark.parametrize("field", ["backend", "transport", "commit_period"])
 def test_a_run_of_an_older_version_is_refused_with_the_command_that_resumes_it(tmp_path: Path, field: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"config": {"env": "CartPole-v1", field: "auto"}}))
-    with pytest.raises(UserError, match=r"git checkout v0\.1\.0 && make setup"):
+    with pytest.raises(UserError, match=r"git checkout e7dd1cb && make setup"):
         read_config_of(str(tmp_path))
