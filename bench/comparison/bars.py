@@ -44,7 +44,7 @@ def judge_bars(medians: dict[str, dict[str, float]]) -> list[dict[str, object]]:
         if bar.case not in medians:
             continue
         speeds = medians[bar.case]
-        peers = {name: speed for name, speed in speeds.items() if name != OURS}
+        peers = {name: speed for name, speed in speeds.items() if not name.startswith(OURS)}
         rival = max(peers, key=lambda name: peers[name], default="") if bar.rival == FASTEST else bar.rival
         reached = speeds[OURS] / peers[rival] if OURS in speeds and rival in peers else None
         verdict = "NOT MEASURED" if reached is None else "PASS" if reached >= bar.factor else "FALLS SHORT"

@@ -26,7 +26,7 @@ class Setting:
     @property
     def in_envpool(self) -> bool:
         """Whether the environments are EnvPool's and not Gymnasium's or the library's own."""
-        return self.option.endswith("envpool")
+        return "envpool" in self.option.split()
 
     def __str__(self) -> str:
         """Names the setting in a table."""
@@ -100,6 +100,12 @@ IMPLEMENTATIONS = (
         "",
         tuple((num_envs, False, option) for option in ("auto", "envpool") for num_envs in (16, 64, 160, 320)),
         tuple((num_envs, False, option) for option in ("auto", "envpool") for num_envs in (8, 16, 64)),
+    ),
+    Implementation(
+        f"{OURS}, TensorFlow",
+        "",
+        tuple((num_envs, False, f"{option} tensorflow") for option in ("auto", "envpool") for num_envs in (64, 160, 320)),
+        tuple((num_envs, False, f"{option} tensorflow") for option in ("auto", "envpool") for num_envs in (8, 16, 64)),
     ),
     Implementation("Stable-Baselines3", "peers.sb3", _sb3_choices("sb3"), _sb3_atari_choices("sb3")),
     Implementation("SBX", "peers.sb3", _sb3_choices("sbx"), _sb3_atari_choices("sbx")),

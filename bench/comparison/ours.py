@@ -48,11 +48,13 @@ def measure_ours(task: Task, folder: Path, limit: float) -> dict[str, Any]:
 def command(task: Task, folder: Path) -> list[str]:
     """Returns train.py's command line for a task: the case's values, no evaluation, no checkpoint on the way."""
     case = task.case
+    vectorization, *learner = task.option.split()
     module = "comparison.minatar_ids:" if case.env.startswith("Flat/") else ""
     flags = {
         "env": module + case.env,
         "num-envs": task.num_envs,
-        "vectorization": task.option,
+        "vectorization": vectorization,
+        "learner": (learner or ["auto"])[0],
         "global-batch-size": case.batch_size,
         "train-period": case.train_period,
         "learning-rate": case.learning_rate,

@@ -20,6 +20,11 @@ class FlatNetwork:
         self.observation_shape, self.observation_dtype = model.input_shape[1:], model.inputs[0].dtype
         self._model = model
 
+    @property
+    def has_convolutions(self) -> bool:
+        """Returns whether any weight is a convolution's kernel: only these have more than two dimensions."""
+        return any(len(shape) > 2 for shape in self.layout.shapes)
+
     def __call__(self, parameters: tf.Tensor, s: tf.Tensor) -> Any:
         """Computes the model's outputs.
 

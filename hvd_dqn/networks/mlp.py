@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from hvd_dqn.networks.spec import NetworkSpec
+from hvd_dqn.networks.spec import NetworkSpec, layer_name
 
 
 def build(spec: NetworkSpec) -> keras.Model:
@@ -30,8 +30,8 @@ def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
 def hidden_layers(x: keras.KerasTensor, sizes: tuple[int, ...], spec: NetworkSpec) -> keras.KerasTensor:
     """Returns the features behind dense ReLU layers of these sizes."""
     for depth, units in enumerate(sizes):
-        initial = he_uniform(spec.seed, depth)
-        x = layers.Dense(units, activation="relu", kernel_initializer=initial, dtype=spec.policy)(x)
+        initial, name = he_uniform(spec.seed, depth), layer_name("dense", depth)
+        x = layers.Dense(units, activation="relu", kernel_initializer=initial, dtype=spec.policy, name=name)(x)
     return x
 
 
@@ -45,7 +45,10 @@ def head(features: keras.KerasTensor, spec: NetworkSpec, depth: int | None = Non
     """
     depth = len(spec.hidden_sizes) if depth is None else depth
     outputs = layers.Dense(
-        spec.num_actions * spec.outputs_per_action, kernel_initializer=he_uniform(spec.seed, depth), dtype="float32"
+        spec.num_actions * spec.outputs_per_action,
+        kernel_initializer=he_uniform(spec.seed, depth),
+        dtype="float32",
+        name=layer_name("dense", depth),
     )(features)
     if spec.outputs_per_action == 1:
         return outputs

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from hvd_dqn.networks.mlp import he_uniform, head, hidden_layers
-from hvd_dqn.networks.spec import NetworkSpec
+from hvd_dqn.networks.spec import NetworkSpec, layer_name
 
 CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Filters, size and stride of each, Mnih et al. (2015), Methods, "Model architecture"."""
@@ -36,6 +36,7 @@ def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
             activation="relu",
             kernel_initializer=he_uniform(spec.seed, 100 + depth),
             dtype=spec.policy,
+            name=layer_name("scaled_conv2d", depth),
         )(x)
     return layers.Flatten()(x)
 

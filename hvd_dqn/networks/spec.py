@@ -35,6 +35,11 @@ class NetworkSpec(NamedTuple):
         return 1.0 / 255.0 if np.issubdtype(self.observation_dtype, np.integer) else 1.0
 
 
+def layer_name(kind: str, number: int) -> str:
+    """Returns a layer's name, which Keras would otherwise count up over all networks of a process."""
+    return f"{kind}_{number}" if number else kind
+
+
 def choose_network(name: str, observation_shape: tuple[int, ...], observation_dtype: np.dtype) -> str:
     """Resolves "auto": cnn for integer observations with two or three dimensions, else mlp.
 

@@ -78,7 +78,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     start_compiler()
     communicator.start_horovod()  # COLLECTIVE
     # XLA is the faster one for small products; oneDNN is for convolutions on a CPU.
-    jit_compile = network != "cnn" or runtime.on_gpu
+    jit_compile = runtime.on_gpu or not flat.has_convolutions
     loss_scale = config.network.loss_scale if config.network.precision == "float16" else 1.0
     learner = TensorFlowLearner(
         flat,

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
+from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.parameters import ParameterLayout
 from hvd_dqn.networks import mlp, nature
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
@@ -48,6 +49,25 @@ def test_cnn_has_the_papers_parameter_count(num_actions: int) -> None:
     assert network.count_params() == expected
     assert ParameterLayout(network).total == expected
     assert tuple(network.output_shape) == (None, num_actions)
+
+
+@pytest.mark.parametrize(
+    ("build", "names"),
+    [
+        (lambda: _mlp((4,), FLOAT), ["dense", "dense_1", "dense_2"]),
+        (lambda: _cnn((84, 84)), ["scaled_conv2d", "scaled_conv2d_1", "scaled_conv2d_2", "dense", "dense_1"]),
+    ],
+)
+def test_weights_have_the_same_names_in_every_network_of_a_process(
+    build: Callable[[], keras.Model], names: list[str]
+) -> None:
+    for _ in range(2):
+        assert ParameterLayout(build()).names == [f"{name}/{part}" for name in names for part in ("kernel", "bias")]
+
+
+def test_only_a_convolutional_network_has_convolutions() -> None:
+    assert FlatNetwork(_cnn((84, 84))).has_convolutions
+    assert not FlatNetwork(_mlp((4,), FLOAT)).has_convolutions
 
 
 def test_a_grey_image_has_one_channel() -> None:
