@@ -8,6 +8,7 @@ UV_SYNC_FLAGS ?=
 PRESET ?= cartpole
 NP ?= $(shell test "$$(env -u OMP_NUM_THREADS nproc)" -ge 4 && echo 4 || echo 2)
 ARGS ?=
+FORM ?= full
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -61,7 +62,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables: NP (ranks), PRESET (train), ARGS (appended to train, test, test-learning, test-faults, bench),'
-	@echo '           EXTRAS (optional dependencies, now "$(EXTRAS)"), PYTHON (interpreter for the environment).'
+	@echo '           FORM (of test-faults), EXTRAS (optional dependencies, now "$(EXTRAS)"), PYTHON (interpreter for the environment).'
 
 .PHONY: setup
 setup: $(STAMP) ## install everything into .venv (the first time compiles Horovod: 3 to 10 minutes)
@@ -75,7 +76,7 @@ test: $(STAMP) ## run the tests that need no training to converge, e.g. make tes
 ifeq ($(strip $(ARGS)),)
 # Single processes share two cores; ranks have the machine to themselves.
 	$(IN_VENV) .venv/bin/python -m pytest tests/unit -m "not slow" -n 2
-	$(IN_VENV) .venv/bin/python -m pytest tests/parallel -m "not slow"
+	$(IN_VENV) .venv/bin/python -m pytest tests/parallel -m "not slow and not faults"
 else
 	$(IN_VENV) .venv/bin/python -m pytest -m "not learning and not launch and not slow" $(ARGS)
 endif
@@ -93,8 +94,12 @@ test-learning: $(STAMP) ## run the tests that train until solved (slow)
 	$(IN_VENV) .venv/bin/python -m pytest tests/learning -m learning $(ARGS)
 
 .PHONY: test-faults
-test-faults: $(STAMP) ## inject every fault for real, at length: kills, stops, damage, fuzz (about 25 minutes)
+test-faults: $(STAMP) ## inject every fault for real: kills, stops, damage, fuzz (FORM=full about 25 minutes, FORM=short 7)
+ifeq ($(FORM),short)
+	$(IN_VENV) .venv/bin/python -m pytest tests/parallel -m "faults and not slow" $(ARGS)
+else
 	$(IN_VENV) HVD_DQN_FAULTS=full HVD_DQN_FUZZ_SECONDS=60 .venv/bin/python -m pytest -m faults $(ARGS)
+endif
 
 .PHONY: test-launch
 test-launch: $(STAMP) ## run the tests on real hosts and schedulers (as root: installs Debian packages for them)

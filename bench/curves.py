@@ -113,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_version_arguments(parser)
     parser.add_argument("--repetitions", type=int, default=20, help="seeds of each kind")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], help="measure these kinds alone now")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the lines")
     parser.add_argument("--plot", help="the picture to write")
     arguments = parser.parse_args()
@@ -121,7 +122,7 @@ def main() -> None:
     versions = [THIS, *other_version(arguments)]
     for seed in range(arguments.repetitions):
         for version in versions:
-            for kind in KINDS:
+            for kind in (kind for kind in KINDS if kind.ranks in arguments.ranks):
                 if seed not in read(arguments.results).get((version.name, str(kind)), {}):
                     measure(version, kind, seed, arguments.results)
     curves = read(arguments.results)

@@ -1,4 +1,4 @@
-"""The two forms of the fault tests: the short one of `make test` and the long one of `make test-faults`."""
+"""The two forms of the fault tests: `make test-faults FORM=short`, and the long one of `make test-faults`."""
 
 from __future__ import annotations
 
