@@ -3,7 +3,7 @@
 
     .venv/bin/python bench/other_ranks.py --seeds 10
 
-Each seed learns at two ranks and then goes on four times from the same checkpoint: at two ranks (bit for bit the run
+Each seed learns at two ranks and then continues four times from the same checkpoint: at two ranks (bit for bit the run
 that was never stopped), at one, at three, and, to show what a dip looks like, at two with its replay lost.
 """
 

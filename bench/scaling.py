@@ -187,7 +187,7 @@ def measure(setting: Setting, command: list[str], env_steps: int) -> float:
 
 
 def check(repetitions: int) -> None:
-    """Compares predictions with runs; each repetition measures the parts anew, as a shared machine's speed changes."""
+    """Compares predictions with runs; each repetition measures the parts again, as a shared machine's speed changes."""
     found: dict[str, list[tuple[float, float]]] = {}
     print()
     for repetition in range(1, repetitions + 1):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measures env steps per second of train.py beside other DQN libraries, on one core, at the same replay ratio.
+"""Measures env steps per second of train.py and of other DQN libraries, on one core, at the same replay ratio.
 
 First every setting of every implementation (number of environments, length of a burst of updates, library options)
 runs once, briefly; each implementation's fastest then runs in all repetitions, which alone count. All processes are

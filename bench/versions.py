@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measures the speed of this checkout beside another one, case by case, in turn.
+"""Measures the speed of this checkout and of another one, case by case, in turn.
 
 git worktree add ../before COMMIT && make -C ../before setup
 .venv/bin/python bench/versions.py --other ../before

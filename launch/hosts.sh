@@ -76,7 +76,7 @@ source "$root/launch/common.sh"
 
 if [[ -z $controller ]]; then
     if gpus_wanted "$@"; then
-        controller=gloo why="the default for GPUs, whose gradients NCCL carries"
+        controller=gloo why="the default for GPUs, whose gradients NCCL sums"
     else
         controller=mpi why="the default for CPUs"
     fi

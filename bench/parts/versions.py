@@ -1,4 +1,4 @@
-"""This checkout, and another one that is measured beside it."""
+"""This checkout, and another one that is measured with it."""
 
 from __future__ import annotations
 

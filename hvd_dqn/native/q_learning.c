@@ -1,9 +1,8 @@
 /* What stands around the matrix products of a small MLP's update, each as one pass over memory.
  *
- * Every loop gives the same bits whatever
- * vector instructions the processor has, so that ranks on unlike hosts stay equal: the compiler is told to fuse no
- * multiplication with an addition. packaging/compile_kernels.py tells it, and what WIDEST is.
- * All arrays are contiguous, float32 where not said otherwise, and the caller's.
+ * Every loop gives the same bits with any vector instructions, so that ranks on unlike hosts stay equal:
+ * packaging/compile_kernels.py forbids the compiler to fuse a multiplication with an addition, and defines WIDEST.
+ * All arrays are contiguous, float32 where not said otherwise, and belong to the caller.
  */
 #include "q_learning.h"
 

@@ -49,7 +49,7 @@ stop() {
 }
 trap stop TERM INT
 
-export OPAL_PREFIX="$root/.venv" # also for the ranks' MPI library: the wheel's mpirun tells it to itself alone
+export OPAL_PREFIX="$root/.venv" # also for the ranks' MPI library: the wheel's mpirun sets it for itself alone
 ssh_options="-p $port -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 ssh_options+=" -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 job=(
@@ -76,5 +76,5 @@ while :; do
         echo "launcher.sh: the job ended with code $code and no new checkpoint" >&2
         exit "$code"
     fi
-    echo "launcher.sh: the job ended with code $code and goes on from env step $after"
+    echo "launcher.sh: the job ended with code $code and continues from env step $after"
 done

@@ -267,8 +267,8 @@ def test_the_job_survives_a_preempted_worker_and_ends_by_itself(cluster: Cluster
     assert notice.returncode == 0, cluster.output
     assert "node2" not in cluster.hosts.ranks()
     goes.kill()
-    cluster.wait_for("goes on from env step", launcher)
-    saved = int(re.findall(r"goes on from env step (\d+)", cluster.output)[0])
+    cluster.wait_for("continues from env step", launcher)
+    saved = int(re.findall(r"continues from env step (\d+)", cluster.output)[0])
     run_directory = next(cluster.runs.glob("*/first"))
     assert int(newest_checkpoint(run_directory).name) == saved
     wait_until(lambda: cluster.output.count("waiting for node2") >= 2, 30.0, "the launcher waits again")
@@ -293,7 +293,7 @@ def test_a_lost_worker_costs_what_came_after_the_last_checkpoint(cluster: Cluste
     wait_until(lambda: any(cluster.runs.glob("*/first/checkpoints/*/manifest.json")), 150.0, "there is a checkpoint")
     lost = cluster.hosts.nodes[1]
     lost.kill()
-    cluster.wait_for("goes on from env step", launcher)
+    cluster.wait_for("continues from env step", launcher)
     cluster.hosts.start_node(lost)
     cluster.start_worker(lost)
     cluster.wait_for("resumed from the checkpoint at env step", launcher)

@@ -147,7 +147,7 @@ def chosen(slurm: Slurm, *options: str, folder: Path) -> tuple[str, str]:
 @pytest.mark.slow
 def test_a_gpu_job_is_started_by_plain_srun(slurm: Slurm, tmp_path: Path) -> None:
     way, why = chosen(slurm, "--gpus", folder=tmp_path)
-    assert (way, why) == ("srun", "the job has GPUs, whose gradients NCCL carries")
+    assert (way, why) == ("srun", "the job has GPUs, whose gradients NCCL sums")
 
 
 @pytest.fixture(scope="module")

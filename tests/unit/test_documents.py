@@ -131,7 +131,7 @@ def test_every_decision_has_four_parts() -> None:
 def test_prose_uses_the_words_of_the_field() -> None:
     """In documents, docstrings, comments and messages; code in documents is left out."""
     found = {}
-    code = [path for path in _files("*.py") if (ROOT / "hvd_dqn") in path.parents]
+    code = [*_files("hvd_dqn/*.py"), *_files("hvd_dqn/*.[ch]"), *_files("launch/*")]
     for path in [*_documents(), *code, ROOT / "train.py"]:
         text = path.read_text()
         prose = re.sub(r"\]\([^)]*\)", "]", _without_code(text)) if path.suffix == ".md" else text
