@@ -39,11 +39,15 @@ class Kind(NamedTuple):
         return " ".join([self.learner, f"-np {self.ranks}", *self.flags])
 
 
+RESET = ("--checkpoint-boundary", "reset")
+"""What version 0.1.0 always did: end all episodes at a checkpoint."""
 KINDS = (
     *(Kind(learner, ranks) for learner in ("native", "tensorflow") for ranks in (1, 2, 4)),
     Kind("native", 1, ("--policy-lag", "1")),
 )
 """Each is compared with the first, and with the same kind of the other version."""
+KINDS_NOW = tuple(kind._replace(flags=RESET) for kind in KINDS if not kind.flags and kind.ranks < 4)
+"""Measured in this version only, and compared with the same kind of the other version, which resets anyway."""
 
 Curves = dict[tuple[str, str], dict[int, np.ndarray]]
 """(version, kind) -> seed -> [N, 2], env steps and mean greedy returns of the periodic evaluations."""
@@ -83,11 +87,12 @@ def report(curves: Curves) -> None:
     first = means[THIS.name, str(KINDS[0])]
     print("\nCartPole preset: mean over the curve of the greedy return; differences with 95 % interval (bar: 0 inside)")
     for (version, kind), values in sorted(means.items()):
-        print(f"  {version:<9}{kind:<28}{len(values):>3} seeds {np.mean(list(values.values())):6.1f}", end="")
+        print(f"  {version:<9}{kind:<44}{len(values):>3} seeds {np.mean(list(values.values())):6.1f}", end="")
         if values is not first:
             print(f"  from {THIS.name}, {KINDS[0]}: {compare(values, first)}", end="")
-        if version != THIS.name and (THIS.name, kind) in means:
-            print(f"  from {THIS.name}, same kind: {compare(values, means[THIS.name, kind])}", end="")
+        for same in (kind, " ".join([kind, *RESET])) if version != THIS.name else ():
+            if (THIS.name, same) in means:
+                print(f"  from {THIS.name}, {same}: {compare(values, means[THIS.name, same])}", end="")
         print()
 
 
@@ -122,8 +127,10 @@ def main() -> None:
     versions = [THIS, *other_version(arguments)]
     for seed in range(arguments.repetitions):
         for version in versions:
-            for kind in (kind for kind in KINDS if kind.ranks in arguments.ranks):
-                if seed not in read(arguments.results).get((version.name, str(kind)), {}):
+            for kind in KINDS + (KINDS_NOW if version is THIS else ()):
+                if kind.ranks in arguments.ranks and seed not in read(arguments.results).get(
+                    (version.name, str(kind)), {}
+                ):
                     measure(version, kind, seed, arguments.results)
     curves = read(arguments.results)
     report(curves)
