@@ -104,7 +104,9 @@ IMPLEMENTATIONS = (
     Implementation(
         f"{OURS}, TensorFlow",
         "",
-        tuple((num_envs, False, f"{option} tensorflow") for option in ("auto", "envpool") for num_envs in (64, 160, 320)),
+        tuple(
+            (num_envs, False, f"{option} tensorflow") for option in ("auto", "envpool") for num_envs in (64, 160, 320)
+        ),
         tuple((num_envs, False, f"{option} tensorflow") for option in ("auto", "envpool") for num_envs in (8, 16, 64)),
     ),
     Implementation("Stable-Baselines3", "peers.sb3", _sb3_choices("sb3"), _sb3_atari_choices("sb3")),

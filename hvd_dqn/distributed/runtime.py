@@ -150,7 +150,7 @@ def _quiet_stderr() -> Iterator[None]:
     """Holds back what TensorFlow's C++ prints while it starts; shows it after all if it fails."""
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with os.fdopen(os.memfd_create("stderr"), "w+b") as held:  # in memory: no disk is full
         os.dup2(held.fileno(), 2)
         try:
             yield

@@ -42,9 +42,11 @@ class Records:
     speed: Speed = field(default_factory=lambda: Speed(0, 0))
     started: float = field(default_factory=time.monotonic)
     contributions: list[Contribution] = field(default_factory=list)
+    warned: bool = False
+    """Whether metrics could not be written at some time."""
 
     def write(self, kind: str, env_steps: int, record: dict[str, Any]) -> dict[str, Any]:
-        """Writes a record with its kind, step and time, and returns it; a full disk costs the line, not the run."""
+        """Writes a record with its kind, step and time, and returns it; what cannot be written is warned about once."""
         whole = {
             "kind": kind,
             "env_steps": env_steps,
@@ -55,7 +57,9 @@ class Records:
         try:
             self.metrics.write(whole)
         except OSError as error:
-            self.display.warn(f"metrics could not be written: {error}")
+            if not self.warned:
+                self.display.warn(f"metrics cannot be written: {error}; training continues without them")
+            self.warned = True
         return whole
 
     def restart_speed(self, counters: Counters) -> None:

@@ -352,7 +352,11 @@ def test_without_a_usable_checkpoint_all_reasons_are_told(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("number", "says", "remedy"),
     [
-        (3, "older", r"use version 0\.1\.0, commit e7dd1cb, or the one that wrote it \(git checkout e7dd1cb && make setup"),
+        (
+            3,
+            "older",
+            r"use version 0\.1\.0, commit e7dd1cb, or the one that wrote it \(git checkout e7dd1cb && make setup",
+        ),
         (5, "newer", "use the version that wrote it"),
     ],
 )
