@@ -142,6 +142,8 @@ def _convert(value: Any, wanted: Any, where: str) -> Any:
         return tuple(value)
     if wanted is float and type(value) is int:
         return float(value)
+    if wanted is int and type(value) is float and value.is_integer():
+        return int(value)
     if isinstance(wanted, type) and type(value) is wanted:
         return value
     name = "a list of integers" if get_origin(wanted) is tuple else getattr(wanted, "__name__", str(wanted))

@@ -131,7 +131,7 @@ class LiveDisplay:
         self._live.update(Group(self._bar, Text(_numbers(record))))
 
     def tick(self, doing: str, done: int, total: int) -> None:
-        """Shows below the bar what is going on, after a long silence."""
+        """Shows the progress below the bar after a long silence."""
         if self._silence.is_long():
             self._silence.end()
             self._live.update(Group(self._bar, Text(f"{doing}: {done:,} of {total:,}")))
