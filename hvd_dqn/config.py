@@ -60,7 +60,9 @@ class EnvironmentConfig:
     """Number of parallel environments, summed over ranks."""
     vectorization: Literal["auto", "native", "sync", "async", "envpool"] = "auto"
     """native: the environment's own vector form. sync: one loop. async: one process per environment. envpool: EnvPool's
-    C++ version (extra [envpool]). auto: native if there is one, otherwise sync."""
+    C++ version (extra [envpool]). auto: native if there is one, otherwise sync. The task is the same."""
+    clip_rewards: bool = False
+    """Learn from rewards clipped to -1..1 (Mnih et al. 2015). Returns in metrics and evaluations are not clipped."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ class ReplayConfig:
     replay_capacity: int = 50_000
     """Capacity of the replay buffer in transitions, summed over ranks."""
     learning_starts: int = 1_000
-    """Env steps before the first learner step. Applies again after a resume without replay."""
+    """Env steps before the first learner step. Applies again after a resume without replay. A run that is shorter than
+    the default learns in its second half."""
     global_batch_size: int = 128
     """Transitions per learner step, summed over ranks. Each rank samples its share from its own replay."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -23,6 +24,12 @@ class Spaces:
     num_actions: int
     action_shape: tuple[int, ...] = ()
     """() for one Discrete action."""
+
+    @property
+    def transition_bytes(self) -> int:
+        """Returns the bytes that a transition takes in a replay."""
+        observation = self.observation_dtype.itemsize * math.prod(self.observation_shape)
+        return 2 * observation + 4 * math.prod(self.action_shape) + 4 + 4
 
     def describe(self) -> dict[str, object]:
         """Returns a JSON-ready description, which the ranks compare."""

@@ -88,7 +88,7 @@ def assemble(
     directory = (handle or RunDirectoryHandle()).open(config, communicator)  # COLLECTIVE
     records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
-    records.display.message(start_report(_derived_sizes(config, runtime, agent)))
+    records.display.message(start_report(_derived_sizes(config, runtime, agent, spaces)))
     limit = config.runtime.stall_timeout_seconds and config.runtime.stall_timeout_seconds + grace_seconds
     watchdog = Watchdog(
         limit, rank, size, directory.waiting, communicator.abort, make_heartbeat(communicator.local_rank)
@@ -116,6 +116,7 @@ def assemble(
             _build_exploration(config, communicator, own.num_envs_per_rank),
             agent.action_values(config.learner.policy_lag == 0),
             generator(config.job.seed, "policy", rank, *stream),
+            config.environment.clip_rewards,
         ),
         learning=Learning(
             agent.learner,
@@ -133,7 +134,9 @@ def assemble(
             own.batch_size_per_rank,
             _make_updates(config, runtime),
         ),
-        evaluation=Evaluation(communicator, watchdog, stop, play, evaluated_values, config.job.seed),
+        evaluation=Evaluation(
+            communicator, watchdog, stop, play, evaluated_values, config.job.seed, records.display.tick
+        ),
         checkpoints=checkpoints,
         records=records,
         hooks=make_hooks(config),
@@ -199,7 +202,7 @@ def _open_records(
     return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
 
 
-def _derived_sizes(config: Config, runtime: Runtime, agent: Agent) -> dict[str, Any]:
+def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Spaces) -> dict[str, Any]:
     """Returns what follows from the configuration at this number of ranks, for the start report."""
     size = runtime.communicator.size
     environments = config.environment.num_envs
@@ -211,8 +214,12 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent) -> dict[str, 
         "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
         "learner": LEARNERS[agent.chosen],
         "environments": f"{environments} = {_per_rank(environments, size)} per rank",
+        "rewards": "clipped to -1..1 for learning; returns are the environment's own"
+        if config.environment.clip_rewards
+        else "the environment's own",
         "batch": f"{batch} = {_per_rank(batch, size)} per rank",
-        "replay capacity": f"{capacity:,} = {_per_rank(capacity, size)} per rank",
+        "replay capacity": f"{capacity:,} = {_per_rank(capacity, size)} per rank, "
+        f"{capacity * spaces.transition_bytes / 2**20:,.0f} MiB of memory in all when full",
         "learner steps per iteration": f"{environments / config.learner.train_period:g} "
         f"({environments} env steps, one learner step per {config.learner.train_period})",
         "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling)",

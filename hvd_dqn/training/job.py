@@ -119,7 +119,9 @@ class Job:
     def run_hooks(self, env_steps_before: int, signals: Signals, fault: str | None) -> bool:
         """Runs the hooks that are due, a collective where one is; returns False if the job is to stop here."""
         env_steps = self.counters.env_steps
-        last = env_steps >= self.config.job.total_env_steps
+        total = self.config.job.total_env_steps
+        last = env_steps >= total
+        self.records.display.tick("env steps", env_steps, total)
         iteration = Iteration(env_steps_before, env_steps, last, signals, fault)
         return all(hook.run(self, iteration) for hook in self.hooks if hook.due(self, iteration))  # COLLECTIVE
 

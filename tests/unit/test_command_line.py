@@ -75,6 +75,16 @@ def test_a_whole_number_may_be_written_with_an_exponent(text: str, number: int, 
     assert _parse("--config", str(file))["total_env_steps"] == number
 
 
+def test_a_run_shorter_than_the_default_start_of_learning_learns_and_an_order_not_to_is_refused(tmp_path: Path) -> None:
+    assert _parse("--total-env-steps", "800")["learning_starts"] == 400
+    assert _parse("--total-env-steps", "1200")["learning_starts"] == 1000
+    file = tmp_path / "run.toml"
+    file.write_text("learning_starts = 900\n")
+    for arguments in (("--learning-starts", "900"), ("--learning_starts=900",), ("--config", str(file))):
+        with pytest.raises(UserError, match="--learning-starts 900 is not before --total-env-steps 800"):
+            _parse("--total-env-steps", "800", *arguments)
+
+
 def test_a_switch_can_be_turned_either_way() -> None:
     assert _parse("--double-dqn")["double_dqn"] is True
     assert _parse("--no-double-dqn")["double_dqn"] is False

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hvd_dqn.config import Config, replace
 from hvd_dqn.counters import Counters
+from hvd_dqn.run.progress import NullDisplay
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import Evaluate, Log, RaiseFaults, ReportFailedSave, SaveCheckpoint, Stop, make_hooks
 from hvd_dqn.training.job import Hook, Iteration, Job
@@ -22,9 +23,10 @@ TOTAL = 1000
 def _job(hooks: list[Hook], env_steps: int = 0) -> Job:
     """Returns those parts of a job that decide which hooks are due."""
     nothing = cast(Any, None)
-    evaluation = Evaluation(nothing, nothing, nothing, nothing, nothing, seed=0)
+    evaluation = Evaluation(nothing, nothing, nothing, nothing, nothing, seed=0, tick=nothing)
     config = replace(Config(), {"total_env_steps": TOTAL})
     parts = SimpleNamespace(config=config, counters=Counters(env_steps=env_steps), hooks=hooks, evaluation=evaluation)
+    parts.records = SimpleNamespace(display=NullDisplay())
     return cast(Job, parts)
 
 
