@@ -70,9 +70,10 @@ class NetworkConfig:
     """The Q-network."""
 
     network: str = "auto"
-    """mlp: for vectors and Discrete observations. cnn: for images (Mnih et al. 2015). auto: by observation."""
+    """mlp: for vectors and Discrete observations. cnn: for images (Mnih et al. 2015). minatar: for images of a few
+    pixels, such as 10 x 10 (Young and Tian 2019). auto: by observation."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Units of the MLP's hidden layers (ReLU). No values: a linear network. The CNN's sizes are fixed."""
+    """Units of the MLP's hidden layers (ReLU). No values: a linear network. The sizes of cnn and minatar are fixed."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What layers compute in; weights, last layer, loss, optimizer and the sum over ranks are float32 always. The
     halves are for GPUs with tensor cores, where a large network is then faster."""
