@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def assemble(
     records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     records.display.message(start_report(_derived_sizes(config, runtime, agent, spaces)))
-    limit = config.runtime.stall_timeout_seconds and config.runtime.stall_timeout_seconds + grace_seconds
+    limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
+    limit += grace_seconds if limit else 0.0
     watchdog = Watchdog(
         limit, rank, size, directory.waiting, communicator.abort, make_heartbeat(communicator.local_rank)
     )
@@ -133,6 +135,7 @@ def assemble(
             replay_rng,
             own.batch_size_per_rank,
             _make_updates(config, runtime),
+            long_seconds=limit / 4 or math.inf,
         ),
         evaluation=Evaluation(
             communicator, watchdog, stop, play, evaluated_values, config.job.seed, records.display.tick
@@ -198,7 +201,7 @@ def _open_records(
     on_root(communicator, lambda: opened.append(DiskMetrics(directory.metrics, directory.tensorboard)))  # COLLECTIVE
     if rank == 0:
         display = make_display(config.runtime.progress, config.job.total_env_steps)
-        return Records(rank, opened[0], display, profile, trace)
+        return Records(rank, opened[0], display, profile, trace, under_launcher=communicator.size > 1)
     return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import train
 from hvd_dqn.config import Config, replace
 from hvd_dqn.distributed.communicator import SingleCommunicator
 from hvd_dqn.distributed.runtime import Runtime
-from hvd_dqn.run.metrics import DiskMetrics
+from hvd_dqn.run.metrics import DiskMetrics, NullMetrics
+from hvd_dqn.run.profile import IterationProfile
+from hvd_dqn.run.progress import PlainDisplay
 from hvd_dqn.run.stopping import StopRequest
+from hvd_dqn.training.hooks import SetPace
 from hvd_dqn.training.job import Job
+from hvd_dqn.training.records import Records
 from hvd_dqn.training.run import run_job
 
 CONFIG = {
@@ -52,3 +57,39 @@ def test_metrics_that_cannot_be_written_are_warned_about_once_and_the_run_is_sav
     assert shown.count("metrics cannot be written: [Errno 28] No space left on device") == 1
     assert "Greedy evaluation" in shown
     assert len(list((tmp_path / "CartPole-v1" / "run" / "checkpoints").glob("*/manifest.json"))) == 2
+
+
+def test_learner_steps_made_one_by_one_are_the_same_steps(tmp_path: Path) -> None:
+    """The weights are equal bit for bit, and a call of several learner steps becomes as many calls."""
+    calls: list[list[int]] = []
+    weights: list[bytes] = []
+
+    def watched(job: Job) -> bool:
+        learner, sizes = job.learning.learner, list[int]()
+        learn = learner.learn
+        learner.learn = lambda batches, factors, signals: sizes.append(len(factors)) or learn(batches, factors, signals)  # type: ignore
+        job.learning.one_by_one = len(calls) == 1
+        job.hooks = [hook for hook in job.hooks if not isinstance(hook, SetPace)]
+        done = train.train(job)
+        calls.append(sizes)
+        weights.append(np.asarray(learner.online).tobytes())
+        return done
+
+    for name in ("whole", "single"):
+        config = replace(Config(), CONFIG | {"runs_dir": str(tmp_path), "name": name, "train_period": 1})
+        runtime = Runtime(SingleCommunicator(), 1, "CPU", False)
+        assert run_job(config, runtime, StopRequest(), [train.__file__], watched) == 0
+    assert set(calls[0]) == {4}
+    assert calls[1] == [1] * sum(calls[0])
+    assert weights[0] == weights[1]
+
+
+def test_iterations_longer_than_a_launcher_waits_are_warned_about_once(capsys: pytest.CaptureFixture[str]) -> None:
+    profile = IterationProfile()
+    records = Records(0, NullMetrics(), PlainDisplay(100), profile, None, under_launcher=True)
+    warnings = []
+    for seconds in (5.0, 0.1, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0):
+        profile.last_seconds = seconds
+        records.warn_of_long_iterations()
+        warnings.append(capsys.readouterr().out.count("an iteration takes 2.0 s"))
+    assert warnings == [0, 0, 0, 0, 1, 0, 0, 0]
