@@ -74,6 +74,8 @@ class Learning:
     """Of an iteration's learner steps that are better made in several calls; infinite where no watchdog waits."""
     last_seconds: float = 0.0
     """Of this rank's latest learner steps; 0 before them."""
+    iterations: int = 0
+    """With learner steps, since this process began."""
     one_by_one: bool = False
     """Whether each learner step is a call of its own. Equal on all ranks."""
 

@@ -13,8 +13,9 @@ from hvd_dqn.training.faults import raise_not_finite, where_not_finite
 from hvd_dqn.training.job import Job
 from hvd_dqn.transition import Transition
 
-_FIRST_CALL = 4.0
-"""How many times the watchdog's limit the first learner steps may take: graphs are compiled in them."""
+_ALLOWED_AT_FIRST = 4.0
+"""How many times the watchdog's limit the learner steps of the first two iterations may take. Graphs are compiled in
+the first one, and all ranks know their pace after the second one."""
 
 
 class Learned(NamedTuple):
@@ -62,8 +63,8 @@ def _learn_all(job: Job, sample: Sample, signals: np.ndarray) -> tuple[Report, n
     """
     batches, weights, learner = sample.transitions, sample.weights, job.learning.learner
     piece = 1 if job.learning.one_by_one else len(weights)
-    first = job.learning.last_seconds == 0.0
-    job.watchdog.beat("learning", allow=_FIRST_CALL if first else 1.0)
+    job.learning.iterations += 1
+    job.watchdog.beat("learning", allow=_ALLOWED_AT_FIRST if job.learning.iterations <= 2 else 1.0)
     reports, tried, skipped, began = list[Report](), 0, list[int](), time.monotonic()
     while tried < len(weights):
         now = slice(tried, tried + piece)
@@ -75,7 +76,8 @@ def _learn_all(job: Job, sample: Sample, signals: np.ndarray) -> tuple[Report, n
             tried += 1
             skipped.append(tried - 1)
             _skip(job, job.counters.updates_tried + tried, len(skipped), reports[-1].local_finite)  # COLLECTIVE
-    job.learning.last_seconds = (time.monotonic() - began) / (_FIRST_CALL if first else 1.0)
+    seconds = time.monotonic() - began
+    job.learning.last_seconds = seconds / _ALLOWED_AT_FIRST if job.learning.iterations == 1 else seconds
     return _merged(reports), np.setdiff1d(np.arange(len(weights)), skipped)
 
 
