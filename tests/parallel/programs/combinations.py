@@ -24,7 +24,7 @@ from hvd_dqn.run.stopping import StopRequest
 def main() -> None:
     """Runs on every rank."""
     launch = read_launch()
-    runtime = start(launch, prepare_environment(launch, 1, 60.0), "cpu", timeline=False)
+    runtime = start(launch, prepare_environment(launch, 0, 60.0), "cpu", timeline=False)
     from hvd_dqn.training.job import Job
     from hvd_dqn.training.run import run_job
 
