@@ -236,3 +236,14 @@ def replace(config: Config, flat: dict[str, Any]) -> Config:
         own = {f.name: flat[f.name] for f in dataclasses.fields(part) if f.name in flat}
         sections[section.name] = dataclasses.replace(part, **own)
     return Config(**sections)
+
+
+FIXED_ON_RESUME = {
+    "env": "the run was trained on it; start a new run for another",
+    "env_kwargs": "the transitions in its replay are those of another task; start a new run",
+    "algorithm": "its weights mean something else to another one; start a new run",
+    "hidden_sizes": "its weights are those of another network; start a new run",
+    "optimizer": "its state is that of another one; start a new run",
+    "checkpoint_path": "to move a run, copy its files and give --resume the new place",
+}
+"""Fields that a resumed run keeps, each with the reason. All other fields may change."""
