@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import train
 from hvd_dqn.config import Config, replace
 from hvd_dqn.distributed.communicator import SingleCommunicator
 from hvd_dqn.distributed.runtime import Runtime
+from hvd_dqn.errors import UserError
 from hvd_dqn.run.metrics import DiskMetrics, NullMetrics
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import PlainDisplay
@@ -93,3 +95,24 @@ def test_iterations_longer_than_a_launcher_waits_are_warned_about_once(capsys: p
         records.warn_of_long_iterations()
         warnings.append(capsys.readouterr().out.count("an iteration takes 2.0 s"))
     assert warnings == [0, 0, 0, 0, 1, 0, 0, 0]
+
+
+def test_a_resume_on_a_full_disk_is_refused_and_loses_nothing(tmp_path: Path) -> None:
+    config = replace(Config(), CONFIG | {"runs_dir": str(tmp_path)})
+    runtime = Runtime(SingleCommunicator(), 1, "CPU", False)
+    assert run_job(config, runtime, StopRequest(), [train.__file__], train.train) == 0
+    run_directory = tmp_path / "CartPole-v1" / "run"
+    records = (run_directory / "metrics.jsonl").read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full(job: Job) -> bool:
+        raise AssertionError("it must not train")
+
+    on_a_full_disk = replace(config, {"resume": str(run_directory), "total_env_steps": 1600})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(UserError, match="File too large"):
+            run_job(on_a_full_disk, runtime, StopRequest(), [train.__file__], full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (run_directory / "metrics.jsonl").read_bytes() == records
