@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvd_dqn.cli.packages import require_packages
+from hvd_dqn.run.terminal import keep_standard_streams
 
 if __name__ == "__main__":
+    keep_standard_streams()
     require_packages(Path(__file__))  # the imports below need them
 
 from hvd_dqn.cli.arguments import parse

@@ -60,7 +60,9 @@ class EnvironmentConfig:
     """Number of parallel environments, summed over ranks."""
     vectorization: Literal["auto", "native", "sync", "async", "envpool"] = "auto"
     """native: the environment's own vector form. sync: one loop. async: one process per environment. envpool: EnvPool's
-    C++ version (extra [envpool]). auto: native if there is one, otherwise sync."""
+    C++ version (extra [envpool]). auto: native if there is one, otherwise sync. The task is the same."""
+    clip_rewards: bool = False
+    """Learn from rewards clipped to -1..1 (Mnih et al. 2015). Returns in metrics and evaluations are not clipped."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,10 @@ class NetworkConfig:
     """The Q-network."""
 
     network: str = "auto"
-    """mlp: for vectors and Discrete observations. cnn: for images (Mnih et al. 2015). auto: by observation."""
+    """mlp: for vectors and Discrete observations. cnn: for images (Mnih et al. 2015). minatar: for images of a few
+    pixels, such as 10 x 10 (Young and Tian 2019). auto: by observation."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Units of the MLP's hidden layers (ReLU). No values: a linear network. The CNN's sizes are fixed."""
+    """Units of the MLP's hidden layers (ReLU). No values: a linear network. The sizes of cnn and minatar are fixed."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What layers compute in; weights, last layer, loss, optimizer and the sum over ranks are float32 always. The
     halves are for GPUs with tensor cores, where a large network is then faster."""
@@ -106,7 +109,8 @@ class ReplayConfig:
     replay_capacity: int = 50_000
     """Capacity of the replay buffer in transitions, summed over ranks."""
     learning_starts: int = 1_000
-    """Env steps before the first learner step. Applies again after a resume without replay."""
+    """Env steps before the first learner step. Applies again after a resume without replay. A run that is shorter than
+    the default learns in its second half."""
     global_batch_size: int = 128
     """Transitions per learner step, summed over ranks. Each rank samples its share from its own replay."""
 
@@ -174,7 +178,8 @@ class RuntimeConfig:
     profile: bool = False
     """Write a Perfetto trace of every rank, and Horovod's timeline, to the run directory."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
-    """Progress display of rank 0. auto: live on a terminal, otherwise plain lines. off: warnings only."""
+    """Progress display of rank 0. auto: live on a terminal, otherwise plain lines. off: no progress, only
+    the start report, the closing summary and messages."""
     stall_timeout_seconds: float = 25.0
     """Seconds that a rank waits for another before it ends the job with a message. 0: no limit."""
     time_limit: str = ""
@@ -231,3 +236,14 @@ def replace(config: Config, flat: dict[str, Any]) -> Config:
         own = {f.name: flat[f.name] for f in dataclasses.fields(part) if f.name in flat}
         sections[section.name] = dataclasses.replace(part, **own)
     return Config(**sections)
+
+
+FIXED_ON_RESUME = {
+    "env": "the run was trained on it; start a new run for another",
+    "env_kwargs": "the transitions in its replay are those of another task; start a new run",
+    "algorithm": "its weights mean something else to another one; start a new run",
+    "hidden_sizes": "its weights are those of another network; start a new run",
+    "optimizer": "its state is that of another one; start a new run",
+    "checkpoint_path": "to move a run, copy its files and give --resume the new place",
+}
+"""Fields that a resumed run keeps, each with the reason. All other fields may change."""

@@ -44,6 +44,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_period": 25_000,
         "log_period": 2_000,
     },
+    "atari": {
+        "env": "ALE/Pong-v5",
+        "clip_rewards": True,
+        "total_env_steps": 10_000_000,
+        "num_envs": 16,
+        "loss": "huber",
+        "learning_rate": 1e-4,
+        "global_batch_size": 32,
+        "train_period": 4,
+        "target_update_period": 2_500,
+        "replay_capacity": 100_000,
+        "learning_starts": 20_000,
+        "epsilon_decay_env_steps": 1_000_000,
+        "epsilon_end": 0.01,
+        "evaluation_period": 250_000,
+        "evaluation_episodes": 10,
+        "final_evaluation_episodes": 30,
+        "checkpoint_period": 100_000,
+        "log_period": 10_000,
+    },
     "maze": {
         "env": "hvd_dqn/TreasureMaze-v0",
         "total_env_steps": 30_000,
@@ -56,3 +76,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Flat configuration fields of each `--preset`."""
+
+
+def preset_for(env: str) -> str | None:
+    """Returns the preset whose settings an environment needs, None where the defaults are as good as any."""
+    return "atari" if env.startswith("ALE/") else None

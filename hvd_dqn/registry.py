@@ -12,7 +12,11 @@ from hvd_dqn.errors import UserError, did_you_mean
 
 ALGORITHMS = {"dqn": "hvd_dqn.algorithms.dqn:DQN"}
 """Classes with the protocol of `hvd_dqn.algorithms.base.Algorithm`."""
-NETWORKS = {"mlp": "hvd_dqn.networks.mlp:build", "cnn": "hvd_dqn.networks.nature:build"}
+NETWORKS = {
+    "mlp": "hvd_dqn.networks.mlp:build",
+    "cnn": "hvd_dqn.networks.nature:build",
+    "minatar": "hvd_dqn.networks.minatar:build",
+}
 """Functions NetworkSpec -> keras.Model."""
 REPLAYS = {"uniform": "hvd_dqn.replay.ring:RingReplay"}
 """Classes with the protocol of `hvd_dqn.replay.base.Replay`."""

@@ -97,7 +97,12 @@ def validate(config: Config) -> None:
         f"--learning-starts {values['learning_starts']} is beyond --replay-capacity "
         f"{values['replay_capacity']}: that many transitions are never stored; lower the one or raise the other",
     )
+    check_learning_starts(config)
     name = values["name"]
+    _require(
+        name.isprintable(),
+        f"--name {name!r} holds characters that cannot be shown: choose another name",
+    )
     _require(
         "/" not in name and name not in (".", ".."),
         f"--name {name!r} must be one folder's name: choose the place with --runs-dir",
@@ -108,6 +113,16 @@ def validate(config: Config) -> None:
     if values["checkpoint_path"]:
         check_url(values["checkpoint_path"], "--checkpoint-path")
     environment_arguments(config)
+
+
+def check_learning_starts(config: Config) -> None:
+    """Refuses a run that would end before it learns; also called after weak scaling, which delays learning."""
+    starts, total = config.replay.learning_starts, config.job.total_env_steps
+    _require(
+        bool(config.job.resume) or starts < total,
+        f"--learning-starts {starts} is not before --total-env-steps {total}: nothing would be learned; lower the one "
+        "or raise the other",
+    )
 
 
 def environment_arguments(config: Config) -> dict[str, Any]:
@@ -147,6 +162,7 @@ def shares(config: Config, rank: int, size: int) -> Shares:
     Raises:
       UserError: if a rank would be left with nothing; equal on all ranks.
     """
+    check_learning_starts(config)
     for name, value in (
         ("global_batch_size", config.replay.global_batch_size),
         ("num_envs", config.environment.num_envs),

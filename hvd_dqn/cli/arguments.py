@@ -16,7 +16,7 @@ from hvd_dqn.cli.flags import form
 from hvd_dqn.cli.parsing import parse_dataclass
 from hvd_dqn.config import RESUME_AUTO, Config, field_names, field_types, replace
 from hvd_dqn.errors import UserError, did_you_mean
-from hvd_dqn.presets import PRESETS
+from hvd_dqn.presets import PRESETS, preset_for
 from hvd_dqn.run.directory import RunDirectory, newest_checkpoint
 from hvd_dqn.validation import validate
 
@@ -52,11 +52,8 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
             print(f"hvd-dqn {__version__}")
         raise SystemExit(0)
     preset, file, resume = (_peek(arguments, name) for name in ("--preset", "--config", "--resume"))
-    flat: dict[str, Any] = {}
-    if preset is not None:
-        flat |= _preset(preset)
-    if file is not None:
-        flat |= _checked_file(file)
+    from_file = {} if file is None else _checked_file(file)
+    flat = ({} if preset is None else _preset(preset)) | from_file
     if resume == RESUME_AUTO:
         own = _parse_flags(arguments, replace(Config(), flat), quiet)
         directory, url = own_directory(own), own.job.checkpoint_path
@@ -64,9 +61,30 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
         resume = (url or str(directory.path)) if begun else None
     if resume is not None:
         flat = _checked(read_run_config(resume), f"{resume}/config.json") | flat
+    elif preset is None:
+        flat = _settings_for(_peek(arguments, "--env") or flat.get("env", ""), flat, quiet) | flat
     config = _parse_flags(arguments, replace(Config(), flat), quiet)
+    if resume is None and _peek(arguments, "--learning-starts") is None and "learning_starts" not in from_file:
+        config = _learning_in_time(config)
     validate(config)
     return config
+
+
+def _settings_for(env: str, given: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    """Returns the settings that an environment needs in place of the defaults, and says which preset they are."""
+    name = preset_for(env)
+    if name is None:
+        return {}
+    if not quiet and not PRESETS[name].keys() <= given.keys():
+        note = f"train.py: {env} takes the settings of --preset {name}; other flags override them"
+        print(note, file=sys.stderr, flush=True)
+    return PRESETS[name]
+
+
+def _learning_in_time(config: Config) -> Config:
+    """Lets a run that is shorter than the default start of learning learn in its second half."""
+    total, starts = config.job.total_env_steps, config.replay.learning_starts
+    return replace(config, {"learning_starts": max(1, total // 2)}) if starts >= total else config
 
 
 def own_directory(config: Config) -> RunDirectory:
@@ -91,10 +109,9 @@ def _peek(arguments: Sequence[str], name: str) -> str | None:
     """Returns the value of a flag that determines the defaults of others, before the whole line is parsed."""
     value = None
     for position, argument in enumerate(arguments):
-        if argument == name and position + 1 < len(arguments):
-            value = arguments[position + 1]
-        elif argument.startswith(name + "="):
-            value = argument[len(name) + 1 :]
+        given, equals, text = argument.partition("=")
+        if given.replace("_", "-") == name:
+            value = text if equals else next(iter(arguments[position + 1 :]), None)
     return value
 
 
@@ -142,6 +159,8 @@ def _convert(value: Any, wanted: Any, where: str) -> Any:
         return tuple(value)
     if wanted is float and type(value) is int:
         return float(value)
+    if wanted is int and type(value) is float and value.is_integer():
+        return int(value)
     if isinstance(wanted, type) and type(value) is wanted:
         return value
     name = "a list of integers" if get_origin(wanted) is tuple else getattr(wanted, "__name__", str(wanted))

@@ -94,7 +94,31 @@ def _annotated(flag: Flag) -> Any:
     about: tuple[Any, ...] = (tyro.conf.arg(help=flag.help, metavar=flag.metavar, help_behavior_hint=hint),)
     if flag.name == "version":
         about = (*about, tyro.conf.FlagCreatePairsOff)
+    if flag.type is int:
+        numbers = tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda texts: whole_number(texts[0]),
+            is_instance=lambda value: isinstance(value, int),
+            str_from_instance=lambda value: [str(value)],
+        )
+        about = (*about, numbers)
     return Annotated[(flag.type, *about)]
+
+
+def whole_number(text: str) -> int:
+    """Reads 1000000, 1_000_000 or 1e6.
+
+    Raises:
+      ValueError: if it is no whole number.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise ValueError(f"{text} is no whole number") from None
+        return int(number)
 
 
 def page() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -58,8 +59,11 @@ def on_root(communicator: Communicator, action: Callable[[], Any]) -> Any:
     if communicator.rank == 0:
         try:
             outcome = {"result": action()}
-        except (UserError, OSError) as caught:
+        except UserError as caught:
             outcome = {"error": str(caught)}
+        except OSError as caught:
+            full = caught.errno in (errno.ENOSPC, errno.EDQUOT)
+            outcome = {"error": f"{caught}: free some space, then give the same command" if full else str(caught)}
     outcome = communicator.broadcast_json(outcome)  # COLLECTIVE
     if "error" in outcome:
         raise UserError(outcome["error"])

@@ -64,6 +64,10 @@ def prepare_environment(
         defaults["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = str(2 * int(stall_timeout_seconds) + 2)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # Keras' settings of the user's other projects (another backend, channels first) are not for this job.
+    for name in [name for name in os.environ if name.startswith("KERAS_")]:
+        del os.environ[name]
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}  # a folder that cannot have a keras.json
     return threads
 
 
@@ -150,7 +154,7 @@ def _quiet_stderr() -> Iterator[None]:
     """Holds back what TensorFlow's C++ prints while it starts; shows it after all if it fails."""
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with os.fdopen(os.memfd_create("stderr"), "w+b") as held:  # in memory: no disk is full
         os.dup2(held.fileno(), 2)
         try:
             yield

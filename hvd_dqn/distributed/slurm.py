@@ -142,7 +142,7 @@ def serve(task: Task, ports: list[int]) -> int:
         server.server_close()
         return port
     # Slurm signals all processes of a task; this one serves until the rank itself is gone.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):

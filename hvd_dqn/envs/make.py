@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncVectorEnv
 
+from hvd_dqn.envs.atari import is_atari, vector_arguments
 from hvd_dqn.envs.channels_last import channels_last, channels_last_vector
 from hvd_dqn.envs.envpool_vector import EnvPoolVector
 from hvd_dqn.envs.guard import Guard
@@ -78,6 +79,7 @@ class EnvironmentMaker:
         self._native = has_native and vectorization in ("auto", "native")
         self._pooled = vectorization == "envpool"
         self._async = vectorization == "async"
+        self._vector_arguments = vector_arguments(spec, self._pooled) | arguments
 
     def vector(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Makes `num_envs` environments stepped together.
@@ -120,7 +122,9 @@ class EnvironmentMaker:
             env.close()
 
     def _make_single(self) -> gym.Env[Any, Any]:
-        """Makes one environment as Gymnasium registers it."""
+        """Makes one environment as Gymnasium registers it; a game of Atari as its vector form shows it."""
+        if is_atari(self._id):
+            return SingleFromVector(self._make_native(1))
         return channels_last(gym.make(self._id, disable_env_checker=True, **self._arguments))
 
     def _make_member(self, index: int) -> gym.Env[Any, Any]:
@@ -130,9 +134,9 @@ class EnvironmentMaker:
     def _make_native(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Creates vector environments of other libraries."""
         if self._pooled:
-            return channels_last_vector(EnvPoolVector(self._id, num_envs, self._arguments))
+            return channels_last_vector(EnvPoolVector(self._id, num_envs, self._vector_arguments))
         return channels_last_vector(
-            gym.make_vec(self._id, num_envs=num_envs, vectorization_mode="vector_entry_point", **self._arguments)
+            gym.make_vec(self._id, num_envs=num_envs, vectorization_mode="vector_entry_point", **self._vector_arguments)
         )
 
     def _built(self, build: Callable[[], Any]) -> Any:

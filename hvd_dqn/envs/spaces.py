@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -23,6 +24,14 @@ class Spaces:
     num_actions: int
     action_shape: tuple[int, ...] = ()
     """() for one Discrete action."""
+    largest_integer: int = 255
+    """Upper bound of a Box of integers; 255 where it is larger, or for others."""
+
+    @property
+    def transition_bytes(self) -> int:
+        """Returns the bytes that a transition takes in a replay."""
+        observation = self.observation_dtype.itemsize * math.prod(self.observation_shape)
+        return 2 * observation + 4 * math.prod(self.action_shape) + 4 + 4
 
     def describe(self) -> dict[str, object]:
         """Returns a JSON-ready description, which the ranks compare."""
@@ -48,7 +57,9 @@ def read_spaces(env_id: str, observation: gym.Space, action: gym.Space) -> Space
     if isinstance(observation, gym.spaces.Box) and observation.shape:
         real = np.issubdtype(observation.dtype, np.floating)
         dtype = np.dtype(np.float32) if real else np.dtype(observation.dtype)
-        return Spaces(tuple(observation.shape), dtype, 0, int(action.n))
+        largest = int(observation.high.max()) if np.issubdtype(dtype, np.integer) else 255
+        largest = largest if 0 < largest < 255 else 255
+        return Spaces(tuple(observation.shape), dtype, 0, int(action.n), largest_integer=largest)
     raise UserError(
         f"{env_id} has the observation space {observation}: supported are Box (vectors and images) and Discrete "
         "counting from 0. Flatten others with gymnasium.wrappers.FlattenObservation in an environment of your own, "

@@ -10,6 +10,8 @@ from hvd_dqn.errors import UserError
 
 SMALLEST_CNN_IMAGE = 36
 """Pixels per side below which the Nature CNN's three convolutions leave nothing."""
+_SMALLEST = {"cnn": SMALLEST_CNN_IMAGE, "minatar": 3}
+"""Pixels per side that each convolutional network needs."""
 
 
 class NetworkSpec(NamedTuple):
@@ -23,6 +25,7 @@ class NetworkSpec(NamedTuple):
     seed: int  # of the initial weights
     outputs_per_action: int = 1  # Z
     precision: str = "float32"  # or bfloat16, float16: of the layers before the last; weights are float32 always
+    largest_integer: int = 255  # of an integer observation
 
     @property
     def policy(self) -> str:
@@ -41,22 +44,25 @@ def layer_name(kind: str, number: int) -> str:
 
 
 def choose_network(name: str, observation_shape: tuple[int, ...], observation_dtype: np.dtype) -> str:
-    """Resolves "auto": cnn for integer observations with two or three dimensions, else mlp.
+    """Resolves "auto" for images of integers or flags: cnn, or minatar where they are small. For others: mlp.
 
     Raises:
-      UserError: if the CNN is asked for (or chosen) and the observation is no image that it can take.
+      UserError: if a convolutional network is asked for and the observation is no image that it can take.
     """
+    image = len(observation_shape) in (2, 3)
+    side = min(observation_shape[:2]) if image else 0
     if name == "auto":
-        image = len(observation_shape) in (2, 3) and np.issubdtype(observation_dtype, np.integer)
-        name = "cnn" if image else "mlp"
-    if name == "cnn":
-        if len(observation_shape) not in (2, 3):
-            raise UserError(
-                f"--network cnn needs images [height, width(, channels)], not {observation_shape}: use --network mlp"
-            )
-        if min(observation_shape[:2]) < SMALLEST_CNN_IMAGE:
-            raise UserError(
-                f"observations of shape {observation_shape} are too small for the CNN (at least "
-                f"{SMALLEST_CNN_IMAGE} x {SMALLEST_CNN_IMAGE} pixels): use --network mlp, or resize them in a wrapper"
-            )
+        drawn = np.issubdtype(observation_dtype, np.integer) or observation_dtype == np.bool_
+        name = next((kind for kind, smallest in _SMALLEST.items() if drawn and side >= smallest), "mlp")
+    if name not in _SMALLEST:
+        return name
+    if not image:
+        raise UserError(
+            f"--network {name} needs images [height, width(, channels)], not {observation_shape}: use --network mlp"
+        )
+    if side < _SMALLEST[name]:
+        raise UserError(
+            f"observations of shape {observation_shape} are too small for --network {name} (at least "
+            f"{_SMALLEST[name]} x {_SMALLEST[name]} pixels): use --network auto, or resize them in a wrapper"
+        )
     return name

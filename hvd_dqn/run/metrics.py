@@ -6,8 +6,12 @@ The fields are listed in docs/reference/metrics.md.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
+import os
+import socket
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +56,69 @@ class NullMetrics:
         """Does nothing."""
 
 
+class _WholeRecords:
+    """A file to which each record is appended whole or not at all, so that a full disk leaves it readable."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file.
+
+        Raises:
+          OSError: if it cannot be written.
+        """
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, record: bytes) -> None:
+        """Appends a record.
+
+        Raises:
+          OSError: if it does not fit.
+        """
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(record) != len(record):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(end)
+            raise
+
+    def close(self) -> None:
+        """Closes the file; some file systems report only now that they lost what was written."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+class _Events:
+    """A TensorBoard event file, written at once: TensorBoard's own writer has a thread that ends at a full disk."""
+
+    def __init__(self, folder: Path) -> None:
+        """Creates the file.
+
+        Raises:
+          OSError: if it cannot be written.
+        """
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        place = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{len(list(folder.iterdir()))}"
+        self._file = _WholeRecords(folder / f"events.out.tfevents.{place}")
+        self._records = RecordWriter(self._file)
+        self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, event: Any) -> None:
+        """Appends an event.
+
+        Raises:
+          OSError: if it does not fit.
+        """
+        self._records.write(event.SerializeToString())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
 class DiskMetrics:
     """Appends to metrics.jsonl and to a TensorBoard event file."""
 
@@ -61,17 +128,21 @@ class DiskMetrics:
         Raises:
           OSError: if they cannot be written.
         """
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
         self._path = jsonl
-        self._jsonl = jsonl.open("a", buffering=1)
-        self._events = EventFileWriter(str(tensorboard))
+        self._jsonl = _WholeRecords(jsonl)
+        self._events = _Events(tensorboard)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes a record. A value that is None or not finite becomes null in JSON and is not sent to TensorBoard."""
+        """Writes a record. A value that is None or not finite becomes null in JSON and is not sent to TensorBoard.
+
+        Raises:
+          OSError: if one of the files cannot be written; the other one has the record.
+        """
         clean = {name: _finite_or_none(value) for name, value in record.items()}
-        self._jsonl.write(json.dumps(clean) + "\n")
-        self._events.add_event(_scalar_event(clean))
+        try:
+            self._jsonl.write(json.dumps(clean).encode() + b"\n")
+        finally:
+            self._events.add(_scalar_event(clean))
 
     def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
         """Removes later lines of metrics.jsonl and makes TensorBoard hide later points.
@@ -85,11 +156,11 @@ class DiskMetrics:
         retained = [line + b"\n" for line in lines if _env_steps(line) <= env_steps]
         self._jsonl.close()
         write_bytes_atomically(self._path, b"".join(retained))
-        self._jsonl = self._path.open("a", buffering=1)
+        self._jsonl = _WholeRecords(self._path)
         for line in retained if not present else []:
             with contextlib.suppress(KeyError, TypeError):  # not a record of this program
-                self._events.add_event(_scalar_event(json.loads(line)))
-        self._events.add_event(Event(step=env_steps + 1, session_log=SessionLog(status=SessionLog.START)))
+                self._events.add(_scalar_event(json.loads(line)))
+        self._events.add(Event(step=env_steps + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def holds(self, kind: str, env_steps: int) -> bool:
         """Searches metrics.jsonl."""

@@ -26,6 +26,8 @@ class IterationProfile:
         """Creates an empty profile."""
         self._traced = traced
         self._events: list[tuple[str, float, float, int]] = []
+        self.last_seconds = 0.0
+        """Of the latest iteration."""
         self._reset()
 
     @contextlib.contextmanager
@@ -62,7 +64,8 @@ class IterationProfile:
             yield
         finally:
             taken = sum(self._seconds.values()) - before
-            self._seconds["bookkeeping"] += max(0.0, time.perf_counter() - start - taken)
+            self.last_seconds = time.perf_counter() - start
+            self._seconds["bookkeeping"] += max(0.0, self.last_seconds - taken)
             self._iterations += 1
 
     def take(self) -> dict[str, float]:

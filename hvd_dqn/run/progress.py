@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from hvd_dqn.run.terminal import watched_terminal
+from hvd_dqn.run.terminal import LastingStream, watched_terminal
 
 PLAIN_PERIOD_SECONDS = 2.0
 """Minimum time between two plain lines, so that a fast run does not flood a log file."""
+SILENCE_SECONDS = 20.0
+"""Time without a line after which `tick` shows one. An iteration of several seconds still leaves a line every 30 s."""
 
 
 class Display(Protocol):
@@ -23,11 +25,14 @@ class Display(Protocol):
     def update(self, record: dict[str, Any]) -> None:
         """Shows a training record."""
 
+    def tick(self, doing: str, done: int, total: int) -> None:
+        """Says how far something is, if nothing has been shown for a while. Cheap; called at every iteration."""
+
     def message(self, text: str) -> None:
         """Prints a line."""
 
     def warn(self, text: str) -> None:
-        """Prints a warning, also with --progress off."""
+        """Prints a warning."""
 
     def close(self) -> None:
         """Ends the display and restores the terminal."""
@@ -37,6 +42,9 @@ class NullDisplay:
     """The null object of all ranks except 0."""
 
     def update(self, record: dict[str, Any]) -> None:
+        """Shows nothing."""
+
+    def tick(self, doing: str, done: int, total: int) -> None:
         """Shows nothing."""
 
     def message(self, text: str) -> None:
@@ -50,14 +58,19 @@ class NullDisplay:
 
 
 class QuietDisplay(NullDisplay):
-    """The display of --progress off."""
+    """The display of --progress off: messages and warnings, such as the start report and the closing summary."""
+
+    def message(self, text: str) -> None:
+        """Prints a line in a single write, since launchers prefix each write with the rank."""
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
     def warn(self, text: str) -> None:
         """Prints a line to standard error."""
         print(text, file=sys.stderr, flush=True)
 
 
-class PlainDisplay:
+class PlainDisplay(QuietDisplay):
     """Prints one line per log period, at most one every PLAIN_PERIOD_SECONDS."""
 
     def __init__(self, total_env_steps: int) -> None:
@@ -65,6 +78,7 @@ class PlainDisplay:
         self._total = total_env_steps
         self._eta = _Eta(total_env_steps)
         self._next = 0.0
+        self._silence = _Silence()
 
     def update(self, record: dict[str, Any]) -> None:
         """Prints a line, unless the last one is recent. The last record of a run is always printed."""
@@ -79,23 +93,25 @@ class PlainDisplay:
             + _numbers(record)
         )
 
+    def tick(self, doing: str, done: int, total: int) -> None:
+        """Prints a line after a long silence."""
+        if self._silence.is_long():
+            self.message(f"{doing}: {done:,} of {total:,}")
+
     def message(self, text: str) -> None:
-        """Prints a line in a single write, since launchers prefix each write with the rank."""
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        """Prints a line."""
+        self._silence.end()
+        super().message(text)
 
     def warn(self, text: str) -> None:
         """Prints a line."""
         self.message(text)
 
-    def close(self) -> None:
-        """Does nothing."""
-
 
 class LiveDisplay:
     """A progress bar with the current numbers below it."""
 
-    def __init__(self, total_env_steps: int, stream: TextIO) -> None:
+    def __init__(self, total_env_steps: int, stream: Any) -> None:
         """Starts the live display at the bottom of a terminal."""
         self._bar = Progress(
             BarColumn(bar_width=28),
@@ -106,11 +122,19 @@ class LiveDisplay:
         self._task = self._bar.add_task("training", total=total_env_steps)
         self._live = Live(self._bar, console=Console(file=stream, force_terminal=True), refresh_per_second=4)
         self._live.start()
+        self._silence = _Silence()
 
     def update(self, record: dict[str, Any]) -> None:
         """Moves the bar."""
+        self._silence.end()
         self._bar.update(self._task, completed=record["env_steps"])
         self._live.update(Group(self._bar, Text(_numbers(record))))
+
+    def tick(self, doing: str, done: int, total: int) -> None:
+        """Shows the progress below the bar after a long silence."""
+        if self._silence.is_long():
+            self._silence.end()
+            self._live.update(Group(self._bar, Text(f"{doing}: {done:,} of {total:,}")))
 
     def message(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -132,12 +156,28 @@ def make_display(kind: str, total_env_steps: int) -> Display:
       kind: "auto", "live", "plain" or "off".
       total_env_steps: the length of the bar.
     """
-    if kind == "off":
-        return QuietDisplay()
     terminal = watched_terminal() if kind in ("auto", "live") else None
     if kind == "live" and terminal is None:
         terminal = sys.stdout
+    shown = terminal or sys.stdout
+    if isinstance(shown, LastingStream):
+        shown.report_to = sys.stderr  # the live display puts another stream in its place
+    if kind == "off":
+        return QuietDisplay()
     return LiveDisplay(total_env_steps, terminal) if terminal else PlainDisplay(total_env_steps)
+
+
+class _Silence:
+    """The time since something was shown."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def is_long(self) -> bool:
+        return time.monotonic() - self._since > SILENCE_SECONDS
+
+    def end(self) -> None:
+        self._since = time.monotonic()
 
 
 class _Eta:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hvd_dqn.counters import Counters
 from hvd_dqn.statistics import bootstrap_interval
 
 
@@ -20,24 +24,26 @@ def closing_summary(
     *,
     run_directory: Path,
     seconds: float,
-    env_steps: int,
-    learner_steps: int,
+    begun: Counters,
+    counters: Counters,
     best_env_steps: int | None,
     returns: np.ndarray,
     env_id: str,
-    ranks: int,
+    launcher: list[str],
+    program: str,
 ) -> tuple[str, dict[str, Any]]:
     """Formats the closing summary.
 
     Args:
       run_directory: the run directory.
-      seconds: wall time of this process.
-      env_steps: global env steps of the run.
-      learner_steps: updates of the run.
+      seconds: wall time of this job, evaluations included.
+      begun: the run's counters when this job began or resumed it.
+      counters: the run's counters now.
       best_env_steps: env steps of the evaluated checkpoint; None if the final weights were used.
       returns: float [N], greedy returns of the final episodes.
       env_id: the environment, for the heading.
-      ranks: number of ranks, for the command that resumes the run bit for bit.
+      launcher: start of the command that resumes the run on as many ranks, which alone is exact.
+      program: path of train.py.
 
     Returns:
       The text, and the same numbers as a metrics record.
@@ -45,19 +51,36 @@ def closing_summary(
     low, high = bootstrap_interval(returns)
     mean = float(returns.mean())
     which = "final weights" if best_env_steps is None else f"best checkpoint (env step {best_env_steps:,})"
-    launcher = f"horovodrun -np {ranks} python" if ranks > 1 else "python"
+    resume = [*launcher, program, "--resume", str(run_directory), "--total-env-steps", str(2 * counters.env_steps)]
     text = "\n".join(
         [
             "",
             f"Greedy evaluation of the {which} over {len(returns)} new episodes of {env_id}:",
             f"  mean return {mean:.2f}, 95 % confidence interval {low:.2f} to {high:.2f}, "
             f"min {returns.min():.2f}, max {returns.max():.2f}",
-            f"The run has {env_steps:,} env steps and {learner_steps:,} learner steps. This job took {seconds:.1f} s.",
+            f"This job: {counters.env_steps - begun.env_steps:,} env steps and "
+            f"{counters.learner_steps - begun.learner_steps:,} learner steps in {seconds:.1f} s, evaluations included. "
+            f"The run: {counters.env_steps:,} env steps and {counters.learner_steps:,} learner steps.",
             f"Run directory: {run_directory}",
             "Next:",
-            f"  tensorboard --logdir {run_directory}",
-            f"  {launcher} train.py --resume {run_directory} --total-env-steps {2 * env_steps}",
+            f"  {shlex.join([own_command('tensorboard'), '--logdir', str(run_directory)])}",
+            f"  {shlex.join(resume)}",
         ]
     )
     record = {"mean_return": mean, "low": low, "high": high, "episodes": len(returns), "seconds": seconds}
     return text, record
+
+
+def launcher_command(ranks: int, controller: str) -> list[str]:
+    """Returns the start of a command that runs a Python program on some ranks."""
+    python = own_command("python")
+    if ranks == 1:
+        return [python]
+    launcher = ["mpirun"] if controller == "MPI" else ["horovodrun", "--gloo"]
+    return [own_command(launcher[0]), *launcher[1:], "-np", str(ranks), python]
+
+
+def own_command(name: str) -> str:
+    """Returns the path of a command of this Python's environment, which works whether or not that is activated."""
+    own = Path(sys.executable).with_name(name)
+    return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)

@@ -8,10 +8,10 @@ import threading
 import time
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _ECHO_SECONDS = 5.0
-"""Schedulers and launchers repeat their signals. A SIGTERM or SIGUSR1 within this time of the first signal is ignored.
-A second Ctrl-C is never ignored."""
+"""Schedulers and launchers repeat their signals. Another signal within this time of the first is ignored, but for a
+second Ctrl-C."""
 
 
 class StopRequest:
@@ -26,9 +26,10 @@ class StopRequest:
         self.started = time.monotonic()
 
     def install(self) -> None:
-        """Handles SIGINT, SIGTERM and SIGUSR1 from now on."""
+        """Handles SIGINT, SIGTERM, SIGUSR1 and SIGHUP (a closed terminal) from now on."""
         for number in _SIGNALS:
-            signal.signal(number, self._handle)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup
+                signal.signal(number, self._handle)
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)

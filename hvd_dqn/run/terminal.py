@@ -1,16 +1,68 @@
-"""Finds the user's terminal, also behind a launcher that captures the ranks' output."""
+"""Where the output goes: standard streams whose loss ends no job, and the terminal behind a launcher."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 _LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "orterun", "orted", "prterun")
 
 
-def watched_terminal() -> TextIO | None:
+class LastingStream:
+    """A text stream that ends no job: once it cannot be written (closed pipe, full disk), it writes nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Wraps a stream."""
+        self._stream = stream
+        self.report_to: Any = None
+        """Where its failure is reported, if anywhere."""
+
+    def write(self, text: str) -> int:
+        """Writes text, or loses it."""
+        with self._lasting():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, or loses what is left."""
+        with self._lasting():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _lasting(self) -> Any:
+        try:
+            yield
+        except BlockingIOError:  # a full pipe that does not block loses this text only
+            pass
+        except (OSError, ValueError) as error:
+            lost, self._stream = self._stream, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            with contextlib.suppress(OSError, ValueError):
+                # What C code prints and what the interpreter flushes at its end must not fail, either.
+                os.dup2(self._stream.fileno(), lost.fileno())
+            if self.report_to is not None:
+                print(f"hvd_dqn: the progress display ends ({error}); training continues", file=self.report_to)
+
+
+def keep_standard_streams() -> None:
+    """Makes standard output and error last, whether or not they are open; called before anything is printed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # otherwise the next file that is opened would take its number, and the output
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if not isinstance(stream, LastingStream):
+            setattr(sys, name, LastingStream(stream or open(descriptor, "w", encoding="utf-8")))  # noqa: SIM115
+
+
+def watched_terminal() -> Any | None:
     """Returns a stream to the terminal from which the job was started, or None if the output goes elsewhere.
 
     Launchers replace the ranks' standard output by pipes (horovodrun) or pseudo-terminals (Open MPI). Under a launcher
@@ -27,7 +79,7 @@ def watched_terminal() -> TextIO | None:
     except OSError:
         return None
     if stream.isatty():
-        return stream
+        return LastingStream(stream)
     stream.close()
     return None
 

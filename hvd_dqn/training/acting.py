@@ -35,6 +35,8 @@ class Acting:
     values: ActionValues
     rng: np.random.Generator
     """Of the policy."""
+    clip_rewards: bool
+    """Whether what is learned from are rewards clipped to -1..1; episodes' returns are not."""
     finished_episodes: list[tuple[int, float, int]] = field(default_factory=list)
     """(env step, return, length) of episodes that ended on this rank since the last log line."""
 
@@ -55,5 +57,7 @@ class Acting:
             transitions, episodes = self.collector.step(actions)
         except Exception as error:
             return Collected(None, [], describe(error))
+        if self.clip_rewards:
+            transitions = transitions._replace(r_t=np.clip(transitions.r_t, -1.0, 1.0))
         self.finished_episodes += [(env_steps, *episode) for episode in episodes]
         return Collected(transitions, episodes)

@@ -58,6 +58,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         integer_seed(config.job.seed, "network"),
         algorithm.outputs_per_action,
         config.network.precision,
+        spaces.largest_integer,
     )
     flat = FlatNetwork(load(NETWORKS, network)(spec))
     settings = step_settings(config, communicator.rank, communicator.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,9 @@ def assemble(
     directory = (handle or RunDirectoryHandle()).open(config, communicator)  # COLLECTIVE
     records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
-    records.display.message(start_report(_derived_sizes(config, runtime, agent)))
-    limit = config.runtime.stall_timeout_seconds and config.runtime.stall_timeout_seconds + grace_seconds
+    records.display.message(start_report(_derived_sizes(config, runtime, agent, spaces)))
+    limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
+    limit += grace_seconds if limit else 0.0
     watchdog = Watchdog(
         limit, rank, size, directory.waiting, communicator.abort, make_heartbeat(communicator.local_rank)
     )
@@ -116,6 +118,7 @@ def assemble(
             _build_exploration(config, communicator, own.num_envs_per_rank),
             agent.action_values(config.learner.policy_lag == 0),
             generator(config.job.seed, "policy", rank, *stream),
+            config.environment.clip_rewards,
         ),
         learning=Learning(
             agent.learner,
@@ -132,8 +135,11 @@ def assemble(
             replay_rng,
             own.batch_size_per_rank,
             _make_updates(config, runtime),
+            long_seconds=limit / 4 or math.inf,
         ),
-        evaluation=Evaluation(communicator, watchdog, stop, play, evaluated_values, config.job.seed),
+        evaluation=Evaluation(
+            communicator, watchdog, stop, play, evaluated_values, config.job.seed, records.display.tick
+        ),
         checkpoints=checkpoints,
         records=records,
         hooks=make_hooks(config),
@@ -195,11 +201,11 @@ def _open_records(
     on_root(communicator, lambda: opened.append(DiskMetrics(directory.metrics, directory.tensorboard)))  # COLLECTIVE
     if rank == 0:
         display = make_display(config.runtime.progress, config.job.total_env_steps)
-        return Records(rank, opened[0], display, profile, trace)
+        return Records(rank, opened[0], display, profile, trace, under_launcher=communicator.size > 1)
     return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
 
 
-def _derived_sizes(config: Config, runtime: Runtime, agent: Agent) -> dict[str, Any]:
+def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Spaces) -> dict[str, Any]:
     """Returns what follows from the configuration at this number of ranks, for the start report."""
     size = runtime.communicator.size
     environments = config.environment.num_envs
@@ -211,8 +217,12 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent) -> dict[str, 
         "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
         "learner": LEARNERS[agent.chosen],
         "environments": f"{environments} = {_per_rank(environments, size)} per rank",
+        "rewards": "clipped to -1..1 for learning; returns are the environment's own"
+        if config.environment.clip_rewards
+        else "the environment's own",
         "batch": f"{batch} = {_per_rank(batch, size)} per rank",
-        "replay capacity": f"{capacity:,} = {_per_rank(capacity, size)} per rank",
+        "replay capacity": f"{capacity:,} = {_per_rank(capacity, size)} per rank, "
+        f"{capacity * spaces.transition_bytes / 2**20:,.0f} MiB of memory in all when full",
         "learner steps per iteration": f"{environments / config.learner.train_period:g} "
         f"({environments} env steps, one learner step per {config.learner.train_period})",
         "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling)",

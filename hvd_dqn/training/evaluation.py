@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,8 @@ class Evaluation:
     play: GreedyEvaluation
     values: ActionValues
     seed: int
+    tick: Callable[[str, int, int], None]
+    """Shows on rank 0, after a silence, how far an evaluation is."""
     best_score: float | None = None
     improved_at: int | None = None
     """Env steps of the evaluation that was the best so far, if it was made by this process."""
@@ -66,6 +69,7 @@ class Evaluation:
                 raise_fault_on_any_rank(self.communicator, fault)  # COLLECTIVE
             if stops:
                 return None
+            self.tick("evaluation episodes", episodes - round(unfinished), episodes)
             if not unfinished:
                 break
         returns: dict[str, float] = {}

@@ -19,6 +19,7 @@ def make_hooks(config: Config) -> list[Hook]:
     """Returns the hooks of a job whose ranks stay the same."""
     return [
         RaiseFaults(),
+        SetPace(),
         ReportFailedSave(),
         Log(config.job.log_period),
         Stop(),
@@ -37,6 +38,19 @@ class RaiseFaults:
     def run(self, job: Job, iteration: Iteration) -> bool:
         """Raises JobFault on all ranks."""
         raise_fault_on_any_rank(job.communicator, iteration.fault)  # COLLECTIVE
+        return True
+
+
+class SetPace:
+    """Makes an iteration's learner steps in one call, or one by one while a rank is slow."""
+
+    def due(self, job: Job, iteration: Iteration) -> bool:
+        """Returns whether the pace is to change."""
+        return job.learning.one_by_one != (iteration.signals.slow > 0)
+
+    def run(self, job: Job, iteration: Iteration) -> bool:
+        """Changes it."""
+        job.learning.one_by_one = iteration.signals.slow > 0
         return True
 
 

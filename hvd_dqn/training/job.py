@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -69,6 +70,14 @@ class Learning:
     """Of the replay."""
     batch_size_per_rank: int
     updates: Updates
+    long_seconds: float = math.inf
+    """Of an iteration's learner steps that are better made in several calls; infinite where no watchdog waits."""
+    last_seconds: float = 0.0
+    """Of this rank's latest learner steps; 0 before them."""
+    iterations: int = 0
+    """With learner steps, since this process began."""
+    one_by_one: bool = False
+    """Whether each learner step is a call of its own. Equal on all ranks."""
 
 
 class Iteration(NamedTuple):
@@ -119,7 +128,10 @@ class Job:
     def run_hooks(self, env_steps_before: int, signals: Signals, fault: str | None) -> bool:
         """Runs the hooks that are due, a collective where one is; returns False if the job is to stop here."""
         env_steps = self.counters.env_steps
-        last = env_steps >= self.config.job.total_env_steps
+        total = self.config.job.total_env_steps
+        last = env_steps >= total
+        self.records.display.tick("env steps", env_steps, total)
+        self.records.warn_of_long_iterations()
         iteration = Iteration(env_steps_before, env_steps, last, signals, fault)
         return all(hook.run(self, iteration) for hook in self.hooks if hook.due(self, iteration))  # COLLECTIVE
 
@@ -132,6 +144,7 @@ class Job:
             episodes=len(collected.episodes),
             save_failed=self.checkpoints.failed,
             hosts_changed=self.hosts_changed(),
+            slow=self.learning.last_seconds > self.learning.long_seconds,
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,10 @@ from hvd_dqn.replay.base import Sample
 from hvd_dqn.training.faults import raise_not_finite, where_not_finite
 from hvd_dqn.training.job import Job
 from hvd_dqn.transition import Transition
+
+_ALLOWED_AT_FIRST = 4.0
+"""How many times the watchdog's limit the learner steps of the first two iterations may take. Graphs are compiled in
+the first one, and all ranks know their pace after the second one."""
 
 
 class Learned(NamedTuple):
@@ -51,20 +56,28 @@ def learn(job: Job, due: int, signals: np.ndarray, healthy: bool) -> Learned:
 def _learn_all(job: Job, sample: Sample, signals: np.ndarray) -> tuple[Report, np.ndarray]:
     """Runs the updates of all batches but those that are skipped; a collective.
 
+    One call makes all of them, or each makes one where they are slow, so that the watchdog sees that they are made.
+
     Returns:
       The report of the applied updates, and the numbers of their batches.
     """
     batches, weights, learner = sample.transitions, sample.weights, job.learning.learner
-    reports = [learner.learn(batches, weights, signals)]  # COLLECTIVE
-    tried, skipped = 0, list[int]()
-    while not reports[-1].finite:
-        tried += reports[-1].steps + 1
-        skipped.append(tried - 1)
-        _skip(job, job.counters.updates_tried + tried, len(skipped), reports[-1].local_finite)  # COLLECTIVE
-        if tried == len(weights):
-            break
-        rest = Transition(*(column[tried:] for column in batches))
-        reports.append(learner.learn(rest, weights[tried:], np.zeros_like(signals)))  # COLLECTIVE
+    piece = 1 if job.learning.one_by_one else len(weights)
+    job.learning.iterations += 1
+    job.watchdog.beat("learning", allow=_ALLOWED_AT_FIRST if job.learning.iterations <= 2 else 1.0)
+    reports, tried, skipped, began = list[Report](), 0, list[int](), time.monotonic()
+    while tried < len(weights):
+        now = slice(tried, tried + piece)
+        own = np.zeros_like(signals) if reports else signals
+        reports.append(learner.learn(Transition(*(column[now] for column in batches)), weights[now], own))  # COLLECTIVE
+        job.watchdog.beat("learning")
+        tried += reports[-1].steps
+        if not reports[-1].finite:
+            tried += 1
+            skipped.append(tried - 1)
+            _skip(job, job.counters.updates_tried + tried, len(skipped), reports[-1].local_finite)  # COLLECTIVE
+    seconds = time.monotonic() - began
+    job.learning.last_seconds = seconds / _ALLOWED_AT_FIRST if job.learning.iterations == 1 else seconds
     return _merged(reports), np.setdiff1d(np.arange(len(weights)), skipped)
 
 
@@ -81,7 +94,7 @@ def _skip(job: Job, update: int, skipped_here: int, local_finite: bool) -> None:
 
 
 def _merged(reports: list[Report]) -> Report:
-    """Joins the reports of the updates before, between and after skipped ones; the signals are the first's."""
+    """Joins the reports of an iteration's calls; the signals are the first's."""
     if len(reports) == 1 and reports[0].finite:
         return reports[0]
     steps = sum(report.steps for report in reports)

@@ -16,6 +16,10 @@ from hvd_dqn.run.metrics import MetricsWriter
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import Display
 
+_LAUNCHERS_LEAVE_SECONDS = 1.0
+_LONG_IN_A_ROW = 3
+"""The first iterations are long because graphs are compiled."""
+
 
 class Contribution(Protocol):
     """Adds fields of its own to each training record."""
@@ -42,9 +46,14 @@ class Records:
     speed: Speed = field(default_factory=lambda: Speed(0, 0))
     started: float = field(default_factory=time.monotonic)
     contributions: list[Contribution] = field(default_factory=list)
+    warned: bool = False
+    """Whether metrics could not be written at some time."""
+    under_launcher: bool = False
+    long_iterations: int = 0
+    """In a row, until they were warned about."""
 
     def write(self, kind: str, env_steps: int, record: dict[str, Any]) -> dict[str, Any]:
-        """Writes a record with its kind, step and time, and returns it; a full disk costs the line, not the run."""
+        """Writes a record with its kind, step and time, and returns it; what cannot be written is warned about once."""
         whole = {
             "kind": kind,
             "env_steps": env_steps,
@@ -55,8 +64,22 @@ class Records:
         try:
             self.metrics.write(whole)
         except OSError as error:
-            self.display.warn(f"metrics could not be written: {error}")
+            if not self.warned:
+                self.display.warn(f"metrics cannot be written: {error}; training continues without them")
+            self.warned = True
         return whole
+
+    def warn_of_long_iterations(self) -> None:
+        """Warns once that a launcher may kill the ranks before they have saved, which they do between iterations."""
+        long = self.under_launcher and self.profile.last_seconds > _LAUNCHERS_LEAVE_SECONDS
+        self.long_iterations = self.long_iterations + 1 if long else 0
+        if self.long_iterations == _LONG_IN_A_ROW:
+            self.display.warn(
+                f"an iteration takes {self.profile.last_seconds:.1f} s. mpirun and horovodrun kill their ranks 1 to 5 "
+                "s after Ctrl-C or SIGTERM, perhaps before they have saved: stop with SIGUSR1 to mpirun, start by "
+                "launch/local.sh, give --time-limit, or fewer --num-envs"
+            )
+            self.long_iterations = -sys.maxsize
 
     def restart_speed(self, counters: Counters) -> None:
         """Measures the speed from here on."""

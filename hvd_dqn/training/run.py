@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 import time
 from collections.abc import Callable
 
@@ -9,13 +11,14 @@ from hvd_dqn.checkpoint.files import write_json_atomically
 from hvd_dqn.checkpoint.restore import best_parameters
 from hvd_dqn.checkpoint.save import SECONDS_TO_FINISH, abandon, copy_metrics, settle
 from hvd_dqn.config import Config, flatten
+from hvd_dqn.counters import Counters
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
 from hvd_dqn.fingerprint import git_revision, versions
 from hvd_dqn.run.directory import CONFIG_FILE
-from hvd_dqn.run.report import closing_summary
+from hvd_dqn.run.report import closing_summary, launcher_command
 from hvd_dqn.run.status import write_status
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.run.time_limit import seconds_left
@@ -70,9 +73,10 @@ def train_to_exit_code(job: Job, config: Config, command: list[str], train: Trai
     _record_run(job, config, command)  # COLLECTIVE
     if job.communicator.rank == 0:
         write_status("run_directory", job.directory.path.resolve())
+    begun = dataclasses.replace(job.counters)
     if not train(job):  # COLLECTIVE
         return _save_and_stop(job)  # COLLECTIVE
-    if not _evaluate_best(job):  # COLLECTIVE
+    if not _evaluate_best(job, begun, command[0]):  # COLLECTIVE
         return EXIT_REQUEUE
     copy_metrics(job.checkpoints, job.records.display.message)  # COLLECTIVE
     return EXIT_DONE
@@ -130,21 +134,25 @@ def _save_and_stop(job: Job) -> int:
         save(job, score=None)  # COLLECTIVE
     settle(job.checkpoints)  # COLLECTIVE
     job.records.display.close()
-    place = str(job.directory.path)
+    place = shlex.quote(str(job.directory.path))
     if job.checkpoints.outside_run_directory:
         place += f", or from anywhere {job.checkpoints.store.folder}"
     job.records.display.message(f"stopped and saved at env step {env_steps:,}; resume with: --resume {place}")
     return EXIT_REQUEUE
 
 
-def _evaluate_best(job: Job) -> bool:
+def _evaluate_best(job: Job, begun: Counters, program: str) -> bool:
     """Evaluates the best checkpoint on fresh episodes and prints the closing summary; a collective.
+
+    Args:
+      job: the job.
+      begun: the run's counters when this job began or resumed it.
+      program: path of train.py.
 
     Returns:
       False if a rank was asked to stop before the end; a resume repeats the evaluation.
     """
     records = job.records
-    seconds = time.monotonic() - records.started
     best_env_steps, parameters = best_parameters(
         job.checkpoints, job.learning.learner.online, records.display.warn
     )  # COLLECTIVE
@@ -153,18 +161,20 @@ def _evaluate_best(job: Job) -> bool:
     if returns is None:
         records.display.close()
         records.display.message(
-            f"stopped during the final evaluation; the run is saved, resume with: --resume {job.directory.path}"
+            "stopped during the final evaluation; the run is saved, "
+            f"resume with: --resume {shlex.quote(str(job.directory.path))}"
         )
         return False
     text, record = closing_summary(
         run_directory=job.directory.path,
-        seconds=seconds,
-        env_steps=job.counters.env_steps,
-        learner_steps=job.counters.learner_steps,
+        seconds=time.monotonic() - records.started,
+        begun=begun,
+        counters=job.counters,
         best_env_steps=best_env_steps,
         returns=returns,
         env_id=job.config.environment.env,
-        ranks=job.communicator.size,
+        launcher=launcher_command(job.communicator.size, job.communicator.controller),
+        program=program,
     )
     records.write("final_evaluation", job.counters.env_steps, record)
     records.display.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hvd_dqn.config import RESUME_AUTO, Config
+from hvd_dqn.config import FIXED_ON_RESUME, RESUME_AUTO, Config, flatten
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
 from hvd_dqn.locations import is_url
 from hvd_dqn.run.directory import RunDirectory, check_checkpoint_path, newest_checkpoint, read_config_of
 from hvd_dqn.run.shared_folder import check_shared_folder
+from hvd_dqn.validation import flag
 
 
 class RunDirectoryHandle:
@@ -65,19 +66,14 @@ def _create_or_open(config: Config, ranks: int) -> RunDirectory:
 
 
 def _check_same_run(known: str, config: Config) -> None:
-    """Refuses to resume a run with another environment or another place of its checkpoints."""
-    before = read_config_of(known)
-    trained, saved_to = before.get("env"), before.get("checkpoint_path", "")
-    if saved_to != config.job.checkpoint_path:
-        raise UserError(
-            f"{known} saves to {saved_to or 'its own folder'}: leave --checkpoint-path out to resume "
-            "it there; to move a run, copy its files and give --resume the new place"
-        )
-    if trained != config.environment.env:
-        raise UserError(
-            f"{known} was trained on {trained}, not on {config.environment.env}: leave --env out to resume "
-            "it, or --resume out to start a new run"
-        )
+    """Refuses to resume a run with another value of a field that cannot change."""
+    before, now = read_config_of(known), flatten(config)
+    for name, reason in FIXED_ON_RESUME.items():
+        if name in before and before[name] != now[name]:
+            raise UserError(
+                f"{known} was trained with another configuration: {flag(name)} {before[name] or '(empty)'}, not "
+                f"{now[name] or '(empty)'}: {reason}. To resume this one, leave {flag(name)} out"
+            )
 
 
 def _lock(directory: RunDirectory) -> None:

@@ -17,6 +17,7 @@ class Signals(NamedTuple):
     episodes: float = 0.0  # episodes that ended on this rank in this iteration
     save_failed: float = 0.0  # this rank could not write its part of the checkpoint in progress
     hosts_changed: float = 0.0  # this rank was notified of other hosts for the job
+    slow: float = 0.0  # an iteration's learner steps take this rank a good part of the watchdog's limit
 
     def vector(self) -> np.ndarray:
         """Returns the signals as float32 [F]."""

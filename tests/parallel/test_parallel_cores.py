@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from launching import PROGRAMS, environment_of_ranks
+from test_parallel_combinations import LEARNER_STEPS, SHORT
 
 CORES = sorted(os.sched_getaffinity(0))[:2]
 
@@ -56,3 +57,16 @@ def test_a_rank_keeps_cores_that_no_other_rank_was_given_alike(tmp_path: Path) -
     one = ("-np", "1", "taskset", "-c", f"{first},{second}", *program(tmp_path))
     other = ("-np", "1", "taskset", "-c", str(second), *program(tmp_path))
     assert placed(tmp_path, *MPIRUN, "--bind-to", "none", *one, ":", *other) == [(CORES, "2"), ([second], "1")]
+
+
+def test_ranks_with_unlike_numbers_of_threads_train_a_convolutional_network_together(tmp_path: Path) -> None:
+    """Whatever follows from a rank's threads must not change which collectives it calls, with overlap or without."""
+    first, second = CORES
+    jobs, out = tmp_path / "jobs.json", tmp_path / "out.json"
+    cells = [{"network": "cnn", "env": "image_envs:Dot-v0", "policy_lag": lag} for lag in (0, 1)]
+    jobs.write_text(json.dumps([SHORT | cell for cell in cells]))
+    run = (sys.executable, PROGRAMS / "combinations.py", out, jobs, tmp_path)
+    one = ("-np", "1", "taskset", "-c", f"{first},{second}", *run)
+    other = ("-np", "1", "taskset", "-c", str(second), *run)
+    placed(tmp_path, *MPIRUN, "--bind-to", "none", *one, ":", *other)
+    assert json.loads(out.read_text()) == [["tensorflow", LEARNER_STEPS - lag] for lag in (0, 1)]

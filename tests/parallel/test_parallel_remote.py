@@ -115,7 +115,7 @@ def test_one_command_starts_a_run_and_goes_on_with_it_from_the_store(
     assert len(_manifests(server.names())) == len(manifests)
     other = persistent_ranks.run(1, *second, "--env", "Acrobot-v1", environ=server.environ)
     assert other.code == 2, other.output
-    assert f"{URL} was trained on CartPole-v1, not on Acrobot-v1" in other.output
+    assert f"{URL} was trained with another configuration: --env CartPole-v1, not Acrobot-v1" in other.output
 
 
 def test_a_store_that_is_gone_costs_checkpoints_until_it_is_back(

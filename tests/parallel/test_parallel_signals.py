@@ -28,7 +28,14 @@ def state_of(run_directory: Path) -> dict[str, Any]:
     return json.loads((newest_checkpoint(run_directory) / "state.json").read_text())
 
 
-@pytest.mark.parametrize(("number", "rank"), [(signal.SIGUSR1, 1), pytest.param(signal.SIGTERM, 0, marks=only_in_full)])
+@pytest.mark.parametrize(
+    ("number", "rank"),
+    [
+        (signal.SIGUSR1, 1),
+        pytest.param(signal.SIGTERM, 0, marks=only_in_full),
+        pytest.param(signal.SIGHUP, 1, marks=only_in_full),
+    ],
+)
 def test_a_signal_to_one_rank_saves_the_job_and_resume_continues_it(
     number: signal.Signals, rank: int, persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
 ) -> None:
@@ -86,13 +93,16 @@ def test_a_signal_during_an_evaluation_stops_all_ranks_too(tmp_path: Path, injec
     assert state_of(tmp_path / "hostile_envs-Endless-v0" / "stopped")["counters"]["env_steps"] == 1008
 
 
-def test_interrupting_a_single_process_saves_it_and_says_how_to_resume(tmp_path: Path, injected: Any) -> None:
-    """Ctrl-C on `python train.py`: exit code 75, a checkpoint, and the command that goes on."""
+@pytest.mark.parametrize("number", [signal.SIGHUP, pytest.param(signal.SIGINT, marks=only_in_full)])
+def test_interrupting_a_single_process_saves_it_and_says_how_to_resume(
+    number: signal.Signals, tmp_path: Path, injected: Any
+) -> None:
+    """Ctrl-C or a closed terminal, on `python train.py`: exit code 75, a checkpoint, and the command that goes on."""
     run_directory = tmp_path / "CartPole-v1" / "stopped"
     with launched("python", 1, *RUN, "--runs-dir", tmp_path) as job:
         job.wait_for("env steps/s")
         injected("request to stop (to a rank)")
-        os.kill(job.process.pid, signal.SIGINT)
+        os.kill(job.process.pid, number)
         outcome = job.finish()
     assert outcome.code == 75, outcome.output
     assert f"resume with: --resume {run_directory}" in outcome.output

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from forms import only_in_full
-from launching import GENERAL, LAUNCHERS, LEARNERS, Launch, launched, read_metrics
+from launching import GENERAL, LAUNCHERS, LEARNERS, PROGRAMS, Launch, launched, read_metrics
+from persistent_ranks import PersistentRanks
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
 
@@ -96,3 +97,15 @@ def test_a_rank_stopped_for_less_than_the_limit_is_waited_for(
         outcome = job.finish()
     assert "stopped and saved at env step" in outcome.output
     assert not (run_directory / "waiting").exists()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_slow_learner_steps_are_no_stall(ranks: int, persistent_ranks: PersistentRanks, tmp_path: Path) -> None:
+    """Eight of half a second in an iteration, under a limit of two seconds: a rank alone has none at all."""
+    short = (
+        *("--total-env-steps", "200", "--learning-starts", "176", "--num-envs", "8", "--evaluation-period", "0"),
+        *("--final-evaluation-episodes", "1", "--stall-timeout-seconds", "2", "--name", "slow", *GENERAL),
+    )
+    program = PROGRAMS / "slow_learner.py"
+    persistent_ranks.run_well(ranks, "0.5", *short, "--runs-dir", tmp_path, program=program)
+    assert read_metrics(tmp_path / "CartPole-v1" / "slow", "training")[-1]["learner_steps"] == 24

@@ -66,6 +66,25 @@ def test_every_kind_of_value_can_be_given_as_a_flag() -> None:
     }
 
 
+@pytest.mark.parametrize(("text", "number"), [("1e6", 10**6), ("2.5e3", 2500), ("1_000", 1000), ("7.0", 7)])
+def test_a_whole_number_may_be_written_with_an_exponent(text: str, number: int, tmp_path: Path) -> None:
+    assert _parse("--total-env-steps", text)["total_env_steps"] == number
+    assert _parse("--seed", text)["seed"] == number
+    file = tmp_path / "run.toml"
+    file.write_text(f"total_env_steps = {text}\n")
+    assert _parse("--config", str(file))["total_env_steps"] == number
+
+
+def test_a_run_shorter_than_the_default_start_of_learning_learns_and_an_order_not_to_is_refused(tmp_path: Path) -> None:
+    assert _parse("--total-env-steps", "800")["learning_starts"] == 400
+    assert _parse("--total-env-steps", "1200")["learning_starts"] == 1000
+    file = tmp_path / "run.toml"
+    file.write_text("learning_starts = 900\n")
+    for arguments in (("--learning-starts", "900"), ("--learning_starts=900",), ("--config", str(file))):
+        with pytest.raises(UserError, match="--learning-starts 900 is not before --total-env-steps 800"):
+            _parse("--total-env-steps", "800", *arguments)
+
+
 def test_a_switch_can_be_turned_either_way() -> None:
     assert _parse("--double-dqn")["double_dqn"] is True
     assert _parse("--no-double-dqn")["double_dqn"] is False
@@ -127,6 +146,8 @@ def test_resume_auto_without_a_name_is_refused() -> None:
         (("--loss", "hubert"), "huber"),
         (("--seed", "many"), "--seed"),
         (("--total-env-steps", "1.5"), "--total-env-steps"),
+        (("--total-env-steps", "inf"), "--total-env-steps"),
+        (("--total-env-steps", "nan"), "--total-env-steps"),
         (("--gamma", "high"), "--gamma"),
         (("--num-envs", "-1"), "--num-envs is -1: give at least 1"),
         (("stray",), "stray"),
@@ -144,7 +165,8 @@ def test_a_mistyped_command_line_is_refused_with_the_nearest_match(arguments: tu
         ("learning_rat = 1.0", "unknown key 'learning_rat' (did you mean 'learning_rate'?)"),
         ("zzzzzz = 1", "unknown key 'zzzzzz'"),
         ('seed = "1"', "seed is '1': it must be int"),
-        ("seed = 1.0", "seed is 1.0: it must be int"),
+        ("seed = 1.5", "seed is 1.5: it must be int"),
+        ("seed = inf", "seed is inf: it must be int"),
         ("seed = true", "seed is True: it must be int"),
         ("double_dqn = 1", "double_dqn is 1: it must be bool"),
         ("gamma = true", "gamma is True: it must be float"),

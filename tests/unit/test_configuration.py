@@ -189,6 +189,15 @@ def test_shares_of_all_ranks_make_up_the_global_amounts(size: int) -> None:
     assert sum(p.replay_capacity_per_rank for p in parts) == DEFAULTS["replay_capacity"]
 
 
+def test_a_run_that_would_end_before_it_learns_is_refused_also_after_weak_scaling() -> None:
+    with pytest.raises(UserError, match="--learning-starts 3000 is not before --total-env-steps 3000"):
+        validate(_changed(learning_starts=3000, total_env_steps=3000))
+    config = _changed(learning_starts=1000, total_env_steps=3000, scaling="weak")
+    shares(scale(config, 2), 0, 2)
+    with pytest.raises(UserError, match="--learning-starts 4000 is not before"):
+        shares(scale(config, 4), 0, 4)
+
+
 @pytest.mark.parametrize("name", ["num_envs", "global_batch_size", "replay_capacity"])
 def test_more_ranks_than_there_is_to_share_are_refused_on_all_alike(name: str) -> None:
     config = _changed(**{"num_envs": 100, "global_batch_size": 100, "replay_capacity": 100, name: 3})

@@ -48,6 +48,14 @@ def test_an_environment_that_is_incomplete_or_missing_is_to_be_set_up(interprete
     assert f"complete the project's environment: make -C {tmp_path} setup" in done.stderr
 
 
+@pytest.mark.parametrize("missing", ["horovod", "mpi4py", "tensorboard"])
+def test_a_package_that_is_missing_alone_is_named_too(missing: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{missing!r}] = None")
+    done = run(sys.executable, ROOT / "train.py", "--help", environ={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 2
+    assert f"has no {missing}: complete the project's environment: make -C {ROOT} setup" in done.stderr
+
+
 def test_the_command_is_the_same_program_from_any_folder(tmp_path: Path) -> None:
     program = (sys.executable, ROOT / "train.py")
     assert run(COMMAND, "--help", cwd=tmp_path).stdout == run(*program, "--help").stdout != ""

@@ -11,8 +11,18 @@ from hypothesis import strategies as st
 
 from hvd_dqn.config import Config, replace
 from hvd_dqn.counters import Counters
+from hvd_dqn.run.progress import NullDisplay
 from hvd_dqn.training.evaluation import Evaluation
-from hvd_dqn.training.hooks import Evaluate, Log, RaiseFaults, ReportFailedSave, SaveCheckpoint, Stop, make_hooks
+from hvd_dqn.training.hooks import (
+    Evaluate,
+    Log,
+    RaiseFaults,
+    ReportFailedSave,
+    SaveCheckpoint,
+    SetPace,
+    Stop,
+    make_hooks,
+)
 from hvd_dqn.training.job import Hook, Iteration, Job
 from hvd_dqn.training.signals import Signals
 
@@ -22,9 +32,11 @@ TOTAL = 1000
 def _job(hooks: list[Hook], env_steps: int = 0) -> Job:
     """Returns those parts of a job that decide which hooks are due."""
     nothing = cast(Any, None)
-    evaluation = Evaluation(nothing, nothing, nothing, nothing, nothing, seed=0)
+    evaluation = Evaluation(nothing, nothing, nothing, nothing, nothing, seed=0, tick=nothing)
     config = replace(Config(), {"total_env_steps": TOTAL})
     parts = SimpleNamespace(config=config, counters=Counters(env_steps=env_steps), hooks=hooks, evaluation=evaluation)
+    parts.records = SimpleNamespace(display=NullDisplay(), warn_of_long_iterations=lambda: None)
+    parts.learning = SimpleNamespace(one_by_one=False)
     return cast(Job, parts)
 
 
@@ -56,7 +68,7 @@ def test_hooks_run_in_their_order_up_to_the_one_that_stops_the_job() -> None:
 
 def test_a_fault_comes_first_and_a_stop_before_evaluation_and_checkpoint() -> None:
     kinds = [type(hook) for hook in make_hooks(Config())]
-    assert kinds == [RaiseFaults, ReportFailedSave, Log, Stop, Evaluate, SaveCheckpoint]
+    assert kinds == [RaiseFaults, SetPace, ReportFailedSave, Log, Stop, Evaluate, SaveCheckpoint]
 
 
 @pytest.mark.parametrize("make", [Log, Evaluate, SaveCheckpoint])
@@ -84,7 +96,8 @@ def test_a_new_best_evaluation_is_saved_and_a_worse_one_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hook", "signal"), [(RaiseFaults(), "fault"), (ReportFailedSave(), "save_failed"), (Stop(), "stop")]
+    ("hook", "signal"),
+    [(RaiseFaults(), "fault"), (SetPace(), "slow"), (ReportFailedSave(), "save_failed"), (Stop(), "stop")],
 )
 def test_one_rank_is_enough_to_signal_all(hook: Hook, signal: str) -> None:
     own, other = Signals(), Signals(**{signal: 1.0})
@@ -92,3 +105,13 @@ def test_one_rank_is_enough_to_signal_all(hook: Hook, signal: str) -> None:
     assert summed == other
     assert hook.due(_job([]), Iteration(0, 8, False, summed, None))
     assert not hook.due(_job([]), Iteration(0, 8, False, own, None))
+
+
+def test_learner_steps_are_made_one_by_one_for_as_long_as_a_rank_is_slow() -> None:
+    job, hook, seen = _job([]), SetPace(), []
+    for slow in (0.0, 1.0, 2.0, 0.0, 0.0):
+        iteration = _iteration(0, 8, slow=slow)
+        if hook.due(job, iteration):
+            assert hook.run(job, iteration)
+        seen.append(job.learning.one_by_one)
+    assert seen == [False, True, True, False, False]

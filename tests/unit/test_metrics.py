@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +154,42 @@ def test_a_path_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(OSError, match="directory"):
         _open(tmp_path)
+
+
+@contextmanager
+def _files_of_at_most(size: int) -> Iterator[None]:
+    """Lets no file grow beyond a size, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_record_that_does_not_fit_leaves_no_part_of_itself(tmp_path: Path) -> None:
+    """On a disk that is full for a while: what was written before and after is read back, in both files."""
+    metrics = _open(tmp_path)
+    metrics.write(_record(100, loss=0.5))
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    for path in (tmp_path / "metrics.jsonl", events):
+        with _files_of_at_most(path.stat().st_size + 10), pytest.raises(OSError, match=r"space|large"):
+            metrics.write(_record(200, loss=0.25))
+    metrics.write(_record(300, loss=0.125))
+    metrics.close()
+    assert [line["env_steps"] for line in _lines(tmp_path)] == [100, 300]
+    assert [step for step, _ in _scalars(tmp_path, "training/loss")] == [100, 300]
+
+
+@pytest.mark.parametrize("failing", ["jsonl", "events"])
+def test_a_file_that_fails_does_not_keep_the_record_from_the_other(failing: str, tmp_path: Path) -> None:
+    metrics = _open(tmp_path)
+    metrics.write(_record(100, loss=0.5))
+    file = metrics._jsonl if failing == "jsonl" else metrics._events._file
+    with open("/dev/full", "wb") as full:
+        os.dup2(full.fileno(), file._file.fileno())
+    with pytest.raises(OSError, match="space"):
+        metrics.write(_record(200, loss=0.25))
+    metrics.close()
+    steps = [line["env_steps"] for line in _lines(tmp_path)], [s for s, _ in _scalars(tmp_path, "training/loss")]
+    assert steps == (([100], [100, 200]) if failing == "jsonl" else ([100, 200], [100]))

@@ -13,7 +13,7 @@ from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.parameters import ParameterLayout
-from hvd_dqn.networks import mlp, nature
+from hvd_dqn.networks import minatar, mlp, nature
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
 
 from .learners import BYTE, FLOAT, INT, network_spec
@@ -27,6 +27,12 @@ def _mlp(
 
 def _cnn(shape: tuple[int, ...], num_actions: int = 3) -> keras.Model:
     return nature.build(network_spec(shape, BYTE, num_actions=num_actions))
+
+
+def _minatar(
+    shape: tuple[int, ...], num_actions: int = 3, dtype: np.dtype = BYTE, largest_integer: int = 255
+) -> keras.Model:
+    return minatar.build(network_spec(shape, dtype, num_actions=num_actions, largest_integer=largest_integer))
 
 
 def test_default_mlp_is_two_layers_of_64() -> None:
@@ -63,6 +69,23 @@ def test_weights_have_the_same_names_in_every_network_of_a_process(
 ) -> None:
     for _ in range(2):
         assert ParameterLayout(build()).names == [f"{name}/{part}" for name in names for part in ("kernel", "bias")]
+
+
+def test_minatars_network_has_the_papers_parameter_count() -> None:
+    """Young and Tian (2019) for Breakout's 4 channels and 6 actions: 3x3x4x16+16, 8x8x16=1024x128+128, 128x6+6."""
+    network = _minatar((10, 10, 4), 6)
+    assert network.count_params() == 3 * 3 * 4 * 16 + 16 + 1024 * 128 + 128 + 128 * 6 + 6
+    assert tuple(network.output_shape) == (None, 6)
+    assert FlatNetwork(network).has_convolutions
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(BYTE, 1), (BYTE, 10), (INT, 255), (np.dtype(np.bool_), 255)])
+def test_a_grids_integers_are_scaled_by_the_largest_one(dtype: np.dtype, largest: int) -> None:
+    """The largest integer, True and a real 1 are the same to the network."""
+    shape = (7, 7, 3)
+    high = np.full((1, *shape), 1 if dtype == np.bool_ else largest, dtype)
+    outputs = _minatar(shape, 2, dtype, largest)(high)
+    np.testing.assert_allclose(outputs, _minatar(shape, 2, FLOAT)(np.ones((1, *shape), np.float32)), rtol=1e-5)
 
 
 def test_only_a_convolutional_network_has_convolutions() -> None:
@@ -118,7 +141,7 @@ def test_layout_goes_there_and_back() -> None:
     assert len(set(layout.names)) == len(layout.names)
 
 
-@pytest.mark.parametrize("build", [mlp.build, nature.build], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("build", [mlp.build, nature.build, minatar.build], ids=["mlp", "cnn", "minatar"])
 @pytest.mark.parametrize("outputs_per_action", [1, 5])
 def test_an_action_may_have_several_outputs(
     build: Callable[[NetworkSpec], keras.Model], outputs_per_action: int
@@ -140,9 +163,16 @@ def test_an_action_may_have_several_outputs(
         ((84, 84, 4), BYTE, "cnn"),
         ((84, 84), BYTE, "cnn"),
         ((36, 36, 3), BYTE, "cnn"),
+        ((35, 84), BYTE, "minatar"),
+        ((10, 10, 4), np.dtype(np.bool_), "minatar"),
+        ((7, 7, 3), BYTE, "minatar"),
+        ((2, 7, 3), BYTE, "mlp"),
+        ((4, 12), FLOAT, "mlp"),
     ],
 )
-def test_auto_takes_the_cnn_for_integer_images_alone(shape: tuple[int, ...], dtype: np.dtype, kind: str) -> None:
+def test_auto_takes_a_convolutional_network_by_size_for_images_of_integers_and_flags(
+    shape: tuple[int, ...], dtype: np.dtype, kind: str
+) -> None:
     assert choose_network("auto", shape, dtype) == kind
 
 
@@ -152,13 +182,18 @@ def test_a_cnn_can_be_asked_for_on_float_images_and_an_mlp_on_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "shape", "dtype"),
-    [("cnn", (4,), FLOAT), ("cnn", (), INT), ("cnn", (35, 84), BYTE), ("auto", (10, 10, 3), BYTE)],
+    ("kind", "shape", "dtype", "remedy"),
+    [
+        ("cnn", (4,), FLOAT, "use --network mlp"),
+        ("minatar", (), INT, "use --network mlp"),
+        ("cnn", (35, 84), BYTE, "use --network auto"),
+        ("minatar", (10, 2, 3), BYTE, "use --network auto"),
+    ],
 )
-def test_observations_that_are_no_image_for_the_cnn_are_refused_with_the_remedy(
-    kind: str, shape: tuple[int, ...], dtype: np.dtype
+def test_observations_that_are_no_image_for_the_network_are_refused_with_the_remedy(
+    kind: str, shape: tuple[int, ...], dtype: np.dtype, remedy: str
 ) -> None:
-    with pytest.raises(UserError, match="use --network mlp"):
+    with pytest.raises(UserError, match=remedy):
         choose_network(kind, shape, dtype)
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hvd_dqn.run.progress import PlainDisplay
+from hvd_dqn.run.progress import SILENCE_SECONDS, PlainDisplay
 
 
 class _RecordingStream(io.StringIO):
@@ -28,3 +28,17 @@ def test_a_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", stream)
     PlainDisplay(total_env_steps=10).message("two\nlines")
     assert stream.writes == ["two\nlines\n"]
+
+
+def test_a_long_silence_ends_with_a_line_and_a_short_one_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock is made up: called at each iteration, the line comes within 30 s, however rare the records are."""
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    display = PlainDisplay(total_env_steps=1_000_000)
+    assert SILENCE_SECONDS <= 25.0
+    for second in range(100):
+        now = 1000.0 + second
+        display.tick("env steps", 1000 + second, 1_000_000)
+    assert capsys.readouterr().out.splitlines() == [f"env steps: {1000 + s:,} of 1,000,000" for s in (21, 42, 63, 84)]

@@ -27,7 +27,7 @@ def test_every_registered_name_can_be_imported(registry: dict[str, str]) -> None
     ("field", "name", "words"),
     [
         ("algorithm", "dqm", "--algorithm dqm is unknown (did you mean 'dqn'?): choose one of dqn"),
-        ("network", "nature", "--network nature is unknown: choose one of auto, cnn, mlp"),
+        ("network", "resnet", "--network resnet is unknown: choose one of auto, cnn, minatar, mlp"),
         ("network", "mpl", "did you mean 'mlp'"),
         ("replay", "uniforn", "did you mean 'uniform'"),
     ],

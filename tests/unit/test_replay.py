@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.transition import Transition
 
@@ -165,6 +166,7 @@ def test_a_blank_sample_has_the_form_of_a_sample_and_zeros() -> None:
 def test_all_memory_is_taken_at_construction() -> None:
     """Per transition: two observations of 2 float32, an int32, two float32."""
     assert _replay(1000).nbytes == 1000 * (2 * 8 + 4 + 4 + 4)
+    assert Spaces((2,), np.dtype(np.float32), 0, 2).transition_bytes == 2 * 8 + 4 + 4 + 4, "the start report's"
 
 
 def test_an_empty_replay_and_an_impossible_capacity_are_refused() -> None:

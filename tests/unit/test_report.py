@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hvd_dqn.run.report import closing_summary
+from hvd_dqn.counters import Counters
+from hvd_dqn.run.report import closing_summary, launcher_command, own_command
+
+HERE = str(Path(sys.executable).parent)
 
 
-@pytest.mark.parametrize(("ranks", "command"), [(1, "  python train.py"), (4, "  horovodrun -np 4 python train.py")])
-def test_the_way_on_has_the_runs_own_number_of_ranks_which_alone_ends_bit_for_bit_the_same(
-    ranks: int, command: str
-) -> None:
+def _summary(path: str, launcher: list[str]) -> list[str]:
     text, _ = closing_summary(
-        run_directory=Path("runs/a"),
+        run_directory=Path(path),
         seconds=1.0,
-        env_steps=100,
-        learner_steps=10,
+        begun=Counters(env_steps=60, learner_steps=4),
+        counters=Counters(env_steps=100, learner_steps=10),
         best_env_steps=None,
         returns=np.array([1.0, 2.0]),
         env_id="CartPole-v1",
-        ranks=ranks,
+        launcher=launcher,
+        program="train.py",
     )
-    assert text.splitlines()[-1] == f"{command} --resume runs/a --total-env-steps 200"
+    return text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "controller", "command"),
+    [
+        (1, "none (one rank)", "bin/python"),
+        (4, "MPI", "bin/mpirun -np 4 bin/python"),
+        (4, "Gloo", "bin/horovodrun --gloo -np 4 bin/python"),
+    ],
+)
+def test_the_command_that_continues_has_the_runs_own_ranks_which_alone_end_bit_for_bit_the_same(
+    ranks: int, controller: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(HERE).parent)
+    last = _summary("runs/a", launcher_command(ranks, controller))[-1]
+    assert last == f"  {command} train.py --resume runs/a --total-env-steps 200"
+
+
+def test_a_path_with_a_space_is_quoted() -> None:
+    *_, look, resume = _summary("runs/a b", ["python"])
+    assert look.endswith("tensorboard --logdir 'runs/a b'")
+    assert "--resume 'runs/a b' " in resume
+
+
+def test_this_job_and_the_run_are_told_apart() -> None:
+    text = "\n".join(_summary("runs/a", ["python"]))
+    assert "This job: 40 env steps and 6 learner steps in 1.0 s, evaluations included." in text
+    assert "The run: 100 env steps and 10 learner steps." in text
+
+
+def test_a_command_is_named_by_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert own_command("tensorboard") == f"{HERE}/tensorboard"
+    monkeypatch.chdir(Path(HERE).parents[1])
+    assert own_command("tensorboard") == os.path.join(*Path(HERE).parts[-2:], "tensorboard")

@@ -16,7 +16,7 @@ import pytest
 from hvd_dqn.distributed.watchdog import Watchdog
 from hvd_dqn.run.stopping import StopRequest
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 
 
 @pytest.fixture
@@ -37,6 +37,23 @@ def test_a_signal_becomes_a_request_with_its_reason(number: signal.Signals) -> N
     os.kill(os.getpid(), number)
     assert stop.requested
     assert stop.reason == number.name
+
+
+def test_a_process_that_was_started_to_survive_its_terminal_does() -> None:
+    """Under nohup a closed terminal is no request to stop, so Ctrl-C is the first one and not a second."""
+    command = ["nohup", sys.executable, "-c", _CHILD]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "ready\n"
+            child.send_signal(signal.SIGHUP)
+            time.sleep(0.2)
+            child.send_signal(signal.SIGINT)
+            assert child.stdout.readline() == "asked\n"
+            time.sleep(0.2)
+            assert child.poll() is None
+        finally:
+            child.kill()
 
 
 def test_a_time_limit_first_asks_for_the_next_checkpoint_and_then_insists() -> None:
@@ -92,7 +109,7 @@ def test_a_ctrl_c_after_a_signal_ends_the_process_at_once(first: signal.Signals)
     assert _signalled_twice(first, signal.SIGINT) == 128 + signal.SIGINT
 
 
-@pytest.mark.parametrize("notice", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("notice", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_notice_that_is_repeated_soon_is_the_same_and_later_a_second_one(notice: signal.Signals) -> None:
     assert _signalled_twice(signal.SIGTERM, notice) is None
     assert _signalled_twice(signal.SIGTERM, notice, seconds_between=5.5) == 128 + notice

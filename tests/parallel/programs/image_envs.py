@@ -15,8 +15,12 @@ COLUMNS = 6
 class Dot(gym.Env[np.ndarray, np.int64]):
     """A bright square is moved left or right until it stands below a dim one: for each step there is -1."""
 
-    observation_space = gym.spaces.Box(0, 255, (SIDE, SIDE, 2), np.uint8)
     action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, side: int = SIDE) -> None:
+        """Sets the pixels per side."""
+        self._side = side
+        self.observation_space = gym.spaces.Box(0, 255, (side, side, 2), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode."""
@@ -30,10 +34,11 @@ class Dot(gym.Env[np.ndarray, np.int64]):
         return self._observation(), -1.0, bool(self._place == self._goal), False, {}
 
     def _observation(self) -> np.ndarray:
-        image, width = np.zeros((SIDE, SIDE, 2), np.uint8), SIDE // COLUMNS
-        for row, column, channel, brightness in ((0, self._goal, 0, 100), (SIDE - width, self._place, 1, 255)):
+        image, width = np.zeros((self._side, self._side, 2), np.uint8), self._side // COLUMNS
+        for row, column, channel, brightness in ((0, self._goal, 0, 100), (self._side - width, self._place, 1, 255)):
             image[row : row + width, column * width : (column + 1) * width, channel] = brightness
         return image
 
 
 gym.register("Dot-v0", Dot, max_episode_steps=30)
+gym.register("SmallDot-v0", Dot, max_episode_steps=30, kwargs={"side": 10})

@@ -60,7 +60,7 @@ def redirect_output(path: Path) -> None:
 def forget() -> None:
     """Drops what stays in the process: signal handlers, the numbers of Keras' layers, fsspec's connections."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     tf.keras.backend.clear_session()
     for name, kind in (("s3fs", "S3FileSystem"), ("fsspec.implementations.memory", "MemoryFileSystem")):

@@ -1,0 +1,40 @@
+"""The small convolutional network of Young and Tian (2019, https://arxiv.org/abs/1903.03176), for images of a grid."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers
+
+from hvd_dqn.networks.mlp import he_uniform, head, hidden_layers
+from hvd_dqn.networks.nature import ScaledConv2D
+from hvd_dqn.networks.spec import NetworkSpec, layer_name
+
+FILTERS, SIZE = 16, 3
+"""Of the convolution, whose stride is 1."""
+HIDDEN_SIZES = (128,)
+
+
+def build(spec: NetworkSpec) -> keras.Model:
+    """Builds images [B, height, width(, channels)] -> a convolution -> 128 units -> the head's outputs."""
+    inputs = keras.Input(spec.observation_shape, dtype=np.dtype(spec.observation_dtype).name)
+    features = hidden_layers(torso(inputs, spec), HIDDEN_SIZES, spec)
+    return keras.Model(inputs, head(features, spec, depth=len(HIDDEN_SIZES)), name="q_minatar")
+
+
+def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
+    """Returns the convolution's features [B, 1024] for images of 10 x 10."""
+    height, width, *channels = spec.observation_shape
+    x = layers.Reshape((height, width, *(channels or [1])))(inputs)
+    # A grid's integers are flags or kinds of objects: scaled by the largest one, not by a byte's.
+    scale = 1.0 / spec.largest_integer if np.issubdtype(spec.observation_dtype, np.integer) else 1.0
+    x = ScaledConv2D(
+        scale,
+        FILTERS,
+        SIZE,
+        activation="relu",
+        kernel_initializer=he_uniform(spec.seed, 100),
+        dtype=spec.policy,
+        name=layer_name("scaled_conv2d", 0),
+    )(x)
+    return layers.Flatten()(x)
