@@ -47,7 +47,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
       UserError: on all ranks, if the learner that is asked for is not for this job.
     """
     communicator = runtime.communicator
-    algorithm: Algorithm = configured(load(ALGORITHMS, config.learner.algorithm), config)
+    algorithm: Algorithm = configured(load(ALGORITHMS, config.algorithm.algorithm), config)
     network = choose_network(config.network.network, spaces.observation_shape, spaces.observation_dtype)
     spec = NetworkSpec(
         spaces.observation_shape,
@@ -70,7 +70,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         own = native.learner(
             settings,
             rule=algorithm.native_rule,
-            loss=config.learner.loss,
+            loss=config.algorithm.loss,
             mpi=communicator.mpi_handles,
             clock=profile.add_in_turn,
         )
