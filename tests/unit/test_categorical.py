@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -61,10 +62,7 @@ def test_a_histograms_bins_are_integrals_of_the_gaussian() -> None:
     phi = lambda x, mean: 0.5 * (1.0 + math.erf((x - mean) / (sigma * math.sqrt(2.0))))  # noqa: E731
     edges = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]
     expected = [
-        [
-            (phi(b, mean) - phi(a, mean)) / (phi(2.5, mean) - phi(-2.5, mean))
-            for a, b in zip(edges, edges[1:], strict=False)
-        ]
+        [(phi(b, mean) - phi(a, mean)) / (phi(2.5, mean) - phi(-2.5, mean)) for a, b in itertools.pairwise(edges)]
         for mean in targets
     ]
     np.testing.assert_allclose(gaussian_histogram(ATOMS, tf.constant(targets)), expected, atol=1e-6)
