@@ -71,6 +71,9 @@ class NetworkConfig:
     """mlp: for vectors and Discrete observations. cnn: for images (Mnih et al. 2015). auto: by observation."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of the MLP's hidden layers (ReLU). No values: a linear network. The CNN's sizes are fixed."""
+    dueling: bool = False
+    """One stream for the state's value, one for the actions' advantages, each with its own last hidden layer (Wang et
+    al. 2016)."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What layers compute in; weights, last layer, loss, optimizer and the sum over ranks are float32 always. The
     halves are for GPUs with tensor cores, where a large network is then faster."""
@@ -118,7 +121,8 @@ class AlgorithmConfig:
     algorithm: str = "dqn"
     """dqn: Q-learning with a target network (Mnih et al. 2015). munchausen: soft targets with a log-policy bonus
     (Vieillard et al. 2020). c51: distributions over atoms (Bellemare et al. 2017). hl-gauss: classification of the
-    target (Farebrother et al. 2024). qr: quantile regression (Dabney et al. 2018)."""
+    target (Farebrother et al. 2024). qr: quantile regression (Dabney et al. 2018). iqn: quantiles at random fractions
+    (Dabney et al. 2018)."""
     double: bool = False
     """The online network selects the action that the target network evaluates (van Hasselt et al. 2016)."""
     loss: Literal["mse", "huber"] = "mse"
@@ -132,7 +136,7 @@ class AlgorithmConfig:
     value_max: float = 10.0
     """Highest discounted return that c51 and hl-gauss can represent."""
     quantiles: int = 51
-    """Quantiles of qr."""
+    """Quantiles of qr; fractions per update of iqn."""
     munchausen_bonus: float = 0.9
     """Factor of munchausen's log-policy in the target."""
     munchausen_temperature: float = 0.03

@@ -16,6 +16,7 @@ ALGORITHMS = {
     "c51": "hvd_dqn.algorithms.c51:C51",
     "hl-gauss": "hvd_dqn.algorithms.hl_gauss:HLGauss",
     "qr": "hvd_dqn.algorithms.qr:QRDQN",
+    "iqn": "hvd_dqn.algorithms.iqn:IQN",
 }
 """Classes with the protocol of `hvd_dqn.algorithms.base.Algorithm`."""
 NETWORKS = {"mlp": "hvd_dqn.networks.mlp:build", "cnn": "hvd_dqn.networks.nature:build"}

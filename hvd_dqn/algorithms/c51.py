@@ -18,6 +18,7 @@ from hvd_dqn.transition import Transition
 class C51:
     """Learns the return's distribution over atoms; its mean is the action value."""
 
+    takes_fractions = False
     native_rule: str | None = None
 
     def __init__(self, atoms: int, value_min: float, value_max: float, double: bool) -> None:

@@ -16,6 +16,7 @@ class DQN:
     """Q-learning with a target network; with `double` the online network chooses the action that is valued."""
 
     outputs_per_action = 1
+    takes_fractions = False
 
     def __init__(self, loss: str, double: bool) -> None:
         """Chooses the loss of the TD error.

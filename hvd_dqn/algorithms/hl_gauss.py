@@ -23,6 +23,7 @@ RELATIVE_WIDTH = 0.75
 class HLGauss:
     """Learns a histogram whose mean is the action value; its target is a Gaussian around DQN's target."""
 
+    takes_fractions = False
     native_rule: str | None = None
 
     def __init__(self, atoms: int, value_min: float, value_max: float, double: bool) -> None:

@@ -18,6 +18,7 @@ class MunchausenDQN:
     """Soft Q-learning with the scaled log-policy added to the reward."""
 
     outputs_per_action = 1
+    takes_fractions = False
     native_rule: str | None = None
 
     def __init__(

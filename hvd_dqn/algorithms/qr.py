@@ -16,6 +16,7 @@ from hvd_dqn.transition import Transition
 class QRDQN:
     """Learns N quantiles of the return; their mean is the action value."""
 
+    takes_fractions = False
     native_rule: str | None = None
 
     def __init__(self, quantiles: int, double: bool) -> None:

@@ -183,8 +183,8 @@ class TensorFlowLearner:
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             losses = self._algorithm.loss(
-                lambda s: self._network.forward(parameters, s),
-                lambda s: self._network(target, s),
+                lambda *inputs: self._network.forward(parameters, *inputs),
+                lambda *inputs: self._network(target, *inputs),
                 Transition(*columns),
                 noise,
             )  # [B] each

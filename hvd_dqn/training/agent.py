@@ -57,6 +57,8 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         config.network.hidden_sizes,
         integer_seed(config.job.seed, "network"),
         algorithm.outputs_per_action,
+        config.network.dueling,
+        algorithm.takes_fractions,
         config.network.precision,
     )
     flat = FlatNetwork(load(NETWORKS, network)(spec))
@@ -156,6 +158,7 @@ def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: 
     return obstacle(
         Demands(
             network=network,
+            dueling=config.network.dueling,
             rule=algorithm.native_rule,
             precision=config.network.precision,
             on_gpu=runtime.on_gpu,

@@ -394,6 +394,7 @@ class _FirstOutputAlone:
     """An algorithm that leaves one of its network's layers out, on actions of two joints."""
 
     outputs_per_action = 1
+    takes_fractions = False
     native_rule: str | None = None
 
     def action_values(self, outputs: Any) -> tf.Tensor:
