@@ -74,6 +74,9 @@ class NetworkConfig:
     dueling: bool = False
     """One stream for the state's value, one for the actions' advantages, each with its own last hidden layer (Wang et
     al. 2016)."""
+    noisy: bool = False
+    """Explore by learned noise on the dense layers' weights (Fortunato et al. 2018); set --epsilon-start and
+    --epsilon-end to 0 with it. Greedy evaluation uses the mean weights."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What layers compute in; weights, last layer, loss, optimizer and the sum over ranks are float32 always. The
     halves are for GPUs with tensor cores, where a large network is then faster."""

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.algorithms.quantile import midpoints
 from hvd_dqn.learner.parameters import ParameterLayout
 
@@ -40,7 +41,11 @@ class FlatNetwork:
         Returns:
           What the model returns for them, for most networks one tensor [B, A] or [B, A, Z].
         """
-        return self.forward(self.layout.split(parameters), *inputs)
+        return self.forward(self.weights(self.layout.split(parameters)), *inputs)
+
+    def weights(self, parts: list[tf.Tensor], noise: Noise | None = None) -> list[tf.Tensor]:
+        """Returns the model's weights from the layout's parts: they are the same, whatever the noise."""
+        return parts
 
     def forward(self, weights: list[tf.Tensor], *inputs: tf.Tensor) -> Any:
         """Computes the model's outputs from its weights, each in its own shape."""

@@ -20,6 +20,7 @@ class Demands(NamedTuple):
 
     network: str  # its registered name
     dueling: bool  # whether it has two streams
+    noisy: bool  # whether its weights are noisy
     rule: str | None  # the algorithm's native rule
     precision: str
     on_gpu: bool
@@ -33,6 +34,7 @@ def obstacle(demands: Demands) -> str:
     reasons = {
         "the network is not the MLP": demands.network != "mlp",
         "it has no dueling streams": demands.dueling,
+        "it has no noisy weights": demands.noisy,
         "it does not have this algorithm": demands.rule not in RULES or demands.action_shape != (),
         f"it computes in float32, not in {demands.precision}": demands.precision != "float32",
         "it computes on CPUs, and this rank has a GPU": demands.on_gpu,

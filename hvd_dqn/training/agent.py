@@ -17,6 +17,7 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.learner.action_values import ActionValues, TensorFlowActionValues
 from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.learner import Learner, StepSettings
+from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, load
@@ -61,7 +62,8 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         algorithm.takes_fractions,
         config.network.precision,
     )
-    flat = FlatNetwork(load(NETWORKS, network)(spec))
+    model = load(NETWORKS, network)(spec)
+    flat = NoisyNetwork(model) if config.network.noisy else FlatNetwork(model)
     settings = step_settings(config, communicator.rank, communicator.size)
     chosen = choose_learner(config, runtime, network, algorithm, spaces)  # COLLECTIVE
     if chosen == "native":
@@ -96,7 +98,9 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         learner,
         chosen,
         network,
-        lambda follow: TensorFlowActionValues(flat, algorithm, learner.online),
+        lambda follow: TensorFlowActionValues(
+            flat, algorithm, learner.online, integer_seed(config.job.seed, "acting noise")
+        ),
     )
 
 
@@ -159,6 +163,7 @@ def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: 
         Demands(
             network=network,
             dueling=config.network.dueling,
+            noisy=config.network.noisy,
             rule=algorithm.native_rule,
             precision=config.network.precision,
             on_gpu=runtime.on_gpu,
