@@ -74,6 +74,12 @@ class NetworkConfig:
     pixels, such as 10 x 10 (Young and Tian 2019). auto: by observation."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of the MLP's hidden layers (ReLU). No values: a linear network. The sizes of cnn and minatar are fixed."""
+    dueling: bool = False
+    """One stream for the state's value, one for the actions' advantages, each with its own last hidden layer (Wang et
+    al. 2016)."""
+    noisy: bool = False
+    """Explore by learned noise on the dense layers' weights (Fortunato et al. 2018); set --epsilon-start and
+    --epsilon-end to 0 with it. Greedy evaluation uses the mean weights."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What layers compute in; weights, last layer, loss, optimizer and the sum over ranks are float32 always. The
     halves are for GPUs with tensor cores, where a large network is then faster."""
@@ -116,11 +122,40 @@ class ReplayConfig:
 
 
 @dataclass(frozen=True)
+class AlgorithmConfig:
+    """The algorithm."""
+
+    algorithm: str = "dqn"
+    """dqn: Q-learning with a target network (Mnih et al. 2015). munchausen: soft targets with a log-policy bonus
+    (Vieillard et al. 2020). c51: distributions over atoms (Bellemare et al. 2017). hl-gauss: classification of the
+    target (Farebrother et al. 2024). qr: quantile regression (Dabney et al. 2018). iqn: quantiles at random fractions
+    (Dabney et al. 2018)."""
+    double: bool = False
+    """The online network selects the action that the target network evaluates (van Hasselt et al. 2016)."""
+    loss: Literal["mse", "huber"] = "mse"
+    """Loss of the TD error, of dqn and munchausen. mse: squared. huber: quadratic up to 1, then linear."""
+    gamma: float = 0.99
+    """Discount per env step."""
+    atoms: int = 51
+    """Atoms of c51, bins of hl-gauss."""
+    value_min: float = -10.0
+    """Lowest discounted return that c51 and hl-gauss can represent."""
+    value_max: float = 10.0
+    """Highest discounted return that c51 and hl-gauss can represent."""
+    quantiles: int = 51
+    """Quantiles of qr; fractions per update of iqn."""
+    munchausen_bonus: float = 0.9
+    """Factor of munchausen's log-policy in the target."""
+    munchausen_temperature: float = 0.03
+    """Temperature of munchausen's softmax policy, in units of the return."""
+    munchausen_floor: float = -1.0
+    """Least value of temperature times log-policy that munchausen adds."""
+
+
+@dataclass(frozen=True)
 class LearnerConfig:
     """The learner."""
 
-    algorithm: str = "dqn"
-    """dqn: Q-learning with a target network (Mnih et al. 2015)."""
     learner: Literal["auto", "tensorflow", "native"] = "auto"
     """tensorflow: any algorithm and network on any device; Horovod sums the gradients. native: C code for dqn with an
     MLP on CPUs; MPI sums the gradients. auto: native if it can run the job, otherwise tensorflow. A resumed run keeps
@@ -131,12 +166,6 @@ class LearnerConfig:
     """Learning rate of the optimizer, before the rule of --scaling is applied."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """adam: with Keras' constants. rmsprop: centred, with the constants of Mnih et al. (2015). sgd."""
-    loss: Literal["mse", "huber"] = "mse"
-    """Loss of the TD error. mse: squared. huber: quadratic up to 1, then linear."""
-    gamma: float = 0.99
-    """Discount per env step."""
-    double_dqn: bool = False
-    """Double DQN: the online network selects the action that the target network evaluates (van Hasselt et al. 2016)."""
     max_grad_norm: float = 10.0
     """L2 norm to which the global gradient is clipped. 0: no clipping."""
     skip_nonfinite: int = 0
@@ -202,6 +231,7 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -242,7 +272,13 @@ FIXED_ON_RESUME = {
     "env": "the run was trained on it; start a new run for another",
     "env_kwargs": "the transitions in its replay are those of another task; start a new run",
     "algorithm": "its weights mean something else to another one; start a new run",
+    "atoms": "its network has other outputs; start a new run",
+    "value_min": "its network's outputs stand for other returns; start a new run",
+    "value_max": "its network's outputs stand for other returns; start a new run",
+    "quantiles": "its network has other outputs; start a new run",
     "hidden_sizes": "its weights are those of another network; start a new run",
+    "dueling": "its weights are those of another network; start a new run",
+    "noisy": "its weights are those of another network; start a new run",
     "optimizer": "its state is that of another one; start a new run",
     "checkpoint_path": "to move a run, copy its files and give --resume the new place",
 }

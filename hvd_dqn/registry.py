@@ -10,7 +10,14 @@ from typing import Any
 
 from hvd_dqn.errors import UserError, did_you_mean
 
-ALGORITHMS = {"dqn": "hvd_dqn.algorithms.dqn:DQN"}
+ALGORITHMS = {
+    "dqn": "hvd_dqn.algorithms.dqn:DQN",
+    "munchausen": "hvd_dqn.algorithms.munchausen:MunchausenDQN",
+    "c51": "hvd_dqn.algorithms.c51:C51",
+    "hl-gauss": "hvd_dqn.algorithms.hl_gauss:HLGauss",
+    "qr": "hvd_dqn.algorithms.qr:QRDQN",
+    "iqn": "hvd_dqn.algorithms.iqn:IQN",
+}
 """Classes with the protocol of `hvd_dqn.algorithms.base.Algorithm`."""
 NETWORKS = {
     "mlp": "hvd_dqn.networks.mlp:build",

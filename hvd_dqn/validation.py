@@ -26,6 +26,7 @@ _AT_LEAST_ONE = [
     "keep_checkpoints",
     "evaluation_episodes",
     "final_evaluation_episodes",
+    "quantiles",
 ]
 _NOT_NEGATIVE = [
     "seed",
@@ -38,7 +39,7 @@ _NOT_NEGATIVE = [
     "time_reserve_seconds",
     "threads_per_rank",
 ]
-_PROBABILITIES = ["epsilon_start", "epsilon_end", "epsilon_decay_per_episode", "gamma"]
+_PROBABILITIES = ["epsilon_start", "epsilon_end", "epsilon_decay_per_episode", "gamma", "munchausen_bonus"]
 _GROWING = ["num_envs", "global_batch_size", "replay_capacity", "learning_starts", "train_period"]
 
 
@@ -108,6 +109,23 @@ def validate(config: Config) -> None:
         f"--name {name!r} must be one folder's name: choose the place with --runs-dir",
     )
     check_registered(ALGORITHMS, values["algorithm"], "--algorithm")
+    _require(
+        not (values["double"] and values["algorithm"] == "munchausen"),
+        "--double corrects the maximum in a target, and --algorithm munchausen has none: leave --double out",
+    )
+    _require(
+        values["value_min"] < values["value_max"],
+        f"--value-min {values['value_min']} is not below --value-max {values['value_max']}: swap them",
+    )
+    _require(values["atoms"] >= 2, f"--atoms is {values['atoms']}: give at least 2")
+    _require(
+        values["munchausen_temperature"] > 0,
+        f"--munchausen-temperature is {values['munchausen_temperature']}: give a positive number",
+    )
+    _require(
+        values["munchausen_floor"] <= 0,
+        f"--munchausen-floor is {values['munchausen_floor']}: give a negative number, or 0 for no bonus",
+    )
     check_registered({"auto": "", **NETWORKS}, values["network"], "--network")
     check_registered(REPLAYS, values["replay"], "--replay")
     if values["checkpoint_path"]:

@@ -10,8 +10,9 @@ import tensorflow as tf
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.transition import Transition
 
-Values = Callable[[tf.Tensor], Any]
-"""A network with its parameters: observations [B, *observation_shape] -> what the network returns for them."""
+Values = Callable[..., Any]
+"""A network with its parameters: observations [B, *observation_shape] -> what the network returns for them. A network
+that takes fractions can be given them, float32 [B, N], as a second argument."""
 
 
 class Losses(NamedTuple):
@@ -30,6 +31,8 @@ class Algorithm(Protocol):
 
     outputs_per_action: int
     """Z, numbers that the network's head gives for each action: 1, atoms or quantiles."""
+    takes_fractions: bool
+    """Whether the network's outputs are quantiles at fractions that it is given (IQN)."""
     native_rule: str | None
     """The name under which hvd_dqn/native has the same rule, None if it has not."""
 

@@ -8,24 +8,26 @@ from hvd_dqn.algorithms.base import Losses, Values
 from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
 from hvd_dqn.algorithms.losses import LOSSES
 from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.algorithms.selection import select_actions
 from hvd_dqn.transition import Transition
 
 
 class DQN:
-    """Q-learning with a target network; with `double_dqn` the online network chooses the action that is valued."""
+    """Q-learning with a target network; with `double` the online network chooses the action that is valued."""
 
     outputs_per_action = 1
+    takes_fractions = False
 
-    def __init__(self, loss: str, double_dqn: bool) -> None:
+    def __init__(self, loss: str, double: bool) -> None:
         """Chooses the loss of the TD error.
 
         Args:
           loss: a name in `LOSSES`.
-          double_dqn: whether the online network chooses the target's action.
+          double: whether the online network chooses the target's action.
         """
         self._loss = LOSSES[loss]
-        self._double_dqn = double_dqn
-        self.native_rule: str | None = "double_dqn" if double_dqn else "dqn"
+        self._double = double
+        self.native_rule: str | None = "double_dqn" if double else "dqn"
 
     def action_values(self, outputs: tf.Tensor) -> tf.Tensor:
         """Returns the network's outputs [B, A]: they are the action values."""
@@ -34,14 +36,17 @@ class DQN:
     def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
         """Computes the loss of the TD error, target minus prediction; see `Algorithm`."""
         del noise
-        q_t = target(batch.s_t)  # [B, A]
-        if self._double_dqn:
-            targets = double_q_targets(batch.r_t, batch.discount_t, q_t, online(batch.s_t))  # [B]
-        else:
-            targets = td_targets(batch.r_t, batch.discount_t, q_t)  # [B]
-        q = chosen_action_values(online(batch.s_tm1), batch.a_tm1)  # [B]
+        targets = one_step_targets(batch, target(batch.s_t), online(batch.s_t) if self._double else None)  # [B]
+        q = select_actions(online(batch.s_tm1), batch.a_tm1)  # [B]
         td_error = targets - q  # [B]
         return Losses(self._loss(td_error), tf.abs(td_error), q)
+
+
+def one_step_targets(batch: Transition, q_t: tf.Tensor, q_t_selector: tf.Tensor | None) -> tf.Tensor:
+    """Computes the targets of a batch: Double DQN's if there is a selector; see the two functions below."""
+    if q_t_selector is None:
+        return td_targets(batch.r_t, batch.discount_t, q_t)  # [B]
+    return double_q_targets(batch.r_t, batch.discount_t, q_t, q_t_selector)  # [B]
 
 
 def td_targets(r_t: tf.Tensor, discount_t: tf.Tensor, q_t: tf.Tensor) -> tf.Tensor:
@@ -84,24 +89,5 @@ def double_q_targets(r_t: tf.Tensor, discount_t: tf.Tensor, q_t: tf.Tensor, q_t_
     """
     check_ranks(r_t=(r_t, 1), discount_t=(discount_t, 1), q_t=(q_t, 2), q_t_selector=(q_t_selector, 2))
     check_same_leading_dim(r_t=r_t, discount_t=discount_t, q_t=q_t, q_t_selector=q_t_selector)
-    num_actions = q_t.shape[1]
-    chosen = tf.one_hot(tf.argmax(q_t_selector, axis=1), num_actions, dtype=q_t.dtype)  # [B, A]
-    return tf.stop_gradient(r_t + discount_t * tf.reduce_sum(chosen * q_t, axis=1))  # [B]
-
-
-def chosen_action_values(q: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
-    """Picks Q(s, a) of the actions taken.
-
-    Args:
-      q: float32 [B, A], action values.
-      a: int32 [B], actions in 0..A-1.
-
-    Returns:
-      float32 [B]; the gradient reaches the chosen action's value alone.
-
-    Raises:
-      ValueError: if the ranks are not 2 and 1 or the B dimensions differ.
-    """
-    check_ranks(q=(q, 2), a=(a, 1))
-    check_same_leading_dim(q=q, a=a)
-    return tf.reduce_sum(tf.one_hot(a, q.shape[1], dtype=q.dtype) * q, axis=1)  # [B]
+    chosen = select_actions(q_t, tf.argmax(q_t_selector, axis=1))  # [B]
+    return tf.stop_gradient(r_t + discount_t * chosen)  # [B]

@@ -30,28 +30,32 @@ class Noise:
         assert first_row + rows <= global_rows
         self._seed, self._update = seed, tf.cast(update, tf.uint32)
         self._rows = tf.range(first_row, first_row + rows)
+        self._after_rows = tf.range(global_rows, global_rows + 1)
         self._draws = 0
 
     def uniform(self, *shape: int) -> tf.Tensor:
         """Draws float32 [B, *shape] from [0, 1); each call of an update draws new numbers."""
-        return _fraction(self._words(shape)[0])
+        return _fraction(self._words(self._rows, shape)[0])
 
     def normal(self, *shape: int) -> tf.Tensor:
         """Draws float32 [B, *shape] from the standard normal distribution; each call of an update draws new numbers.
 
         Splits and compilers agree on them to rounding.
         """
-        radius, angle = (_fraction(word) for word in self._words(shape))  # Box & Muller (1958)
-        return tf.sqrt(-2.0 * tf.math.log(1.0 - radius)) * tf.cos(2.0 * math.pi * angle)
+        return _normal(*self._words(self._rows, shape))
 
-    def _words(self, shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+    def shared_normal(self, count: int) -> tf.Tensor:
+        """Draws float32 [N] from the standard normal distribution, the same for all rows and ranks."""
+        return _normal(*self._words(self._after_rows, (count,)))[0]
+
+    def _words(self, rows: tf.Tensor, shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns two random words uint32 [B, *shape]."""
         self._draws += 1
         key = tf.constant((self._seed + self._draws * _GOLDEN_RATIO) % _WORD, tf.uint32)
         columns = tf.range(math.prod(shape))
-        row, column = tf.meshgrid(tf.cast(self._rows, tf.uint32), tf.cast(columns, tf.uint32), indexing="ij")  # [B, N]
+        row, column = tf.meshgrid(tf.cast(rows, tf.uint32), tf.cast(columns, tf.uint32), indexing="ij")  # [B, N]
         words = threefry(key, self._update, row, column)
-        first, second = (tf.reshape(word, [self._rows.shape[0], *shape]) for word in words)
+        first, second = (tf.reshape(word, [rows.shape[0], *shape]) for word in words)
         return first, second
 
 
@@ -80,6 +84,11 @@ def threefry(key_0: tf.Tensor, key_1: tf.Tensor, word_0: tf.Tensor, word_1: tf.T
         word_0 += keys[(group + 1) % 3]
         word_1 += keys[(group + 2) % 3] + tf.constant(group + 1, tf.uint32)
     return word_0, word_1
+
+
+def _normal(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """Returns a normal number for each pair of words (Box & Muller 1958)."""
+    return tf.sqrt(-2.0 * tf.math.log(1.0 - _fraction(first))) * tf.cos(2.0 * math.pi * _fraction(second))
 
 
 def _fraction(word: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.algorithms.quantile import midpoints
 from hvd_dqn.learner.parameters import ParameterLayout
+
+DEFAULT_FRACTIONS = 32
+"""With which actions are chosen, K of Dabney et al. (2018); evenly spaced here, so that acting needs no noise."""
 
 
 class FlatNetwork:
@@ -17,7 +22,7 @@ class FlatNetwork:
     def __init__(self, model: keras.Model) -> None:
         """Takes the model over."""
         self.layout = ParameterLayout(model)
-        self.observation_shape, self.observation_dtype = model.input_shape[1:], model.inputs[0].dtype
+        self.observation_shape, self.observation_dtype = model.inputs[0].shape[1:], model.inputs[0].dtype
         self._model = model
 
     @property
@@ -25,21 +30,31 @@ class FlatNetwork:
         """Returns whether any weight is a convolution's kernel: only these have more than two dimensions."""
         return any(len(shape) > 2 for shape in self.layout.shapes)
 
-    def __call__(self, parameters: tf.Tensor, s: tf.Tensor) -> Any:
+    def __call__(self, parameters: tf.Tensor, *inputs: tf.Tensor) -> Any:
         """Computes the model's outputs.
 
         Args:
           parameters: float32 [P].
-          s: observations [B, *observation_shape].
+          *inputs: observations [B, *observation_shape]; of a network that takes fractions, also these, float32 [B, N],
+            by default evenly spaced ones.
 
         Returns:
           What the model returns for them, for most networks one tensor [B, A] or [B, A, Z].
         """
-        return self.forward(self.layout.split(parameters), s)
+        return self.forward(self.weights(self.layout.split(parameters)), *inputs)
 
-    def forward(self, weights: list[tf.Tensor], s: tf.Tensor) -> Any:
+    def weights(self, parts: list[tf.Tensor], noise: Noise | None = None) -> list[tf.Tensor]:
+        """Returns the model's weights from the layout's parts: they are the same, whatever the noise."""
+        return parts
+
+    def forward(self, weights: list[tf.Tensor], *inputs: tf.Tensor) -> Any:
         """Computes the model's outputs from its weights, each in its own shape."""
-        outputs, _ = self._model.stateless_call(weights, self._model.non_trainable_variables, s)
+        given = list(inputs)
+        if len(given) < len(self._model.inputs):
+            rows = tf.shape(given[0])[0]
+            given.append(tf.tile(midpoints(DEFAULT_FRACTIONS)[None], [rows, 1]))  # [B, N]
+        own = self._model.non_trainable_variables
+        outputs, _ = self._model.stateless_call(weights, own, given if len(given) > 1 else given[0])
         return outputs
 
     def initial_parameters(self) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,11 +12,18 @@ import tensorflow as tf
 class ParameterLayout:
     """Where each weight of a network lies in the flat vector [P]."""
 
-    def __init__(self, network: keras.Model) -> None:
-        """Reads the layout of the network's trainable variables, in Keras' order."""
+    def __init__(self, network: keras.Model, with_deviations_of: Sequence[int] = ()) -> None:
+        """Reads the layout of the network's trainable variables, in Keras' order.
+
+        Args:
+          network: the network.
+          with_deviations_of: positions of variables for which a standard deviation of the same shape follows behind
+            all variables.
+        """
         variables = network.trainable_variables
-        self.names = [variable.path for variable in variables]
-        self.shapes = [tuple(variable.shape) for variable in variables]
+        deviations = [variables[position] for position in with_deviations_of]
+        self.names = [variable.path for variable in variables] + [f"{variable.path}_sigma" for variable in deviations]
+        self.shapes = [tuple(variable.shape) for variable in (*variables, *deviations)]
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.total = sum(self.sizes)
 

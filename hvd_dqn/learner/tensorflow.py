@@ -183,8 +183,8 @@ class TensorFlowLearner:
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             losses = self._algorithm.loss(
-                lambda s: self._network.forward(parameters, s),
-                lambda s: self._network(target, s),
+                partial(self._network.forward, self._network.weights(parameters, noise)),
+                partial(self._network.forward, self._network.weights(self.layout.split(target), noise)),
                 Transition(*columns),
                 noise,
             )  # [B] each

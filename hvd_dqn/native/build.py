@@ -19,6 +19,8 @@ class Demands(NamedTuple):
     """What a job asks of a learner."""
 
     network: str  # its registered name
+    dueling: bool  # whether it has two streams
+    noisy: bool  # whether its weights are noisy
     rule: str | None  # the algorithm's native rule
     precision: str
     on_gpu: bool
@@ -31,6 +33,8 @@ def obstacle(demands: Demands) -> str:
     """Returns why this host cannot use the native learner for a job, "" if it can."""
     reasons = {
         "the network is not the MLP": demands.network != "mlp",
+        "it has no dueling streams": demands.dueling,
+        "it has no noisy weights": demands.noisy,
         "it does not have this algorithm": demands.rule not in RULES or demands.action_shape != (),
         f"it computes in float32, not in {demands.precision}": demands.precision != "float32",
         "it computes on CPUs, and this rank has a GPU": demands.on_gpu,

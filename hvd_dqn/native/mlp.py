@@ -97,8 +97,8 @@ class NativeActionValues:
         if parameters is not self._parameters:
             np.copyto(self._parameters, np.asarray(parameters))
 
-    def __call__(self, s: np.ndarray) -> np.ndarray:
-        """Returns action values float32 [B, A] of observations [B, *observation_shape]."""
+    def __call__(self, s: np.ndarray, draw: int | None = None) -> np.ndarray:
+        """Returns action values float32 [B, A] of observations [B, *observation_shape]; there is no noise to draw."""
         if len(self._x) != len(s):
             self._x = np.empty((len(s), self._mlp.inputs + 1), np.float32)
         self._mlp.features(s, self._x)

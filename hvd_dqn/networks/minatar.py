@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from hvd_dqn.networks.mlp import he_uniform, head, hidden_layers
 from hvd_dqn.networks.nature import ScaledConv2D
+from hvd_dqn.networks.outputs import layer_seed, q_network
 from hvd_dqn.networks.spec import NetworkSpec, layer_name
 
 FILTERS, SIZE = 16, 3
@@ -16,10 +16,9 @@ HIDDEN_SIZES = (128,)
 
 
 def build(spec: NetworkSpec) -> keras.Model:
-    """Builds images [B, height, width(, channels)] -> a convolution -> 128 units -> the head's outputs."""
+    """Builds images [B, height, width(, channels)] -> a convolution -> 128 units -> the outputs; see `q_network`."""
     inputs = keras.Input(spec.observation_shape, dtype=np.dtype(spec.observation_dtype).name)
-    features = hidden_layers(torso(inputs, spec), HIDDEN_SIZES, spec)
-    return keras.Model(inputs, head(features, spec, depth=len(HIDDEN_SIZES)), name="q_minatar")
+    return q_network(inputs, torso(inputs, spec), HIDDEN_SIZES, spec, "q_minatar")
 
 
 def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
@@ -33,7 +32,7 @@ def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
         FILTERS,
         SIZE,
         activation="relu",
-        kernel_initializer=he_uniform(spec.seed, 100),
+        kernel_initializer=keras.initializers.HeUniform(layer_seed(spec, "scaled_conv2d", 0)),
         dtype=spec.policy,
         name=layer_name("scaled_conv2d", 0),
     )(x)

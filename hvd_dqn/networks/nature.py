@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from hvd_dqn.networks.mlp import he_uniform, head, hidden_layers
+from hvd_dqn.networks.outputs import layer_seed, q_network
 from hvd_dqn.networks.spec import NetworkSpec, layer_name
 
 CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -17,10 +17,9 @@ HIDDEN_SIZES = (512,)
 
 
 def build(spec: NetworkSpec) -> keras.Model:
-    """Builds images [B, height, width(, channels)] -> three convolutions -> 512 units -> the head's outputs."""
+    """Builds images [B, height, width(, channels)] -> convolutions -> 512 units -> the outputs; see `q_network`."""
     inputs = keras.Input(spec.observation_shape, dtype=np.dtype(spec.observation_dtype).name)
-    features = hidden_layers(torso(inputs, spec), HIDDEN_SIZES, spec)
-    return keras.Model(inputs, head(features, spec, depth=len(HIDDEN_SIZES)), name="q_cnn")
+    return q_network(inputs, torso(inputs, spec), HIDDEN_SIZES, spec, "q_cnn")
 
 
 def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
@@ -34,7 +33,7 @@ def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
             size,
             strides=stride,
             activation="relu",
-            kernel_initializer=he_uniform(spec.seed, 100 + depth),
+            kernel_initializer=keras.initializers.HeUniform(layer_seed(spec, "scaled_conv2d", depth)),
             dtype=spec.policy,
             name=layer_name("scaled_conv2d", depth),
         )(x)

@@ -24,6 +24,8 @@ class NetworkSpec(NamedTuple):
     hidden_sizes: tuple[int, ...]  # units of the hidden layers behind the torso, where they can be chosen
     seed: int  # of the initial weights
     outputs_per_action: int = 1  # Z
+    dueling: bool = False  # a stream for the state's value and one for the actions' advantages
+    takes_fractions: bool = False  # the outputs are quantiles at fractions that are a second input
     precision: str = "float32"  # or bfloat16, float16: of the layers before the last; weights are float32 always
     largest_integer: int = 255  # of an integer observation
 

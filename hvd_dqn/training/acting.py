@@ -43,7 +43,7 @@ class Acting:
     def choose_actions(self, counters: Counters) -> np.ndarray:
         """Returns epsilon-greedy actions int64 [E] for the present observations."""
         epsilon = self.exploration.epsilon(counters.env_steps, counters.episodes)
-        q = self.values(self.collector.observation)  # [E, A]
+        q = self.values(self.collector.observation, counters.env_steps)  # [E, A]
         return epsilon_greedy_actions(q, self.exploration.per_env(epsilon), self.rng)  # [E]
 
     def step(self, actions: np.ndarray, env_steps: int) -> Collected:

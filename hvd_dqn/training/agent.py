@@ -17,6 +17,7 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.learner.action_values import ActionValues, TensorFlowActionValues
 from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.learner import Learner, StepSettings
+from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, load
@@ -47,7 +48,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
       UserError: on all ranks, if the learner that is asked for is not for this job.
     """
     communicator = runtime.communicator
-    algorithm: Algorithm = configured(load(ALGORITHMS, config.learner.algorithm), config)
+    algorithm: Algorithm = configured(load(ALGORITHMS, config.algorithm.algorithm), config)
     network = choose_network(config.network.network, spaces.observation_shape, spaces.observation_dtype)
     spec = NetworkSpec(
         spaces.observation_shape,
@@ -57,10 +58,13 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         config.network.hidden_sizes,
         integer_seed(config.job.seed, "network"),
         algorithm.outputs_per_action,
+        config.network.dueling,
+        algorithm.takes_fractions,
         config.network.precision,
         spaces.largest_integer,
     )
-    flat = FlatNetwork(load(NETWORKS, network)(spec))
+    model = load(NETWORKS, network)(spec)
+    flat = NoisyNetwork(model) if config.network.noisy else FlatNetwork(model)
     settings = step_settings(config, communicator.rank, communicator.size)
     chosen = choose_learner(config, runtime, network, algorithm, spaces)  # COLLECTIVE
     if chosen == "native":
@@ -71,7 +75,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         own = native.learner(
             settings,
             rule=algorithm.native_rule,
-            loss=config.learner.loss,
+            loss=config.algorithm.loss,
             mpi=communicator.mpi_handles,
             clock=profile.add_in_turn,
         )
@@ -95,7 +99,9 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         learner,
         chosen,
         network,
-        lambda follow: TensorFlowActionValues(flat, algorithm, learner.online),
+        lambda follow: TensorFlowActionValues(
+            flat, algorithm, learner.online, integer_seed(config.job.seed, "acting noise")
+        ),
     )
 
 
@@ -157,6 +163,8 @@ def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: 
     return obstacle(
         Demands(
             network=network,
+            dueling=config.network.dueling,
+            noisy=config.network.noisy,
             rule=algorithm.native_rule,
             precision=config.network.precision,
             on_gpu=runtime.on_gpu,

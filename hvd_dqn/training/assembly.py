@@ -82,7 +82,7 @@ def assemble(
     check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
     collector = raise_on_any_rank(
-        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.learner.gamma, seeds)
+        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.algorithm.gamma, seeds)
     )  # COLLECTIVE
     profile = IterationProfile(traced=config.runtime.profile)
     agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE

@@ -28,7 +28,7 @@ PLAIN: dict[str, Any] = {
     "first_row": 0,
     "num_signals": 2,
     "loss": "mse",
-    "double_dqn": False,
+    "double": False,
 }
 """Settings of a learner that a test does not care about."""
 
@@ -103,7 +103,7 @@ def make_learner(
 def split_settings(batch_size: int, changes: dict[str, Any]) -> tuple[dict[str, Any], StepSettings]:
     """Returns the arguments of `DQN`, and the settings of the step."""
     given = PLAIN | {"global_batch_size": batch_size, "batch_size_per_rank": batch_size} | changes
-    rule = {name: given.pop(name) for name in ("loss", "double_dqn")}
+    rule = {name: given.pop(name) for name in ("loss", "double")}
     return rule, StepSettings(**given)
 
 

@@ -64,7 +64,7 @@ def make_native_learner(
     if answer is not None:
         mpi = mpi_handles(answer)
     learner = native_agent(network, initial).learner(
-        settings, rule="double_dqn" if rule["double_dqn"] else "dqn", loss=rule["loss"], mpi=mpi, clock=clock
+        settings, rule="double_dqn" if rule["double"] else "dqn", loss=rule["loss"], mpi=mpi, clock=clock
     )
     learner.answer = answer  # type: ignore[attr-defined]  # C calls it for as long as the learner lives
     return learner

@@ -86,6 +86,8 @@ class _NoNativeRule(DQN):
 
 OBSTACLES: list[tuple[dict[str, Any], str]] = [
     ({"network": "cnn"}, "the network is not the MLP"),
+    ({"dueling": True}, "it has no dueling streams"),
+    ({"noisy": True}, "it has no noisy weights"),
     ({"algorithm": _NoNativeRule()}, "it does not have this algorithm"),
     ({"precision": "bfloat16"}, "it computes in float32, not in bfloat16"),
     ({"on_gpu": True}, "this rank has a GPU"),
@@ -94,7 +96,9 @@ OBSTACLES: list[tuple[dict[str, Any], str]] = [
 
 
 @needs_native
-@pytest.mark.parametrize(("job", "reason"), OBSTACLES, ids=["cnn", "algorithm", "precision", "gpu", "no mpi"])
+@pytest.mark.parametrize(
+    ("job", "reason"), OBSTACLES, ids=["cnn", "dueling", "noisy", "algorithm", "precision", "gpu", "no mpi"]
+)
 def test_a_job_that_native_cannot_run_takes_tensorflow_or_is_refused_with_rank_reason_and_remedy(
     job: dict[str, Any], reason: str
 ) -> None:

@@ -52,12 +52,12 @@ def test_flags_override_the_file_which_overrides_the_preset_which_overrides_the_
 
 def test_every_kind_of_value_can_be_given_as_a_flag() -> None:
     flat = _parse(
-        *("--hidden-sizes", "32", "16", "--no-double-dqn", "--epsilon-ladder", "--optimizer", "sgd"),
+        *("--hidden-sizes", "32", "16", "--no-double", "--epsilon-ladder", "--optimizer", "sgd"),
         *("--env-kwargs", '{"a": 1}', "--learning-rate", "1e-2", "--seed", "7"),
     )
     assert flat == flatten(Config()) | {
         "hidden_sizes": [32, 16],
-        "double_dqn": False,
+        "double": False,
         "epsilon_ladder": True,
         "optimizer": "sgd",
         "env_kwargs": '{"a": 1}',
@@ -86,8 +86,8 @@ def test_a_run_shorter_than_the_default_start_of_learning_learns_and_an_order_no
 
 
 def test_a_switch_can_be_turned_either_way() -> None:
-    assert _parse("--double-dqn")["double_dqn"] is True
-    assert _parse("--no-double-dqn")["double_dqn"] is False
+    assert _parse("--double")["double"] is True
+    assert _parse("--no-double")["double"] is False
 
 
 def test_a_toml_file_may_hold_every_field(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_mistyped_command_line_is_refused_with_the_nearest_match(arguments: tu
         ("seed = 1.5", "seed is 1.5: it must be int"),
         ("seed = inf", "seed is inf: it must be int"),
         ("seed = true", "seed is True: it must be int"),
-        ("double_dqn = 1", "double_dqn is 1: it must be bool"),
+        ("double = 1", "double is 1: it must be bool"),
         ("gamma = true", "gamma is True: it must be float"),
         ("env = 3", "env is 3: it must be str"),
         ("hidden_sizes = 64", "hidden_sizes is 64: it must be a list of integers"),

@@ -73,7 +73,10 @@ def test_every_field_has_a_docstring() -> None:
                 assert documented, f"{section.name}.{ast.unparse(field.target)} has no docstring"
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+ANY_SIGN = {"value_min", "value_max", "munchausen_floor"}
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name not in ANY_SIGN])
 def test_negative_amounts_are_refused(name: str) -> None:
     kind = type(DEFAULTS[name])
     with pytest.raises(UserError, match=f"^{flag(name)} is -1"):
@@ -94,6 +97,8 @@ ZERO_MEANS_OFF_OR_NONE = {
     "epsilon_decay_per_episode",
     "gamma",
     "policy_lag",
+    "munchausen_bonus",
+    *ANY_SIGN,
 }
 
 
@@ -115,7 +120,9 @@ def test_numbers_that_are_not_finite_are_refused(name: str, value: float) -> Non
         validate(_changed(**{name: value}))
 
 
-@pytest.mark.parametrize("name", ["epsilon_start", "epsilon_end", "gamma", "epsilon_decay_per_episode"])
+@pytest.mark.parametrize(
+    "name", ["epsilon_start", "epsilon_end", "gamma", "epsilon_decay_per_episode", "munchausen_bonus"]
+)
 def test_probabilities_end_at_one(name: str) -> None:
     validate(_changed(**{"epsilon_start": 1.0, name: 1.0}))
     with pytest.raises(UserError, match=f"^{flag(name)} is 1.01: give a number from 0 to 1"):
@@ -210,3 +217,17 @@ def test_more_ranks_than_there_is_to_share_are_refused_on_all_alike(name: str) -
             shares(config, rank, 4)
         messages.add(str(caught.value))
     assert len(messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"algorithm": "munchausen", "double": True}, "--algorithm munchausen has none: leave --double out"),
+        ({"value_min": 3.0, "value_max": 3.0}, "--value-min 3.0 is not below --value-max 3.0"),
+        ({"atoms": 1}, "--atoms is 1: give at least 2"),
+        ({"munchausen_floor": 0.5}, "give a negative number, or 0 for no bonus"),
+    ],
+)
+def test_settings_of_algorithms_that_cannot_work_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        validate(_changed(**changes))

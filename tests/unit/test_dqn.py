@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from hvd_dqn.algorithms.base import Losses
-from hvd_dqn.algorithms.dqn import DQN, chosen_action_values, double_q_targets, td_targets
+from hvd_dqn.algorithms.dqn import DQN, double_q_targets, td_targets
 from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.algorithms.selection import select_actions
 from hvd_dqn.transition import Transition
 
 Q_T = tf.constant([[5.0, 8.0, 2.0, 6.0], [1.0, -3.0, 0.0, 4.0]])
@@ -57,7 +58,7 @@ def test_no_gradient_flows_through_targets() -> None:
 def test_gradient_reaches_the_chosen_action_alone() -> None:
     with tf.GradientTape() as tape:
         tape.watch(Q_T)
-        chosen = chosen_action_values(Q_T, tf.constant([3, 1]))
+        chosen = select_actions(Q_T, tf.constant([3, 1]))
     np.testing.assert_array_equal(chosen, [6.0, -3.0])
     np.testing.assert_array_equal(tape.gradient(chosen, Q_T), [[0, 0, 0, 1], [0, 1, 0, 0]])
 
@@ -79,7 +80,7 @@ def test_a_rewards_column_is_not_broadcast_over_the_batch() -> None:
     with pytest.raises(ValueError, match="r_t"):
         td_targets(tf.zeros((3, 1)), tf.zeros(3), tf.zeros((3, 2)))
     with pytest.raises(ValueError, match="a has shape"):
-        chosen_action_values(tf.zeros((3, 2)), tf.zeros((3, 1), tf.int32))
+        select_actions(tf.zeros((3, 2)), tf.zeros((3, 1), tf.int32))
     with pytest.raises(ValueError, match="q_t_selector"):
         double_q_targets(tf.zeros(3), tf.zeros(3), tf.zeros((3, 2)), tf.zeros(3))
 
@@ -90,7 +91,7 @@ def test_batches_of_different_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="batch dimensions differ"):
         double_q_targets(tf.zeros(3), tf.zeros(3), tf.zeros((3, 2)), tf.zeros((1, 2)))
     with pytest.raises(ValueError, match="batch dimensions differ"):
-        chosen_action_values(tf.zeros((3, 2)), tf.zeros(1, tf.int32))
+        select_actions(tf.zeros((3, 2)), tf.zeros(1, tf.int32))
 
 
 ONLINE = np.array([[5.0, 8.0, 2.0, 6.0], [1.0, 10.0, 3.0, 4.0]], np.float32)
@@ -118,19 +119,17 @@ def _losses(dqn: DQN, r_t: float, discount_t: float) -> tuple[Losses, np.ndarray
 
 
 @pytest.mark.parametrize(
-    ("double_dqn", "discount_t", "td_error"),
+    ("double", "discount_t", "td_error"),
     [(False, 0.9, 13.0), (True, 0.9, -3.2), (False, 0.0, -5.0), (True, 0.0, -5.0)],
     ids=["dqn", "double dqn", "dqn, terminal", "double dqn, terminal"],
 )
-def test_loss_priority_q_and_gradient_are_those_of_the_papers(
-    double_dqn: bool, discount_t: float, td_error: float
-) -> None:
+def test_loss_priority_q_and_gradient_are_those_of_the_papers(double: bool, discount_t: float, td_error: float) -> None:
     """Q = 6, r = 1; DQN 1 + 0.9 * 20 - 6 = 13, Double DQN 1 + 0.9 * 2 - 6 = -3.2, at the end 1 - 6 = -5.
 
     The squared loss has the gradient -2 td at the value of the action taken, and none anywhere else: neither at the
     next state's values, by which Double DQN chooses, nor in the target network.
     """
-    losses, gradient, in_target = _losses(DQN("mse", double_dqn), 1.0, discount_t)
+    losses, gradient, in_target = _losses(DQN("mse", double), 1.0, discount_t)
     np.testing.assert_allclose(losses, [[td_error**2], [abs(td_error)], [6.0]], rtol=1e-6)
     expected = np.zeros_like(ONLINE)
     expected[0, 3] = -2 * td_error
@@ -146,7 +145,7 @@ def test_a_huber_loss_has_the_gradient_of_the_clipped_td_error_and_the_whole_pri
 
 
 def test_the_networks_outputs_are_the_action_values_and_the_native_rule_has_a_name() -> None:
-    for double_dqn, name in ((False, "dqn"), (True, "double_dqn")):
-        dqn = DQN("mse", double_dqn)
+    for double, name in ((False, "dqn"), (True, "double_dqn")):
+        dqn = DQN("mse", double)
         assert (dqn.outputs_per_action, dqn.native_rule) == (1, name)
         assert dqn.action_values(Q_T) is Q_T

@@ -65,7 +65,7 @@ def _captured_gradient(make: MakeLearner, batches: Transition, global_batch_size
 def test_ranks_shares_sum_to_the_full_batch_gradient(make: MakeLearner, size: int) -> None:
     """Two halves of 128, and 43 + 43 + 42 of it: the allreduce's sum is the gradient of the mean over all 128."""
     batches = random_batches(1, 128)
-    settings = {"double_dqn": True, "loss": "huber"}
+    settings = {"double": True, "loss": "huber"}
     full = _captured_gradient(make, batches, 128, **settings)
     parts = [
         _captured_gradient(make, part_of(batches, first_index(128, r, size), share(128, r, size)), 128, **settings)
@@ -75,7 +75,7 @@ def test_ranks_shares_sum_to_the_full_batch_gradient(make: MakeLearner, size: in
     assert np.abs(parts[0] - full).max() > 1e-3
 
 
-def _eager_gradient(batches: Transition, *, double_dqn: bool, loss: str) -> np.ndarray:
+def _eager_gradient(batches: Transition, *, double: bool, loss: str) -> np.ndarray:
     """Computes the gradient anew from Keras models, one transition at a time."""
     online, target = small_mlp(), small_mlp()
     target.set_weights([w + 0.1 for w in target.get_weights()])
@@ -85,7 +85,7 @@ def _eager_gradient(batches: Transition, *, double_dqn: bool, loss: str) -> np.n
         total = 0.0
         for s, a, r, discount, s_next in zip(*(column[0] for column in batches), strict=True):
             values = target(s_next[None]).numpy()[0]
-            chooser = online(s_next[None]).numpy()[0] if double_dqn else values
+            chooser = online(s_next[None]).numpy()[0] if double else values
             goal = r + discount * values[chooser.argmax()]
             total += keras_loss([goal], [online(s[None])[0, int(a)]]) / count
     gradients = tape.gradient(total, [v.value for v in online.trainable_variables])
@@ -93,11 +93,11 @@ def _eager_gradient(batches: Transition, *, double_dqn: bool, loss: str) -> np.n
 
 
 @all_learners
-@pytest.mark.parametrize(("double_dqn", "loss"), [(True, "huber"), (False, "mse")])
-def test_gradient_equals_an_eager_keras_implementation(make: MakeLearner, double_dqn: bool, loss: str) -> None:
+@pytest.mark.parametrize(("double", "loss"), [(True, "huber"), (False, "mse")])
+def test_gradient_equals_an_eager_keras_implementation(make: MakeLearner, double: bool, loss: str) -> None:
     batches = random_batches(1, 12)
-    expected = _eager_gradient(batches, double_dqn=double_dqn, loss=loss)
-    actual = _captured_gradient(make, batches, 12, double_dqn=double_dqn, loss=loss)
+    expected = _eager_gradient(batches, double=double, loss=loss)
+    actual = _captured_gradient(make, batches, 12, double=double, loss=loss)
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_k_updates_in_one_call_equal_k_single_calls(make: MakeLearner) -> None:
 
 def test_compiled_and_plain_graphs_agree() -> None:
     batches = random_batches(3, 8)
-    settings: dict[str, Any] = {"optimizer": "adam", "loss": "huber", "double_dqn": True, "max_grad_norm": 1.0}
+    settings: dict[str, Any] = {"optimizer": "adam", "loss": "huber", "double": True, "max_grad_norm": 1.0}
     xla = _with_distinct_target(make_learner(small_mlp(), 8, **settings, compilation=XLA))
     plain = _with_distinct_target(make_learner(small_mlp(), 8, **settings))
     left, right = learn(xla, batches), learn(plain, batches)
@@ -149,9 +149,9 @@ def test_the_target_network_stays_while_the_online_network_learns(make: MakeLear
 def test_double_dqn_changes_the_update_only_where_the_networks_disagree(make: MakeLearner) -> None:
     batches = random_batches(1, 16)
     ends = []
-    for double_dqn in (False, True):
+    for double in (False, True):
         for distinct in (False, True):
-            learner = make(small_mlp(), 16, double_dqn=double_dqn)
+            learner = make(small_mlp(), 16, double=double)
             if distinct:
                 learner.load_target(-np.array(learner.target))
             learn(learner, batches)
@@ -394,6 +394,7 @@ class _FirstOutputAlone:
     """An algorithm that leaves one of its network's layers out, on actions of two joints."""
 
     outputs_per_action = 1
+    takes_fractions = False
     native_rule: str | None = None
 
     def action_values(self, outputs: Any) -> tf.Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.algorithms.dqn import chosen_action_values
 from hvd_dqn.algorithms.losses import LOSSES, huber_loss, squared_loss
+from hvd_dqn.algorithms.selection import select_actions
 
 TD = tf.constant([0.0, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0])
 
@@ -24,7 +24,7 @@ def test_fourth_action_at_6_with_target_10_costs_16() -> None:
     q = tf.constant([[5.0, 8.0, 2.0, 6.0]])
     with tf.GradientTape() as tape:
         tape.watch(q)
-        loss = squared_loss(tf.constant([10.0]) - chosen_action_values(q, tf.constant([3])))
+        loss = squared_loss(tf.constant([10.0]) - select_actions(q, tf.constant([3])))
     np.testing.assert_array_equal(loss, [16.0])
     np.testing.assert_array_equal(tape.gradient(loss, q), [[0.0, 0.0, 0.0, -8.0]])
 

@@ -100,9 +100,9 @@ def _assert_same_report(one: Report, other: Report) -> None:
     np.testing.assert_allclose(one.priorities[: one.steps], other.priorities[: one.steps], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("optimizer", "loss", "double_dqn", "clip", "kind", "hidden"), CASES)
+@pytest.mark.parametrize(("optimizer", "loss", "double", "clip", "kind", "hidden"), CASES)
 def test_both_learners_take_the_same_path(
-    optimizer: str, loss: str, double_dqn: bool, clip: float, kind: str, hidden: tuple[int, ...]
+    optimizer: str, loss: str, double: bool, clip: float, kind: str, hidden: tuple[int, ...]
 ) -> None:
     """Twenty-one updates in three calls, the target renewed in between; this rank has 8 of a global batch of 20."""
     fast, simple = _pair(
@@ -111,7 +111,7 @@ def test_both_learners_take_the_same_path(
         8,
         optimizer=optimizer,
         loss=loss,
-        double_dqn=double_dqn,
+        double=double,
         max_grad_norm=clip,
         global_batch_size=20,
     )
@@ -127,12 +127,12 @@ def test_both_learners_take_the_same_path(
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
-@pytest.mark.parametrize("double_dqn", [False, True])
-def test_weights_are_the_same_within_a_hundred_thousandth_after_100_updates(optimizer: str, double_dqn: bool) -> None:
+@pytest.mark.parametrize("double", [False, True])
+def test_weights_are_the_same_within_a_hundred_thousandth_after_100_updates(optimizer: str, double: bool) -> None:
     """On the step sizes that the presets have; five copies to the target network in between."""
     settings: dict[str, Any] = {
         "optimizer": optimizer,
-        "double_dqn": double_dqn,
+        "double": double,
         "loss": "huber",
         "max_grad_norm": 10.0,
     }
@@ -250,7 +250,7 @@ def _learn_together(learners: list[NativeLearner], batches: Transition) -> list[
 @pytest.mark.parametrize(("size", "batch"), [(2, 12), (3, 11)])
 def test_ranks_that_share_a_batch_learn_what_one_rank_with_all_of_it_learns(size: int, batch: int) -> None:
     """Six and six of twelve, four, four and three of eleven: bitwise the same on all ranks, and the single rank's."""
-    settings: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.01, "double_dqn": True, "max_grad_norm": 1.0}
+    settings: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.01, "double": True, "max_grad_norm": 1.0}
     learners = _ranks(size, batch, **settings)
     single = make_native_learner(_network("vector", (8,)), batch, **settings)
     for call, updates in enumerate((1, 7)):

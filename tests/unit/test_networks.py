@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
-from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.flat_network import DEFAULT_FRACTIONS, FlatNetwork
 from hvd_dqn.learner.parameters import ParameterLayout
 from hvd_dqn.networks import minatar, mlp, nature
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
@@ -151,6 +152,66 @@ def test_an_action_may_have_several_outputs(
     network = build(network_spec(shape, dtype, outputs_per_action=outputs_per_action))
     expected = (2, 3) if outputs_per_action == 1 else (2, 3, 5)
     assert network(np.zeros((2, *shape), dtype)).shape == expected
+
+
+Builder = tuple[Callable[[NetworkSpec], keras.Model], tuple[int, ...], np.dtype]
+BUILDERS: dict[str, Builder] = {"mlp": (mlp.build, (4,), FLOAT), "cnn": (nature.build, (36, 36, 1), BYTE)}
+HEADS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dueling": {"dueling": True},
+    "atoms": {"outputs_per_action": 5},
+    "dueling atoms": {"dueling": True, "outputs_per_action": 5},
+    "fractions": {"takes_fractions": True},
+    "dueling fractions": {"dueling": True, "takes_fractions": True},
+}
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 100.0])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_the_first_outputs_are_small_beside_the_observations(kind: str, head: str, scale: float) -> None:
+    """Wherever the observations are: with He's weights in the last layer they are as large, or larger."""
+    build, shape, dtype = BUILDERS[kind]
+    rng = np.random.default_rng(0)
+    s = np.abs(rng.normal(size=(200, *shape)) * scale).astype(dtype)
+    network = FlatNetwork(build(network_spec(shape, dtype, hidden_sizes=(64, 64), **HEADS[head])))
+    outputs = network(network.initial_parameters(), s).numpy()
+    size = np.sqrt(np.square(s / 255.0 if dtype == BYTE else s).mean())
+    assert np.sqrt(np.square(outputs).mean()) <= 0.25 * size + 1e-6
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_of_two_streams_one_is_the_mean_over_the_actions(kind: str) -> None:
+    """Wang et al. (2016), equation 9: without the value stream's last layer the actions' mean is zero."""
+    build, shape, dtype = BUILDERS[kind]
+    network = build(network_spec(shape, dtype, dueling=True))
+    s = np.random.default_rng(0).integers(0, 200, (5, *shape)).astype(dtype)
+    values = [layer for layer in network.layers if layer.name.startswith("value")]
+    last = values[-1]
+    assert len(values) == 2
+    assert last.units == 1
+    before = network(s).numpy()
+    last.bias.assign(last.bias + 3.0)
+    np.testing.assert_allclose(network(s), before + 3.0, rtol=1e-5, atol=1e-5)
+    last.kernel.assign(tf.zeros_like(last.kernel))
+    last.bias.assign(tf.zeros_like(last.bias))
+    np.testing.assert_allclose(network(s).numpy().mean(axis=1), 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_outputs_at_fractions_depend_on_their_own_fraction_alone(kind: str, dueling: bool) -> None:
+    build, shape, dtype = BUILDERS[kind]
+    network = FlatNetwork(build(network_spec(shape, dtype, takes_fractions=True, dueling=dueling)))
+    s = np.random.default_rng(0).integers(1, 200, (2, *shape)).astype(dtype)
+    parameters = network.initial_parameters()
+    both = network(parameters, s, tf.constant([[0.1, 0.7], [0.7, 0.1]])).numpy()  # [B, A, N]
+    one = network(parameters, s, tf.constant([[0.7], [0.7]])).numpy()
+    assert both.shape == (2, 3, 2)
+    np.testing.assert_allclose(both[0, :, 1], one[0, :, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(both[1, :, 0], one[1, :, 0], rtol=1e-4, atol=1e-5)
+    assert np.abs(both[0, :, 0] - both[0, :, 1]).max() > 1e-6
+    assert network(parameters, s).shape == (2, 3, DEFAULT_FRACTIONS)
 
 
 @pytest.mark.parametrize(

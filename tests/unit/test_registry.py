@@ -26,7 +26,11 @@ def test_every_registered_name_can_be_imported(registry: dict[str, str]) -> None
 @pytest.mark.parametrize(
     ("field", "name", "words"),
     [
-        ("algorithm", "dqm", "--algorithm dqm is unknown (did you mean 'dqn'?): choose one of dqn"),
+        (
+            "algorithm",
+            "dqm",
+            "--algorithm dqm is unknown (did you mean 'dqn'?): choose one of c51, dqn, hl-gauss, iqn, munchausen, qr",
+        ),
         ("network", "resnet", "--network resnet is unknown: choose one of auto, cnn, minatar, mlp"),
         ("network", "mpl", "did you mean 'mlp'"),
         ("replay", "uniforn", "did you mean 'uniform'"),
@@ -52,10 +56,10 @@ def test_reading_the_names_imports_nothing_heavy() -> None:
 
 
 def test_a_factory_gets_the_fields_that_its_parameters_name_and_no_others() -> None:
-    config = replace(Config(), {"gamma": 0.5, "double_dqn": True})
+    config = replace(Config(), {"gamma": 0.5, "double": True})
 
-    def factory(gamma: float, double_dqn: bool, size: int, preset: str = "own") -> tuple[float, bool, int, str]:
-        return gamma, double_dqn, size, preset
+    def factory(gamma: float, double: bool, size: int, preset: str = "own") -> tuple[float, bool, int, str]:
+        return gamma, double, size, preset
 
     assert configured(factory, config, size=3, unnamed=4) == (0.5, True, 3, "own")
     assert configured(DQN, config).native_rule == "double_dqn"

@@ -19,14 +19,14 @@ OTHER = np.array([[0.0, 0.0, 0.0, 0.0], [7.0, 2.0, 20.0, 5.0], [0.0, 0.0, 0.0, 0
 
 
 @functools.cache
-def _learner(double_dqn: bool = False) -> TensorFlowLearner:
+def _learner(double: bool = False) -> TensorFlowLearner:
     """Squared loss, whose gradient is -2 td, with the learning rate alpha / 2: the tabular rule with alpha."""
-    return make_learner(tabular_network(3, 4), 1, learning_rate=ALPHA / 2, double_dqn=double_dqn)
+    return make_learner(tabular_network(3, 4), 1, learning_rate=ALPHA / 2, double=double)
 
 
-def _after(batch: Transition, *, target: np.ndarray = TABLE, double_dqn: bool = False) -> np.ndarray:
+def _after(batch: Transition, *, target: np.ndarray = TABLE, double: bool = False) -> np.ndarray:
     """Returns the Q table that one update makes of TABLE."""
-    learner = _learner(double_dqn)
+    learner = _learner(double)
     load_state(learner, {"online": TABLE.ravel(), "target": target.ravel()}, 0)
     learn(learner, batch)
     return learner.online.numpy().reshape(TABLE.shape)
@@ -56,20 +56,20 @@ def test_dqn_bootstraps_from_the_target_networks_maximum() -> None:
 
 def test_double_dqn_bootstraps_from_the_target_networks_value_of_the_online_choice() -> None:
     """Online prefers action 1, which the target network values 2: 1 + 0.9 * 2 = 2.8, 6 + 0.1 * -3.2 = 5.68."""
-    after = _after(table_batch(0, 3, 1.0, 1), target=OTHER, double_dqn=True)
+    after = _after(table_batch(0, 3, 1.0, 1), target=OTHER, double=True)
     np.testing.assert_allclose(after, _table_with(5.68), rtol=1e-6)
 
 
-@pytest.mark.parametrize("double_dqn", [False, True])
-def test_nothing_flows_into_the_target(double_dqn: bool) -> None:
+@pytest.mark.parametrize("double", [False, True])
+def test_nothing_flows_into_the_target(double: bool) -> None:
     """The next state's row and the untaken actions stay bitwise alone, and so does a state that is its own successor.
 
     From state 0 to state 0 by its best action: 8 + 0.1 * (1 + 0.9 * 8 - 8) = 8.02; a gradient through the target
     would scale the change by (1 - 0.9).
     """
-    after = _after(table_batch(0, 3, 1.0, 1), double_dqn=double_dqn)
+    after = _after(table_batch(0, 3, 1.0, 1), double=double)
     assert (after != TABLE).sum() == 1
-    loop = _after(table_batch(0, 1, 1.0, 0), double_dqn=double_dqn)
+    loop = _after(table_batch(0, 1, 1.0, 0), double=double)
     assert loop[0, 1] == pytest.approx(8.02)
     assert (loop != TABLE).sum() == 1
 

@@ -65,7 +65,7 @@ def make_learner(
         global_batch_size=GLOBAL_BATCH_SIZE,
         num_signals=2,
     )
-    algorithm = DQN(loss, double_dqn=loss == "huber")
+    algorithm = DQN(loss, double=loss == "huber")
     initial = network.initial_parameters()
     if KIND == "native":
         agent = NativeAgent(network.layout, initial, 0, np.dtype(np.float32))

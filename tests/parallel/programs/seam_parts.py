@@ -9,7 +9,8 @@ from keras import layers
 
 from hvd_dqn.algorithms.base import Losses, Values
 from hvd_dqn.algorithms.noise import Noise
-from hvd_dqn.networks.mlp import he_uniform, head, torso
+from hvd_dqn.networks.mlp import torso
+from hvd_dqn.networks.outputs import hidden_layers
 from hvd_dqn.networks.spec import NetworkSpec
 from hvd_dqn.replay.base import Sample
 from hvd_dqn.replay.ring import RingReplay
@@ -20,6 +21,7 @@ class FiftyOne:
     """Fifty-one outputs per action, each with a target of its own noise, and a second output that predicts rewards."""
 
     outputs_per_action = 51
+    takes_fractions = False
     native_rule: str | None = None
 
     def __init__(self, gamma: float) -> None:
@@ -44,9 +46,10 @@ class FiftyOne:
 def build_two_headed(spec: NetworkSpec) -> keras.Model:
     """Returns a network with two outputs: the actions' [B, A, Z], and a prediction of the reward [B, 1]."""
     inputs = keras.Input(spec.observation_shape, dtype=np.dtype(spec.observation_dtype).name)
-    features = torso(inputs, spec)
-    rewards = layers.Dense(1, kernel_initializer=he_uniform(spec.seed, 99))(features)
-    return keras.Model(inputs, [head(features, spec), rewards])
+    features = hidden_layers(torso(inputs, spec), spec.hidden_sizes, spec)
+    outputs = layers.Dense(spec.num_actions * spec.outputs_per_action)(features)
+    outputs = layers.Reshape((spec.num_actions, spec.outputs_per_action))(outputs)
+    return keras.Model(inputs, [outputs, layers.Dense(1)(features)])
 
 
 class PriorityReplay(RingReplay):

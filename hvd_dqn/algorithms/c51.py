@@ -1,0 +1,80 @@
+"""C51 (Bellemare et al. 2017): the distribution of the return over fixed atoms, learned by cross-entropy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from hvd_dqn.algorithms.base import Losses, Values
+from hvd_dqn.algorithms.categorical import cross_entropy, expected_value, support
+from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
+from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.algorithms.selection import select_actions
+from hvd_dqn.transition import Transition
+
+
+class C51:
+    """Learns the return's distribution over atoms; its mean is the action value."""
+
+    takes_fractions = False
+    native_rule: str | None = None
+
+    def __init__(self, atoms: int, value_min: float, value_max: float, double: bool) -> None:
+        """Places the atoms.
+
+        Args:
+          atoms: their number.
+          value_min: the lowest return.
+          value_max: the highest.
+          double: whether the online network chooses the target's action (van Hasselt et al. 2016).
+        """
+        self.outputs_per_action = atoms
+        self._atom_values = support(value_min, value_max, atoms)
+        self._double = double
+
+    def action_values(self, outputs: Any) -> tf.Tensor:
+        """Returns the distributions' means [B, A]."""
+        return expected_value(outputs, self._atom_values)
+
+    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+        """Computes the cross-entropy with the projected target distribution; see `Algorithm`.
+
+        The priority is the loss, as in Hessel et al. (2018), "Rainbow".
+        """
+        del noise
+        outputs_t = target(batch.s_t)  # [B, A, Z]
+        chooser = online(batch.s_t) if self._double else outputs_t  # [B, A, Z]
+        a_t = tf.argmax(self.action_values(chooser), axis=1)  # [B]
+        p_t = tf.nn.softmax(select_actions(outputs_t, a_t))  # [B, Z]
+        targets = project(self._atom_values, batch.r_t, batch.discount_t, p_t)  # [B, Z]
+        logits = select_actions(online(batch.s_tm1), batch.a_tm1)  # [B, Z]
+        loss = cross_entropy(targets, logits)  # [B]
+        return Losses(loss, loss, expected_value(logits, self._atom_values))
+
+
+def project(atom_values: np.ndarray, r_t: tf.Tensor, discount_t: tf.Tensor, p_t: tf.Tensor) -> tf.Tensor:
+    """Projects the distribution of r + discount * z onto the atoms, each mass split between its two neighbours.
+
+    Bellemare, Dabney & Munos (2017), Algorithm 1, https://arxiv.org/abs/1707.06887.
+
+    Args:
+      atom_values: float32 [Z], evenly spaced.
+      r_t: float32 [B].
+      discount_t: float32 [B].
+      p_t: float32 [B, Z], probabilities of the atoms in the next state.
+
+    Returns:
+      float32 [B, Z], probabilities; values beyond the ends count as the ends. No gradient flows through them.
+
+    Raises:
+      ValueError: if the ranks are not 1, 1, 2 or the B dimensions differ.
+    """
+    check_ranks(r_t=(r_t, 1), discount_t=(discount_t, 1), p_t=(p_t, 2))
+    check_same_leading_dim(r_t=r_t, discount_t=discount_t, p_t=p_t)
+    spacing = atom_values[1] - atom_values[0]
+    moved = r_t[:, None] + discount_t[:, None] * atom_values  # [B, Z]
+    moved = tf.clip_by_value(moved, atom_values[0], atom_values[-1])  # [B, Z]
+    distance = tf.abs(moved[:, None, :] - atom_values[:, None]) / spacing  # [B, Z, Z], from atom i to moved atom j
+    return tf.stop_gradient(tf.reduce_sum(tf.nn.relu(1.0 - distance) * p_t[:, None, :], axis=2))  # [B, Z]

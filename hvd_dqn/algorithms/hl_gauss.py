@@ -1,0 +1,79 @@
+"""HL-Gauss (Farebrother et al. 2024): the expected return, learned by classification of a blurred target."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from hvd_dqn.algorithms.base import Losses, Values
+from hvd_dqn.algorithms.categorical import cross_entropy, expected_value, support
+from hvd_dqn.algorithms.checks import check_ranks
+from hvd_dqn.algorithms.dqn import one_step_targets
+from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.algorithms.selection import select_actions
+from hvd_dqn.transition import Transition
+
+RELATIVE_WIDTH = 0.75
+"""Standard deviation of the blurred target in widths of a bin, Farebrother et al. (2024), section 3.1."""
+
+
+class HLGauss:
+    """Learns a histogram whose mean is the action value; its target is a Gaussian around DQN's target."""
+
+    takes_fractions = False
+    native_rule: str | None = None
+
+    def __init__(self, atoms: int, value_min: float, value_max: float, double: bool) -> None:
+        """Places the bins.
+
+        Args:
+          atoms: the number of bins.
+          value_min: centre of the lowest bin.
+          value_max: centre of the highest.
+          double: whether the online network chooses the target's action (van Hasselt et al. 2016).
+        """
+        self.outputs_per_action = atoms
+        self._atom_values = support(value_min, value_max, atoms)
+        self._double = double
+
+    def action_values(self, outputs: Any) -> tf.Tensor:
+        """Returns the histograms' means [B, A]."""
+        return expected_value(outputs, self._atom_values)
+
+    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+        """Computes the cross-entropy with the blurred target; see `Algorithm`. The priority is the TD error's size."""
+        del noise
+        q_t = self.action_values(target(batch.s_t))  # [B, A]
+        q_t_selector = self.action_values(online(batch.s_t)) if self._double else None  # [B, A]
+        targets = one_step_targets(batch, q_t, q_t_selector)  # [B]
+        logits = select_actions(online(batch.s_tm1), batch.a_tm1)  # [B, Z]
+        q = expected_value(logits, self._atom_values)  # [B]
+        loss = cross_entropy(gaussian_histogram(self._atom_values, targets), logits)  # [B]
+        return Losses(loss, tf.abs(targets - q), q)
+
+
+def gaussian_histogram(atom_values: np.ndarray, targets: tf.Tensor) -> tf.Tensor:
+    """Integrates a Gaussian around each target over the bins around the atoms.
+
+    Farebrother et al. (2024), "Stop Regressing", equation 3.5, https://arxiv.org/abs/2403.03950.
+
+    Args:
+      atom_values: float32 [Z], centres of the bins, evenly spaced.
+      targets: float32 [B], means; those beyond the outermost centres count as these.
+
+    Returns:
+      float32 [B, Z], probabilities that sum to one. No gradient flows through them.
+
+    Raises:
+      ValueError: if `targets` is not one-dimensional.
+    """
+    check_ranks(targets=(targets, 1))
+    width = atom_values[1] - atom_values[0]
+    edges = np.append(atom_values - width / 2, atom_values[-1] + width / 2)  # [Z + 1]
+    means = tf.clip_by_value(targets, atom_values[0], atom_values[-1])  # [B]
+    below = tf.math.erf((edges - means[:, None]) / (math.sqrt(2.0) * RELATIVE_WIDTH * width))  # [B, Z + 1]
+    masses = below[:, 1:] - below[:, :-1]  # [B, Z]
+    return tf.stop_gradient(masses / (below[:, -1:] - below[:, :1]))  # [B, Z]
