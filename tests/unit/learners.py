@@ -83,11 +83,12 @@ def make_learner(
     algorithm: Algorithm | None = None,
     action_shape: tuple[int, ...] = (),
     clock: Clock = no_clock,
+    flatten: Callable[[keras.Model], FlatNetwork] = FlatNetwork,
     **changes: Any,
 ) -> TensorFlowLearner:
     """Returns the general learner; see `MakeLearner`."""
     rule, settings = split_settings(batch_size, changes)
-    flat = FlatNetwork(network)
+    flat = flatten(network)
     return TensorFlowLearner(
         flat,
         algorithm or DQN(**rule),

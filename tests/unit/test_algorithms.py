@@ -10,13 +10,14 @@ from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.config import Config, replace
 from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.networks.mlp import build
 from hvd_dqn.networks.spec import NetworkSpec
 from hvd_dqn.registry import ALGORITHMS, load
 from hvd_dqn.training.agent import configured
 from hvd_dqn.transition import Transition
 
-from .learners import learn, make_learner, network_spec
+from .learners import Exchange, learn, make_learner, network_spec, part_of, random_batches
 
 NAMES = sorted(ALGORITHMS)
 BATCH = 8
@@ -46,6 +47,32 @@ def test_the_value_of_a_last_step_becomes_its_reward(name: str) -> None:
         learn(learner, batches)
     values = algorithm.action_values(FlatNetwork(network)(learner.online, s[0])).numpy()  # [B, A]
     np.testing.assert_allclose(values[:, 1], 2.0, atol=0.1)
+
+
+@pytest.mark.parametrize("flatten", [FlatNetwork, NoisyNetwork])
+@pytest.mark.parametrize("name", NAMES)
+def test_two_ranks_halves_sum_to_the_gradient_of_one(name: str, flatten: type[FlatNetwork]) -> None:
+    """Also where an update draws noise: a row of the global batch has its own, wherever it is computed."""
+    batches = random_batches(1, 12)
+
+    def gradient(first: int, rows: int) -> np.ndarray:
+        exchange, algorithm = Exchange(), _algorithm(name)
+        learner = make_learner(
+            build(_spec(algorithm)),
+            rows,
+            exchange,
+            algorithm=algorithm,
+            flatten=flatten,
+            first_row=first,
+            global_batch_size=12,
+        )
+        learn(learner, part_of(batches, first, rows))
+        return exchange.gradient()
+
+    halves = gradient(0, 5) + gradient(5, 7)
+    whole = gradient(0, 12)
+    assert np.abs(whole).max() > 1e-3
+    np.testing.assert_allclose(halves, whole, rtol=1e-3, atol=1e-5)
 
 
 def _shape(algorithm: Algorithm, rows: int, actions: int) -> tuple[int, ...]:
