@@ -6,6 +6,7 @@ NumPy and TensorFlow are not imported here, so that `train.py --help` answers at
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
         begun = newest_checkpoint(directory.checkpoints_at(url)) is not None
         resume = (url or str(directory.path)) if begun else None
     if resume is not None:
+        resume = os.path.expanduser(resume)
         flat = _checked(read_run_config(resume), f"{resume}/config.json") | flat
     elif preset is None:
         flat = _settings_for(_peek(arguments, "--env") or flat.get("env", ""), flat, quiet) | flat
@@ -102,7 +104,8 @@ def _parse_flags(arguments: Sequence[str], defaults: Config, quiet: bool) -> Con
     """Parses the flags over these defaults."""
     parsed = parse_dataclass(form(defaults), arguments, "train.py", DESCRIPTION, quiet=quiet)
     flat = {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
-    return replace(Config(), flat)
+    # A shell expands ~ in `--runs-dir ~/runs`, and not in `--runs-dir=~/runs`.
+    return replace(Config(), flat | {name: os.path.expanduser(flat[name]) for name in ("runs_dir", "resume")})
 
 
 def _peek(arguments: Sequence[str], name: str) -> str | None:

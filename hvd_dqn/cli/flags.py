@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from hvd_dqn import config as configuration
 from hvd_dqn.config import Config, field_types, flatten
 from hvd_dqn.presets import PRESETS
+from hvd_dqn.run.terminal import keep_standard_streams
 
 COMMON = ("env", "total_env_steps", "seed", "name", "resume", "num_envs", "learning_rate")
 """The fields of the first group, after --preset and --config."""
@@ -176,4 +177,5 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
+    keep_standard_streams()
     sys.stdout.write(page())

@@ -12,6 +12,7 @@ import sys
 from hvd_dqn.cli.arguments import own_directory, parse
 from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 from hvd_dqn.run.directory import newest_checkpoint, read_config_of
+from hvd_dqn.run.terminal import keep_standard_streams
 
 
 def main(arguments: list[str]) -> int:
@@ -26,4 +27,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    keep_standard_streams()
     sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,7 @@ from hvd_dqn.cli.slurm_options import Submission, read_submission
 from hvd_dqn.config import Config
 from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 from hvd_dqn.run.directory import read_config_of
+from hvd_dqn.run.terminal import keep_standard_streams
 from hvd_dqn.run.time_limit import parse_time
 from hvd_dqn.validation import scale, shares
 
@@ -153,4 +154,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    keep_standard_streams()
     sys.exit(main(sys.argv[1:]))

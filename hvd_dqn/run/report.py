@@ -84,3 +84,11 @@ def own_command(name: str) -> str:
     """Returns the path of a command of this Python's environment, which works whether or not that is activated."""
     own = Path(sys.executable).with_name(name)
     return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
+
+
+def late_to_save(reason: str) -> str:
+    """Returns the warning that a launcher may kill its ranks before they have saved, with what helps."""
+    return (
+        f"{reason}. mpirun and horovodrun kill their ranks 1 to 5 s after Ctrl-C or SIGTERM, perhaps before they have "
+        "saved: send SIGUSR1 to mpirun, start by launch/local.sh, or give --time-limit"
+    )

@@ -24,12 +24,14 @@ class StopRequest:
         self.at_checkpoint = False
         """Whether to stop at the next checkpoint."""
         self.started = time.monotonic()
+        self._handled: list[signal.Signals] = []
 
     def install(self) -> None:
         """Handles SIGINT, SIGTERM, SIGUSR1 and SIGHUP (a closed terminal) from now on."""
-        for number in _SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup
-                signal.signal(number, self._handle)
+        nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        self._handled = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
+        for number in self._handled:
+            signal.signal(number, self._handle)
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)

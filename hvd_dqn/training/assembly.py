@@ -27,7 +27,7 @@ from hvd_dqn.run.heartbeat import make_heartbeat
 from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import NullDisplay, make_display
-from hvd_dqn.run.report import start_report
+from hvd_dqn.run.report import late_to_save, start_report
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
@@ -47,6 +47,9 @@ LEARNERS = {
     "native": "native (C on the CPU, gradients summed by MPI_Allreduce)",
 }
 """The learners as the start report shows them."""
+
+_SAVED_AT_ONCE_MEBIBYTES = 200
+"""Of new transitions that a rank compresses and writes in about a second."""
 
 
 def assemble(
@@ -90,6 +93,9 @@ def assemble(
     records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     records.display.message(start_report(_derived_sizes(config, runtime, agent, spaces)))
+    replay_mebibytes = own.replay_capacity_per_rank * spaces.transition_bytes / 2**20
+    if size > 1 and replay_mebibytes > _SAVED_AT_ONCE_MEBIBYTES:
+        records.display.warn(late_to_save(f"the replay grows to {replay_mebibytes:,.0f} MiB per rank"))
     limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
     limit += grace_seconds if limit else 0.0
     watchdog = Watchdog(

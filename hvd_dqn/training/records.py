@@ -15,6 +15,7 @@ from hvd_dqn.run.averages import LearnerAverages, RecentEpisodes, Speed
 from hvd_dqn.run.metrics import MetricsWriter
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import Display
+from hvd_dqn.run.report import late_to_save
 
 _LAUNCHERS_LEAVE_SECONDS = 1.0
 _LONG_IN_A_ROW = 3
@@ -74,11 +75,7 @@ class Records:
         long = self.under_launcher and self.profile.last_seconds > _LAUNCHERS_LEAVE_SECONDS
         self.long_iterations = self.long_iterations + 1 if long else 0
         if self.long_iterations == _LONG_IN_A_ROW:
-            self.display.warn(
-                f"an iteration takes {self.profile.last_seconds:.1f} s. mpirun and horovodrun kill their ranks 1 to 5 "
-                "s after Ctrl-C or SIGTERM, perhaps before they have saved: stop with SIGUSR1 to mpirun, start by "
-                "launch/local.sh, give --time-limit, or fewer --num-envs"
-            )
+            self.display.warn(late_to_save(f"an iteration takes {self.profile.last_seconds:.1f} s"))
             self.long_iterations = -sys.maxsize
 
     def restart_speed(self, counters: Counters) -> None:

@@ -108,3 +108,14 @@ def test_interrupting_a_single_process_saves_it_and_says_how_to_resume(
     assert f"resume with: --resume {run_directory}" in outcome.output
     assert "Traceback" not in outcome.output
     assert state_of(run_directory)["counters"]["env_steps"] > 0
+
+
+@pytest.mark.parametrize(("ranks", "capacity", "warned"), [(2, 50_000, 1), (2, 5_000, 0), (1, 50_000, 0)])
+def test_a_job_that_a_launcher_may_end_before_it_has_saved_says_so_at_the_start(
+    ranks: int, capacity: int, warned: int, persistent_ranks: PersistentRanks, tmp_path: Path
+) -> None:
+    """A replay of 50,000 images of 60 x 60 x 2 on two ranks: 344 MiB each."""
+    short = ("--total-env-steps", "32", "--evaluation-period", "0", "--final-evaluation-episodes", "1")
+    images = ("--env", "image_envs:Dot-v0", "--network", "mlp", "--hidden-sizes", "2", "--replay-capacity", capacity)
+    outcome = persistent_ranks.run_well(ranks, *short, *map(str, images), *GENERAL, "--runs-dir", tmp_path)
+    assert outcome.output.count("the replay grows to 344 MiB per rank. mpirun and horovodrun kill") == warned

@@ -85,6 +85,14 @@ def test_a_run_shorter_than_the_default_start_of_learning_learns_and_an_order_no
             _parse("--total-env-steps", "800", *arguments)
 
 
+def test_the_home_folder_is_found_where_the_shell_leaves_it_to_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    read: list[str] = []
+    parse(["--resume=~/runs/a"], lambda path: read.append(path) or {}, quiet=True)  # type: ignore[func-returns-value]
+    assert read == ["/home/me/runs/a"]
+    assert _parse("--runs-dir=~/runs")["runs_dir"] == "/home/me/runs"
+
+
 def test_a_switch_can_be_turned_either_way() -> None:
     assert _parse("--double")["double"] is True
     assert _parse("--no-double")["double"] is False

@@ -64,7 +64,8 @@ print("the end", flush=True)
     assert done.stderr == ""
 
 
-def test_help_that_is_cut_off_ends_quietly() -> None:
-    done = _shell('"$1" train.py --help | head -n 1', sys.executable)
+@pytest.mark.parametrize("program", ["train.py", "-m hvd_dqn.cli.slurm_submit .", "-m hvd_dqn.cli.flags"])
+def test_help_that_is_cut_off_ends_quietly(program: str) -> None:
+    done = _shell(f'"$1" {program} --help | head -n 1', sys.executable)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: train.py")
+    assert done.stdout.count("\n") == 1
