@@ -24,16 +24,24 @@ class StopRequest:
         self.at_checkpoint = False
         """Whether to stop at the next checkpoint."""
         self.started = time.monotonic()
+        self._wakeup: int | None = None
+        self._handler = self._handle
 
     def install(self) -> None:
         """Handles SIGINT, SIGTERM and SIGUSR1 from now on."""
-        for number in _SIGNALS:
-            signal.signal(number, self._handle)
-        read_end, write_end = os.pipe()
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        read_end, self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        self.keep_handlers()
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child handles its own signals
         threading.Thread(target=self._listen, args=(read_end,), name="signals", daemon=True).start()
+
+    def keep_handlers(self) -> None:
+        """Installs the handlers where they are not: an environment or its libraries may have replaced them."""
+        if self._wakeup is None or all(signal.getsignal(number) is self._handler for number in _SIGNALS):
+            return
+        for number in _SIGNALS:
+            signal.signal(number, self._handler)
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
 
     def request_in(self, seconds: float, grace_seconds: float, reason: str) -> None:
         """Sets the request after some time, or now if that is not positive.

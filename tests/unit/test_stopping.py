@@ -39,6 +39,21 @@ def test_a_signal_becomes_a_request_with_its_reason(number: signal.Signals) -> N
     assert stop.reason == number.name
 
 
+@pytest.mark.usefixtures("_own_handlers")
+@pytest.mark.parametrize("other", [signal.SIG_IGN, signal.SIG_DFL])
+def test_handlers_that_an_environment_replaced_are_installed_again(other: signal.Handlers) -> None:
+    stop = StopRequest()
+    stop.keep_handlers()
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL, "nothing was installed"
+    stop.install()
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGUSR1, other)
+    stop.keep_handlers()
+    assert signal.set_wakeup_fd(wakeup) == wakeup
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert stop.requested
+
+
 def test_a_time_limit_first_asks_for_the_next_checkpoint_and_then_insists() -> None:
     stop = StopRequest()
     stop.request_in(0.1, grace_seconds=0.4, reason="time limit")
