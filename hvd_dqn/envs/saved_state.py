@@ -80,7 +80,7 @@ def _has_own_state(layer: Any) -> bool:
     try:
         inspect.signature(layer.get_state).bind()
         inspect.signature(layer.set_state).bind(None)
-    except (AttributeError, TypeError, ValueError):
+    except Exception:  # a property of the environment may raise anything
         return False
     return True
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from hvd_dqn.envs.foreign import foreign
 from hvd_dqn.envs.open_episode import OpenEpisode
 from hvd_dqn.envs.saved_state import load_state, offers_state, save_state
 from hvd_dqn.errors import UserError
@@ -66,7 +67,8 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         Raises:
           UserError: if the environment's state is not made of plain values and arrays.
         """
-        return save_state(self.env)
+        with foreign(self._name, "get_state()"):
+            return save_state(self.env)
 
     def _go_on(self, episode: OpenEpisode) -> tuple[Any, dict[str, Any]]:
         self._number = episode.number
@@ -75,7 +77,8 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
             return episode.observation, {}
         observation, info = self.env.reset(seed=self._episode_seed())
         if episode.state is not None:
-            load_state(self.env, episode.state)
+            with foreign(self._name, "set_state()"):
+                load_state(self.env, episode.state)
             return episode.observation, info
         return self._replay(episode, observation, info)
 
@@ -100,13 +103,17 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         return observation, info
 
     def _not_deterministic(self, episode: OpenEpisode, difference: str) -> UserError:
-        assert self._origin is not None
         return UserError(
-            f"environment {self._origin[1]} is not deterministic, or has been changed: with the {episode.length} "
+            f"{self._name} is not deterministic, or has been changed: with the {episode.length} "
             f"actions of its open episode {episode.number} and the same seed {difference}; saved was the observation "
             f"{_brief(episode.observation)}. --checkpoint-boundary reset starts new episodes at each checkpoint and "
             "whenever a run is resumed, so that none has to be replayed."
         )
+
+    @property
+    def _name(self) -> str:
+        assert self._origin is not None
+        return f"environment {self._origin[1]}"
 
     def _episode_seed(self) -> int:
         assert self._origin is not None

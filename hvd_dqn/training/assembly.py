@@ -81,7 +81,8 @@ def assemble(
     check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
     collector = raise_on_any_rank(
-        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.learner.gamma, seeds)
+        communicator,
+        lambda: Collector(maker.vector(own.num_envs_per_rank, seeds.first_env), spaces, config.learner.gamma, seeds),
     )  # COLLECTIVE
     profile = IterationProfile(traced=config.runtime.profile)
     agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE
@@ -91,7 +92,13 @@ def assemble(
     records.display.message(start_report(_derived_sizes(config, runtime, agent)))
     limit = config.runtime.stall_timeout_seconds and config.runtime.stall_timeout_seconds + grace_seconds
     watchdog = Watchdog(
-        limit, rank, size, directory.waiting, communicator.abort, make_heartbeat(communicator.local_rank)
+        limit if size > 1 else 0.0,  # a single rank waits for no other
+        rank,
+        size,
+        directory.waiting,
+        communicator.abort,
+        make_heartbeat(communicator.local_rank),
+        running=lambda: str(maker.calls),
     )
     checkpoints = open_checkpoint_store(
         config.job.checkpoint_path,
@@ -103,7 +110,13 @@ def assemble(
         message=records.display.message,
     )  # COLLECTIVE
     evaluated_values = agent.action_values(False)
-    play = GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype)
+    play = GreedyEvaluation(
+        maker.single,
+        evaluated_values,
+        spaces.observation_dtype,
+        step_limit=config.evaluation.evaluation_step_limit,
+        warn=records.display.warn,
+    )
     replay_rng = generator(config.job.seed, "replay", rank, *stream)
     return Job(
         config=config,
@@ -133,7 +146,9 @@ def assemble(
             own.batch_size_per_rank,
             _make_updates(config, runtime),
         ),
-        evaluation=Evaluation(communicator, watchdog, stop, play, evaluated_values, config.job.seed),
+        evaluation=Evaluation(
+            communicator, watchdog, stop, play, evaluated_values, config.job.seed, records.display.warn
+        ),
         checkpoints=checkpoints,
         records=records,
         hooks=make_hooks(config),

@@ -72,6 +72,7 @@ def train_to_exit_code(job: Job, config: Config, command: list[str], train: Trai
         write_status("run_directory", job.directory.path.resolve())
     if not train(job):  # COLLECTIVE
         return _save_and_stop(job)  # COLLECTIVE
+    job.acting.collector.close()  # some environments cannot exist twice at a time
     if not _evaluate_best(job):  # COLLECTIVE
         return EXIT_REQUEUE
     copy_metrics(job.checkpoints, job.records.display.message)  # COLLECTIVE

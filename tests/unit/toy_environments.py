@@ -183,6 +183,8 @@ class OddSpaces(gym.Env[Any, Any]):
     """An environment with the spaces that it is given."""
 
     def __init__(self, kind: str) -> None:
+        if kind == "interrupted":
+            raise KeyboardInterrupt
         box, discrete = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(3)
         observation: dict[str, gym.Space[Any]] = {
             "dict": gym.spaces.Dict({"a": box}),
