@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import time
 from pathlib import Path
 
 import pytest
@@ -117,8 +116,11 @@ def test_a_child_that_outlives_the_job_holds_no_lock(tmp_path: Path) -> None:
     """An environment may fork a process and leave it behind."""
     directory = RunDirectory(tmp_path)
     directory.lock()
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    fork = multiprocessing.get_context("fork")
+    alive, ended = fork.Event(), fork.Event()
+    child = fork.Process(target=lambda: (alive.set(), ended.wait()))
     child.start()
+    alive.wait()
     try:
         directory.unlock()
         RunDirectory(tmp_path).lock()
