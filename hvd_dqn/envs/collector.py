@@ -78,6 +78,7 @@ class Collector:
                 observation=self.observation[i].copy(),
                 actions=None if self._resetting[i] else needed.actions,
                 state=needed.state,
+                lasting=needed.lasting,
             )
             for i, needed in enumerate(saved)
         ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from hvd_dqn.envs.foreign import foreign
 from hvd_dqn.envs.open_episode import OpenEpisode
-from hvd_dqn.envs.saved_state import load_state, offers_state, save_state
+from hvd_dqn.envs.saved_state import lasting_state, load_lasting_state, load_state, offers_state, save_state
 from hvd_dqn.errors import UserError
 from hvd_dqn.seeding import integer_seed
 
@@ -39,11 +39,13 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         self._origin: tuple[int, int] | None = None  # seed, env_index
         self._number = 0
         self._ended = False
+        self._over = False
+        self._lasting: list[dict[str, Any]] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins the next episode with its own seed, or continues the one that `next_start` names."""
         start, self.next_start = self.next_start, None
-        self._ended = False
+        self._ended = self._over = False
         if start is not None:
             self._origin, self._number = (start.seed, start.env_index), start.number
             if start.episode is not None:
@@ -52,6 +54,7 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
             return self.env.reset(seed=seed, options=options)
         else:
             self._number += 1
+        self._lasting = lasting_state(self.env)
         return self.env.reset(seed=self._episode_seed(), options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -59,7 +62,9 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         if self._ended:
             observation, info = self.reset()
             return observation, 0.0, False, False, info
-        return self.env.step(action)
+        answer = self.env.step(action)
+        self._over = answer[2] or answer[3]
+        return answer
 
     def episode_state(self) -> dict[str, Any]:
         """Returns the state of the open episode.
@@ -70,9 +75,15 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         with foreign(self._name, "get_state()"):
             return save_state(self.env)
 
+    def lasting(self) -> list[dict[str, Any]]:
+        """Returns the wrappers' running statistics, with which a replay of the open episode begins."""
+        return lasting_state(self.env) if self._over else self._lasting
+
     def _go_on(self, episode: OpenEpisode) -> tuple[Any, dict[str, Any]]:
         self._number = episode.number
-        self._ended = episode.ended
+        self._ended = self._over = episode.ended
+        load_lasting_state(self.env, episode.lasting or [])
+        self._lasting = lasting_state(self.env)
         if episode.ended and episode.state is None:
             return episode.observation, {}
         observation, info = self.env.reset(seed=self._episode_seed())

@@ -52,6 +52,7 @@ CASES = [
     *(("CartPole-v1", "sync"), ("CartPole-v1", "native"), ("CartPole-v1", "async"), ("Acrobot-v1", "sync")),
     *(("LunarLander-v3", "sync"), ("hvd_dqn/TreasureMaze-v0", "sync"), ("Wandering-v0", "sync")),
     *(("Resumable-v0", "sync"), ("Resumable-v0", "async")),
+    *(("Normalizing-v0", "sync"), ("Normalizing-v0", "async"), ("NormalizingResumable-v0", "sync")),
 ]
 
 

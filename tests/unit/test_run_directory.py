@@ -118,7 +118,12 @@ def test_a_child_that_outlives_the_job_holds_no_lock(tmp_path: Path) -> None:
     directory.lock()
     fork = multiprocessing.get_context("fork")
     alive, ended = fork.Event(), fork.Event()
-    child = fork.Process(target=lambda: (alive.set(), ended.wait()))
+
+    def live() -> None:
+        alive.set()
+        ended.wait()
+
+    child = fork.Process(target=live)
     child.start()
     alive.wait()
     try:
