@@ -184,6 +184,16 @@ def test_a_silent_rank_is_ended_with_a_message_that_says_what_it_did(capfd: pyte
     assert "--resume" in message
 
 
+def test_the_message_names_the_call_into_an_environment_that_is_running(capfd: pytest.CaptureFixture[str]) -> None:
+    fired = threading.Event()
+    running = "reset() of environment 5"
+    dog = Watchdog(0.2, 3, 4, Path("/nowhere"), lambda code: fired.set(), running=lambda: running)
+    dog.start()
+    dog.beat("starting")
+    assert fired.wait(5.0)
+    assert "for 0.2 s while starting (reset() of environment 5 is running)" in capfd.readouterr().err
+
+
 def test_a_beat_prevents_the_watchdog_and_a_longer_allowance_too() -> None:
     """Beats for 1.5 s under a limit of 0.7 s; then one beat that allows ten limits."""
     dog, fired, _ = _watched(0.7)
