@@ -20,6 +20,7 @@ from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
+from hvd_dqn.networks.spec import flattens_images
 from hvd_dqn.registry import REPLAYS, load
 from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.heartbeat import make_heartbeat
@@ -90,6 +91,11 @@ def assemble(
     records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     records.display.message(start_report(_derived_sizes(config, runtime, agent)))
+    if flattens_images(agent.network, config.network.network, spaces.observation_shape):
+        records.display.warn(
+            f"observations of shape {spaces.observation_shape} are flattened for an MLP, as they are no integers: if "
+            "they are images, give --network cnn, or convert them to uint8 in a wrapper, which takes less memory"
+        )
     limit = config.runtime.stall_timeout_seconds and config.runtime.stall_timeout_seconds + grace_seconds
     watchdog = Watchdog(
         limit if size > 1 else 0.0,  # a single rank waits for no other
