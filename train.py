@@ -11,6 +11,7 @@ counters and on signals that are equal on all ranks; what one rank alone knows t
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -30,6 +31,7 @@ from hvd_dqn.distributed.launcher import Launch, read_launch
 from hvd_dqn.distributed.runtime import prepare_environment, start
 from hvd_dqn.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
 from hvd_dqn.run.directory import check_checkpoint_path, read_config_of
+from hvd_dqn.run.leaving import bound_exit
 from hvd_dqn.run.status import write_status
 from hvd_dqn.run.stopping import StopRequest
 
@@ -82,7 +84,7 @@ def train(job: Job) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Runs the job on this rank and returns its exit code."""
-    launch = read_launch()
+    launch, command = read_launch(), [os.path.abspath(sys.argv[0]), *sys.argv[1:]]
     stop = StopRequest()
     stop.install()
     try:
@@ -104,7 +106,7 @@ def main(arguments: list[str]) -> int:
     from hvd_dqn.training.run import run_job  # NumPy and TensorFlow: after the thread pools' sizes are set
 
     try:
-        code = (elastic.run if elastic else run_job)(config, runtime, stop, sys.argv, train)  # COLLECTIVE
+        code = (elastic.run if elastic else run_job)(config, runtime, stop, command, train)  # COLLECTIVE
     except UserError as error:
         if runtime.communicator.rank == 0:
             print(f"train.py: {error}", file=sys.stderr, flush=True)
@@ -118,6 +120,7 @@ def main(arguments: list[str]) -> int:
         write_status("exit_code", code)
     runtime.communicator.barrier()  # COLLECTIVE: the status is written before a launcher sees an exit and ends the rest
     runtime.communicator.shutdown()
+    bound_exit(code)
     return code
 
 

@@ -53,7 +53,7 @@ class EnvironmentConfig:
     """The environments."""
 
     env: str = "CartPole-v1"
-    """Gymnasium id. `module:Id` first imports a module that registers the Id."""
+    """Gymnasium id. `module:Id` and `./file.py:Id` first import what registers the Id; a class may take its place."""
     env_kwargs: str = "{}"
     """Keyword arguments of the environment, as a JSON object."""
     num_envs: int = 16
@@ -189,6 +189,9 @@ class EvaluationConfig:
     """Env steps between two greedy evaluations. 0: only the final one."""
     evaluation_episodes: int = 20
     """Episodes of a periodic evaluation, summed over ranks."""
+    evaluation_step_limit: int = 27_000
+    """Steps after which an episode of an evaluation is cut off, so that one that never ends cannot hold up the job;
+    27,000 steps are half an hour of an Atari game. 0: no limit."""
     final_evaluation_episodes: int = 100
     """Episodes of the final evaluation of the best checkpoint, with seeds not used before."""
 

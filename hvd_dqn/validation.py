@@ -35,6 +35,7 @@ _NOT_NEGATIVE = [
     "max_grad_norm",
     "skip_nonfinite",
     "evaluation_period",
+    "evaluation_step_limit",
     "stall_timeout_seconds",
     "time_reserve_seconds",
     "threads_per_rank",

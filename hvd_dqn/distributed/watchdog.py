@@ -30,6 +30,7 @@ class Watchdog:
         folder: Path,
         abort: Callable[[int], None],
         heartbeat: Callable[[], None] = lambda: None,
+        running: Callable[[], str] = lambda: "",
     ) -> None:
         """Prepares the watchdog; `start` begins the watch.
 
@@ -40,12 +41,14 @@ class Watchdog:
           folder: of the marks, the same for all ranks; it is made when it is needed.
           abort: ends the process (and the job) with an exit code.
           heartbeat: called at each `beat`.
+          running: returns which call of foreign code is running, "" if none is.
         """
         self._limit = limit_seconds
         self._rank, self._size = rank, size
         self._marks = folder
         self._abort = abort
         self._heartbeat = heartbeat
+        self._running = running
         self._since = time.monotonic()
         self._deadline = self._since + limit_seconds
         self._doing = "starting"
@@ -94,7 +97,7 @@ class Watchdog:
             marked = waiting
             if now > self._deadline:
                 print(
-                    f"hvd_dqn: rank {self._rank} got no further for {self._limit:g} s while {self._doing}: "
+                    f"hvd_dqn: rank {self._rank} got no further for {self._limit:g} s while {self._what()}: "
                     f"{self._others()}. The job ends; resume it with --resume RUN_DIR, or allow more with "
                     "--stall-timeout-seconds.",
                     file=sys.stderr,
@@ -111,8 +114,13 @@ class Watchdog:
         with contextlib.suppress(OSError):
             path.parent.mkdir(exist_ok=True)
             new = path.with_name(f".{path.name}")
-            new.write_text(self._doing)
+            new.write_text(self._what())
             new.replace(path)
+
+    def _what(self) -> str:
+        """Returns what the rank is doing, with the call of foreign code that it waits for."""
+        running = self._running()
+        return f"{self._doing} ({running} is running)" if running else self._doing
 
     def _unmark(self) -> None:
         with contextlib.suppress(OSError):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.async_vector_env import AsyncVectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from hvd_dqn.envs.continuation import EpisodeSeeds, make_continuation
-from hvd_dqn.envs.guard import check_vector_step
+from hvd_dqn.envs.guard import autoreset_mode
 from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
 from hvd_dqn.envs.spaces import Spaces
-from hvd_dqn.errors import UserError
 from hvd_dqn.transition import Transition
 
 
@@ -43,21 +41,14 @@ class Collector:
         Raises:
           UserError: if the environment resets in a mode other than NEXT_STEP or SAME_STEP.
         """
-        mode = vector_env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-            raise UserError(
-                f"the vector environment's autoreset mode is {mode}: NEXT_STEP and SAME_STEP are supported; "
-                "use --vectorization sync"
-            )
+        self._same_step = autoreset_mode(vector_env) == AutoresetMode.SAME_STEP
         self.num_envs: int = vector_env.num_envs
         self._vector_env = vector_env
-        self._same_step = mode == AutoresetMode.SAME_STEP
         self._dtype = spaces.observation_dtype
         self._gamma = np.float32(gamma)
         self._shape = (self.num_envs, *spaces.observation_shape)
-        self._guarded = isinstance(vector_env, (SyncVectorEnv, AsyncVectorEnv))
         self._continuation = make_continuation(vector_env, seeds, spaces.num_actions)
-        self._step = 0
+        self._closed = False
         self.observation = np.zeros(self._shape, self._dtype)
 
     def reset(self, first_number: int = 0) -> None:
@@ -70,11 +61,13 @@ class Collector:
         self.restore([None] * self.num_envs, None, first_number)
 
     def state(self) -> CollectorState:
-        """Returns copies of what the open episodes need to continue in another process.
+        """Returns copies of what the open episodes need to continue in another process; nothing once they are closed.
 
         Raises:
           UserError: if an environment offers a state that is not made of plain values and arrays.
         """
+        if self._closed:
+            return CollectorState()
         saved, generator = self._continuation.save()
         episodes = [
             OpenEpisode(
@@ -85,6 +78,7 @@ class Collector:
                 observation=self.observation[i].copy(),
                 actions=None if self._resetting[i] else needed.actions,
                 state=needed.state,
+                lasting=needed.lasting,
             )
             for i, needed in enumerate(saved)
         ]
@@ -105,7 +99,7 @@ class Collector:
           UserError: if an environment is not deterministic, so that the actions lead elsewhere.
         """
         observation, continued = self._continuation.begin(episodes, generator, first_number)
-        self.observation = np.asarray(observation, self._dtype)
+        self.observation = np.array(observation, self._dtype)
         self._numbers = np.full(self.num_envs, first_number, np.int64)
         self._resetting = np.zeros(self.num_envs, np.bool_)
         self._returns = np.zeros(self.num_envs, np.float64)
@@ -127,13 +121,10 @@ class Collector:
           ended in this step.
 
         Raises:
-          JobFault: if an environment breaks its contract; anything that an environment raises passes through.
+          JobFault: if an environment breaks its contract or raises anything.
         """
         observation, reward, terminated, truncated, info = self._vector_env.step(actions)
-        self._step += 1
-        if not self._guarded:
-            check_vector_step(observation, reward, self._shape, self._step)
-        s_t = np.asarray(observation, self._dtype)
+        s_t = np.array(observation, self._dtype)  # a copy: the environments may write into the same buffer each step
         done = terminated | truncated
         begun = done if self._same_step else self._resetting
         anything_begun = bool(begun.any())
@@ -162,6 +153,7 @@ class Collector:
 
     def close(self) -> None:
         """Closes the environments."""
+        self._closed = True
         self._vector_env.close()
 
     def _finished_episodes(self, done: np.ndarray) -> list[Episode]:

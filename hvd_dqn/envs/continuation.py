@@ -35,6 +35,7 @@ class Saved(NamedTuple):
 
     actions: np.ndarray | None = None
     state: Any = None
+    lasting: Any = None
 
 
 class Continuation(Protocol):
@@ -98,7 +99,8 @@ class SeparateEpisodes:
         """Returns states where all environments offer them, else actions."""
         if self._saves_state:
             return [Saved(state=state) for state in self._vector_env.call("episode_state")], None
-        return [Saved(actions=self._log.of(env)) for env in range(self._vector_env.num_envs)], None
+        lasting = self._vector_env.call("lasting")
+        return [Saved(self._log.of(env), lasting=own) for env, own in enumerate(lasting)], None
 
     def _can_go_on(self, episode: OpenEpisode) -> bool:
         return episode.ended or (self._saves_state if episode.state is not None else episode.actions is not None)

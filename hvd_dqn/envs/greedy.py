@@ -9,6 +9,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from hvd_dqn.errors import UserError
+
 EpisodeSeed = tuple[int, int]
 """An episode's global number and its seed."""
 
@@ -26,6 +28,8 @@ class GreedyEvaluation:
         action_values: Callable[[np.ndarray], np.ndarray],
         observation_dtype: np.dtype,
         max_parallel: int = 16,
+        step_limit: int = 0,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Creates an evaluation without episodes.
 
@@ -33,12 +37,18 @@ class GreedyEvaluation:
           make_env: creates one environment.
           action_values: maps observations [N, *observation_shape] to Q-values float32 [N, A].
           observation_dtype: the dtype that `action_values` expects.
-          max_parallel: episodes played at the same time, as one batch for the network.
+          max_parallel: episodes played at the same time, as one batch for the network; fewer if no more environments
+            can be made.
+          step_limit: steps after which an episode is cut off, 0 for no limit.
+          warn: called with warnings.
         """
         self._make_env = make_env
         self._action_values = action_values
         self._dtype = observation_dtype
         self._max_parallel = max_parallel
+        self._step_limit = step_limit
+        self._warn = warn
+        self._cut_off = 0
         self._idle_envs: list[gym.Env[Any, Any]] = []
         self._queued: list[EpisodeSeed] = []
         self._playing: list[_Episode] = []
@@ -47,16 +57,19 @@ class GreedyEvaluation:
     def begin(self, episodes: list[EpisodeSeed]) -> None:
         """Queues episodes and discards earlier results."""
         self._idle_envs += [play.env for play in self._playing]
-        self._queued, self._playing, self._returns = list(episodes), [], {}
+        self._queued, self._playing, self._returns, self._cut_off = list(episodes), [], {}, 0
 
     def run(self, seconds: float) -> int:
         """Plays for about `seconds` and returns the number of unfinished episodes."""
         deadline = time.monotonic() + seconds
-        while self._fill() and time.monotonic() < deadline:
+        while self._fill(deadline) and time.monotonic() < deadline:
             observations = np.stack([play.observation for play in self._playing]).astype(self._dtype)
             actions = self._action_values(observations).argmax(axis=1)  # [N]
             for play, action in zip(self._playing, actions, strict=True):
-                if play.step(int(action)):
+                ended = play.step(action)
+                cut_off = not ended and play.length == self._step_limit
+                self._cut_off += cut_off
+                if ended or cut_off:
                     self._returns[play.number] = play.total
                     self._idle_envs.append(play.env)
             self._playing = [play for play in self._playing if play.number not in self._returns]
@@ -66,32 +79,60 @@ class GreedyEvaluation:
         """Returns the returns of the finished episodes, by global episode number."""
         return dict(self._returns)
 
+    @property
+    def cut_off(self) -> int:
+        """Returns how many episodes reached the step limit."""
+        return self._cut_off
+
     def close(self) -> None:
         """Closes all environments."""
         for env in self._idle_envs + [play.env for play in self._playing]:
             env.close()
         self._idle_envs, self._playing = [], []
 
-    def _fill(self) -> bool:
-        """Starts queued episodes up to the limit. Returns True if any episode is being played."""
+    def _fill(self, deadline: float) -> bool:
+        """Starts queued episodes up to the limit, at least one. Returns True if any episode is being played."""
         while self._queued and len(self._playing) < self._max_parallel:
-            number, seed = self._queued.pop(0)
-            env = self._idle_envs.pop() if self._idle_envs else self._make_env()
-            self._playing.append(_Episode(number, env, seed))
+            if self._playing and time.monotonic() > deadline:
+                break
+            env = self._idle_envs.pop() if self._idle_envs else self._made()
+            if env is None:
+                break
+            self._playing.append(_Episode(*self._queued.pop(0), env))
         return bool(self._playing)
+
+    def _made(self) -> gym.Env[Any, Any] | None:
+        """Makes an environment; returns None if there can be no more of them than there are.
+
+        Raises:
+          UserError: if there can be none.
+        """
+        try:
+            return self._make_env()
+        except UserError as error:
+            if not self._playing:
+                raise UserError(
+                    f"{error}\nIf this environment cannot exist twice at a time, --evaluation-period 0 leaves only the "
+                    "final evaluation, before which the training environments are closed"
+                ) from None
+            self._max_parallel = len(self._playing)
+            self._warn(f"evaluation continues with {self._max_parallel} environment(s) at a time: {error}")
+            return None
 
 
 class _Episode:
     """One running episode."""
 
-    def __init__(self, number: int, env: gym.Env[Any, Any], seed: int) -> None:
+    def __init__(self, number: int, seed: int, env: gym.Env[Any, Any]) -> None:
         self.number = number
         self.env = env
         self.total = 0.0
+        self.length = 0
         self.observation, _ = env.reset(seed=seed)
 
-    def step(self, action: int) -> bool:
-        """Steps once. Returns True if the episode has ended."""
+    def step(self, action: np.int64) -> bool:
+        """Steps once, by an action of the type that vector environments give. Returns True if the episode has ended."""
         self.observation, reward, terminated, truncated, _ = self.env.step(action)
         self.total += float(reward)
+        self.length += 1
         return bool(terminated or truncated)

@@ -1,94 +1,188 @@
-"""Checks of observations and rewards, so that a broken environment is reported before it corrupts the weights."""
+"""Wrappers around environments: what one raises or returns wrongly becomes a fault that names it, call and step."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from hvd_dqn.errors import JobFault
+from hvd_dqn.envs.checks import LARGEST, ObservationCheck, Unfit, checked_flag, checked_reward, finite
+from hvd_dqn.envs.foreign import OLD_INTERFACE, ForeignCalls, foreign
+from hvd_dqn.errors import JobFault, UserError
 
 
 class Guard(gym.Wrapper[Any, Any, Any, Any]):
-    """Raises JobFault if an observation or a reward of a single environment is invalid."""
+    """A single environment. Its infos are dropped: nothing needs them, and their form cannot break a run."""
 
-    def __init__(self, env: gym.Env[Any, Any], env_index: int) -> None:
-        """Wraps environment number `env_index` of this rank."""
+    def __init__(self, env: gym.Env[Any, Any], name: str, calls: ForeignCalls | None = None) -> None:
+        """Wraps an environment.
+
+        Args:
+          env: the environment.
+          name: of the environment in messages.
+          calls: shared by the environments of the process.
+        """
         super().__init__(env)
-        self._env_index = env_index
+        self.name = name
+        self._calls = calls or ForeignCalls()
         self._step = 0
-        self._shape = env.observation_space.shape
-        self._categories = env.observation_space.n if isinstance(env.observation_space, gym.spaces.Discrete) else None
+        self._check = ObservationCheck(env.observation_space)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets the environment and checks the first observation."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._check_observation(observation)
-        return observation, info
+        self._calls.running = self.name, "reset()"
+        with foreign(self.name, "reset()"):
+            answer = self.env.reset(seed=seed, options=options)
+        self._calls.running = None
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise JobFault(f"{self.name} returned {_form(answer)} from reset(): {OLD_INTERFACE}")
+        try:
+            return self._check(answer[0]), {}
+        except Unfit as unfit:
+            self._refuse(unfit)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Steps the environment and checks observation and reward."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
         self._step += 1
-        self._check_observation(observation)
-        if not math.isfinite(reward):
-            raise JobFault(
-                f"environment {self._env_index} returned reward {reward} at its step {self._step}: "
-                "rewards must be finite; fix the environment"
-            )
-        return observation, reward, terminated, truncated, info
+        self._calls.running = self.name, "step()"
+        try:
+            answer = self.env.step(action)
+        except BaseException as error:  # no with-block around each step, which costs as much as a small environment
+            with foreign(self.name, f"step() at its step {self._step}"):
+                raise error
+        self._calls.running = None
+        try:
+            observation, reward, terminated, truncated, _ = answer
+        except (TypeError, ValueError):
+            raise JobFault(f"{self.name} returned {_form(answer)} from step(): {OLD_INTERFACE}") from None
+        try:
+            if type(reward) is not float or not -LARGEST <= reward <= LARGEST:
+                reward = checked_reward(reward)
+            if type(terminated) is not bool or type(truncated) is not bool:
+                terminated, truncated = checked_flag(terminated), checked_flag(truncated)
+            return self._check(observation), reward, terminated, truncated, {}
+        except Unfit as unfit:
+            self._refuse(unfit)
 
-    def _check_observation(self, observation: Any) -> None:
-        if np.shape(observation) != self._shape:
-            raise JobFault(
-                f"environment {self._env_index} returned an observation of shape {np.shape(observation)} at its "
-                f"step {self._step}: its observation space says {self._shape}; fix the environment"
-            )
-        if self._categories is not None and not 0 <= observation < self._categories:
-            raise JobFault(
-                f"environment {self._env_index} returned the observation {observation} at its step {self._step}: "
-                f"its observation space is 0 to {self._categories - 1}; fix the environment"
-            )
-        if isinstance(observation, np.ndarray) and observation.dtype.kind == "f" and not _all_finite(observation):
-            raise JobFault(
-                f"environment {self._env_index} returned a non-finite observation at its step {self._step}: "
-                f"{observation.ravel()[:8]}; fix the environment"
-            )
+    def close(self) -> None:
+        """Closes the environment within a bounded time, whatever it does."""
+        self._calls.close(self.name, self.env.close)
+
+    def _refuse(self, unfit: Unfit) -> NoReturn:
+        raise fault(self.name, unfit, self._step)
 
 
-def check_vector_step(observation: np.ndarray, reward: np.ndarray, shape: tuple[int, ...], step: int) -> None:
-    """Checks one step of a native vector environment, as `Guard` does for a single one.
+class VectorGuard(VectorWrapper):
+    """A native vector environment; of its infos only `final_obs` is looked at."""
 
-    Args:
-      observation: [E, *observation_shape].
-      reward: float [E].
-      shape: the expected shape, [E, *observation_shape].
-      step: the number of the vector step, for the message.
+    def __init__(self, vector_env: VectorEnv[Any, Any, Any], first_env: int, calls: ForeignCalls) -> None:
+        """Wraps environments `first_env` and the following ones.
+
+        Raises:
+          UserError: if the autoreset mode is unknown.
+        """
+        super().__init__(vector_env)
+        self._first_env, self._calls = first_env, calls
+        self.name = f"the vector environment of environments {first_env} to {first_env + self.num_envs - 1}"
+        self._same_step = autoreset_mode(vector_env) == AutoresetMode.SAME_STEP
+        self._step = 0
+        self._check = ObservationCheck(vector_env.single_observation_space, self.num_envs)
+        self._check_one = ObservationCheck(vector_env.single_observation_space)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Resets all and checks the first observations."""
+        self._calls.running = self.name, "reset()"
+        with foreign(self.name, "reset()"):
+            observation, _ = self.env.reset(seed=seed, options=options)
+        self._calls.running = None
+        return self._observations(observation), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Steps all and checks observations, rewards and flags."""
+        self._step += 1
+        self._calls.running = self.name, "step()"
+        with foreign(self.name, f"step() at its step {self._step}"):
+            observation, reward, *flags, info = self.env.step(actions)
+            reward = np.array(reward, np.float64)
+            terminated, truncated = (np.array(flag, np.bool_) for flag in flags)
+        self._calls.running = None
+        for what, column in (("rewards", reward), ("terminated", terminated), ("truncated", truncated)):
+            if column.shape != (self.num_envs,):
+                unfit = Unfit(f"{what} of shape {column.shape}", f"one for each of {self.num_envs} is needed")
+                raise fault(self.name, unfit, self._step)
+        if not finite(reward):
+            index = int(np.flatnonzero(~(np.abs(reward) <= LARGEST))[0])
+            unfit = Unfit(f"reward {reward[index]}", "rewards must be finite, as float32")
+            raise fault(self._name_of(index), unfit, self._step)
+        observation = self._observations(observation)
+        final = self._final_observations(terminated | truncated, info) if self._same_step else {}
+        return observation, reward, terminated, truncated, final
+
+    def close(self, **keywords: Any) -> None:
+        """Closes all within a bounded time, whatever the environment does."""
+        self._calls.close(self.name, lambda: self.env.close(**keywords))
+
+    def _observations(self, observation: Any) -> np.ndarray:
+        try:
+            checked: np.ndarray = self._check(observation)
+        except Unfit as unfit:
+            if getattr(observation, "shape", None) == self._check.shape:
+                for index, one in enumerate(observation):
+                    self._checked_one(index, one)
+            raise fault(self.name, unfit, self._step) from None
+        return checked
+
+    def _checked_one(self, index: int, observation: Any) -> Any:
+        try:
+            return self._check_one(observation)
+        except Unfit as unfit:
+            raise fault(self._name_of(index), unfit, self._step) from None
+
+    def _final_observations(self, done: np.ndarray, info: Any) -> dict[str, Any]:
+        """Returns the last observation of each episode that has ended, which `info` must hold."""
+        if not done.any():
+            return {}
+        with foreign(self.name, f"infos of its step {self._step}"):
+            if "final_obs" not in info:
+                raise JobFault(
+                    f"{self.name} resets in the step that ends an episode (SAME_STEP), and its infos have no "
+                    f"'final_obs' at its step {self._step}, only {', '.join(map(repr, info)) or 'nothing'}: return "
+                    "the last observations as info['final_obs'], or use --vectorization sync"
+                )
+            final = info["final_obs"]
+            found = {int(i): final[i] for i in np.flatnonzero(done)}
+        return {"final_obs": {i: self._checked_one(i, one) for i, one in found.items()}}
+
+    def _name_of(self, index: int) -> str:
+        return f"environment {self._first_env + index}"
+
+
+def autoreset_mode(vector_env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
+    """Returns when a vector environment resets its members.
 
     Raises:
-      JobFault: if a value is invalid; names the environment and the step.
+      UserError: if it does not say so, or does so in another way than NEXT_STEP and SAME_STEP.
     """
-    if observation.shape != shape:
-        raise JobFault(
-            f"the vector environment returned observations of shape {observation.shape} at its step {step}: "
-            f"its observation space says {shape}; fix the environment"
+    declared = (vector_env.metadata or {}).get("autoreset_mode")
+    try:
+        mode = AutoresetMode(declared)
+    except ValueError:
+        mode = AutoresetMode.DISABLED
+    if mode == AutoresetMode.DISABLED:
+        raise UserError(
+            f"the vector environment's metadata['autoreset_mode'] is {declared}: AutoresetMode.NEXT_STEP and SAME_STEP "
+            "are supported; declare the one that it uses, or give --vectorization sync"
         )
-    if not _all_finite(reward):
-        env_index = int(np.flatnonzero(~np.isfinite(reward))[0])
-        raise JobFault(
-            f"environment {env_index} returned reward {reward[env_index]} at its step {step}: "
-            "rewards must be finite; fix the environment"
-        )
-    if observation.dtype.kind == "f" and not _all_finite(observation):
-        env_index = int(np.flatnonzero(~np.isfinite(observation).reshape(len(observation), -1).all(axis=1))[0])
-        raise JobFault(
-            f"environment {env_index} returned a non-finite observation at its step {step}: "
-            f"{observation[env_index].ravel()[:8]}; fix the environment"
-        )
+    return mode
 
 
-def _all_finite(values: np.ndarray) -> bool:
-    """Returns True if all values are finite. On short arrays a sum is several times faster than isfinite().all()."""
-    return math.isfinite(float(np.add.reduce(values, axis=None))) or bool(np.isfinite(values).all())
+def fault(name: str, unfit: Unfit, step: int) -> JobFault:
+    """Returns the fault of an environment that returned something unfit."""
+    return JobFault(f"{name} returned {unfit.what} at its step {step}: {unfit.why}; fix the environment")
+
+
+def _form(answer: Any) -> str:
+    """Returns in words what came instead of the values that were expected."""
+    return f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.async_vector_env import AsyncVectorEnv
 
 from hvd_dqn.envs.atari import is_atari, vector_arguments
 from hvd_dqn.envs.channels_last import channels_last, channels_last_vector
 from hvd_dqn.envs.envpool_vector import EnvPoolVector
-from hvd_dqn.envs.guard import Guard
+from hvd_dqn.envs.find import find_spec
+from hvd_dqn.envs.foreign import ForeignCalls, brief, where
+from hvd_dqn.envs.guard import Guard, VectorGuard
 from hvd_dqn.envs.maze import register_maze
 from hvd_dqn.envs.seeded_episodes import SeededEpisodes
 from hvd_dqn.envs.spaces import Spaces, read_spaces
+from hvd_dqn.envs.workers import Workers
 from hvd_dqn.errors import UserError
 
 EnvFactory = Callable[[], gym.Env[Any, Any]]
@@ -52,13 +53,13 @@ class SingleFromVector(gym.Env[Any, Any]):
 
 
 class EnvironmentMaker:
-    """Makes the environments of one id with one set of keyword arguments."""
+    """Makes the environments of one id with one set of keyword arguments; all of them are guarded."""
 
     def __init__(self, env_id: str, arguments: dict[str, Any], vectorization: str) -> None:
         """Finds the id, importing the module that registers it where the id names one.
 
         Args:
-          env_id: a Gymnasium id, or `module:Id`.
+          env_id: a Gymnasium id, `module:Id`, `file.py:Id`, or a class in place of the Id.
           arguments: keyword arguments of the environment.
           vectorization: auto, native, sync, async or envpool.
 
@@ -67,12 +68,9 @@ class EnvironmentMaker:
             and the environment has no vector form.
         """
         register_maze()
-        self._id = _import_and_strip_module(env_id)
+        spec = find_spec(env_id)
+        self._id = spec.id
         self._arguments = arguments
-        try:
-            spec = gym.spec(self._id)
-        except gym.error.Error as error:
-            raise UserError(f"no environment {env_id!r}: {error}{_remedy(env_id)}") from None
         has_native = spec.vector_entry_point is not None and not spec.additional_wrappers
         if vectorization == "native" and not has_native:
             raise UserError(f"{env_id} has no native vector form: use --vectorization auto, sync or async")
@@ -80,34 +78,45 @@ class EnvironmentMaker:
         self._pooled = vectorization == "envpool"
         self._async = vectorization == "async"
         self._vector_arguments = vector_arguments(spec, self._pooled) | arguments
+        self.calls = ForeignCalls()
+        """Of the environments made here."""
 
-    def vector(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    def vector(self, num_envs: int, first_env: int = 0) -> VectorEnv[Any, Any, Any]:
         """Makes `num_envs` environments stepped together.
+
+        Args:
+          num_envs: E.
+          first_env: index of the first of them over all ranks, by which messages name them.
 
         Raises:
           UserError: if the environment cannot be built.
         """
         if self._native or self._pooled:
-            return self._built(lambda: self._make_native(num_envs))
-        kind = AsyncVectorEnv if self._async else SyncVectorEnv
-        members = [functools.partial(self._make_member, index) for index in range(num_envs)]
-        return self._built(lambda: kind(members, autoreset_mode=AutoresetMode.NEXT_STEP))
+            return self._built(lambda: VectorGuard(self._make_native(num_envs), first_env, self.calls))
+        names = [f"environment {first_env + index}" for index in range(num_envs)]
+        members = [functools.partial(self._make_member, name) for name in names]
+        if self._async:
+            return self._built(lambda: Workers(members, names, self.calls))
+        return self._built(lambda: SyncVectorEnv(members, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP))
 
-    def single(self) -> gym.Env[Any, Any]:
+    def single(self, name: str = "an evaluation environment") -> gym.Env[Any, Any]:
         """Makes one environment that shows observations as `vector` does.
+
+        Args:
+          name: of the environment in messages.
 
         Raises:
           UserError: if the environment cannot be built.
         """
-        env = self._built(self._make_single)
+        env = self._built(lambda: Guard(self._make_single(), name, self.calls))
         if not (self._native or self._pooled):
-            return Guard(env, 0)
-        vector_env = self._built(lambda: self._make_native(1))
+            return env
+        vector_env = self._built(lambda: VectorGuard(self._make_native(1), 0, self.calls))
         if _look_alike(vector_env.single_observation_space, env.observation_space):
             vector_env.close()
-            return Guard(env, 0)
+            return env
         env.close()
-        return Guard(SingleFromVector(vector_env), 0)
+        return Guard(SingleFromVector(vector_env), name, self.calls)
 
     def spaces(self) -> Spaces:
         """Returns the spaces of a single environment, as `vector` shows them.
@@ -115,7 +124,7 @@ class EnvironmentMaker:
         Raises:
           UserError: if the environment cannot be built or its spaces are not supported.
         """
-        env = self.single()
+        env = self.single("a first environment")
         try:
             return read_spaces(self._id, env.observation_space, env.action_space)
         finally:
@@ -127,9 +136,9 @@ class EnvironmentMaker:
             return SingleFromVector(self._make_native(1))
         return channels_last(gym.make(self._id, disable_env_checker=True, **self._arguments))
 
-    def _make_member(self, index: int) -> gym.Env[Any, Any]:
-        """Makes environment number `index` of this rank; called in its own process where it has one."""
-        return SeededEpisodes(Guard(self._make_single(), index))
+    def _make_member(self, name: str) -> gym.Env[Any, Any]:
+        """Makes one environment of several; called in its own process where it has one."""
+        return self._built(lambda: SeededEpisodes(Guard(self._make_single(), name, self.calls)), name)
 
     def _make_native(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Creates vector environments of other libraries."""
@@ -139,40 +148,22 @@ class EnvironmentMaker:
             gym.make_vec(self._id, num_envs=num_envs, vectorization_mode="vector_entry_point", **self._vector_arguments)
         )
 
-    def _built(self, build: Callable[[], Any]) -> Any:
+    def _built(self, build: Callable[[], Any], name: str = "an environment") -> Any:
+        self.calls.running = name, "the constructor"
         try:
             return build()
         except UserError:
             raise
-        except gym.error.Error as error:
-            raise UserError(f"cannot make {self._id}: {error}") from None
-        except Exception as error:  # whatever a third party's constructor raises at arguments that it does not like
-            raise UserError(
-                f"cannot make {self._id} with --env-kwargs {self._arguments}: {type(error).__name__}: {error}"
-            ) from error
+        except BaseException as error:  # whatever a third party's constructor raises at arguments that it does not like
+            hint = ""
+            if self._native and isinstance(error, TypeError) and self._arguments:
+                hint = "; --vectorization sync takes the arguments of the single form"
+            given = f" with --env-kwargs {self._arguments}" if self._arguments else ""
+            raise UserError(f"cannot make {self._id}{given}: {brief(error)}{hint}{where(error)}") from None
+        finally:
+            self.calls.running = None
 
 
 def _look_alike(one: gym.Space[Any], other: gym.Space[Any]) -> bool:
     """Returns whether observations have the same form; bounds are a matter of taste."""
     return (type(one), one.shape, one.dtype) == (type(other), other.shape, other.dtype)
-
-
-def _import_and_strip_module(env_id: str) -> str:
-    """Imports the module of `module:Id` (and ale_py for ALE/...) and returns the bare id."""
-    module, _, bare_id = env_id.rpartition(":")
-    if not module and bare_id.startswith("ALE/"):
-        module = "ale_py"
-    if module:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(f"cannot import the module of --env {env_id!r}: {error}{_remedy(env_id)}") from None
-    return bare_id
-
-
-def _remedy(env_id: str) -> str:
-    if "ALE/" in env_id:
-        return " (Atari needs the extra [atari]: pip install 'hvd-dqn[atari]')"
-    if ":" in env_id:
-        return " (is the module's folder installed, or on PYTHONPATH?)"
-    return " (all are listed by: python -c 'import gymnasium; gymnasium.pprint_registry()')"

@@ -33,6 +33,8 @@ class OpenEpisode:
     """Integer [T] or [T, joints]: every action since the reset."""
     state: Any = None
     """What the environment or the vector environment gave: plain values and arrays (packing.py)."""
+    lasting: Any = None
+    """What wrappers keep from one episode to the next, such as running means, as of this episode's reset or end."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the episode as JSON-ready values."""
@@ -46,13 +48,14 @@ class OpenEpisode:
           CheckpointError: if it is nothing of the kind.
         """
         try:
-            episode = cls(**{**record, **{name: unpack(record[name]) for name in _PACKED}})
+            episode = cls(**{**record, **{name: unpack(record.get(name)) for name in _PACKED}})
             observation, actions = np.asarray(episode.observation), episode.actions
             sound = (
                 all(type(number) is int and number >= 0 for number in (episode.number, episode.length))
                 and type(episode.episode_return) in (int, float)
                 and type(episode.ended) is bool
                 and observation.dtype.kind in "biuf"
+                and (episode.lasting is None or all(isinstance(own, dict) for own in episode.lasting))
                 and (actions is None or (isinstance(actions, np.ndarray) and _fits(actions, episode.length)))
             )
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
@@ -62,7 +65,7 @@ class OpenEpisode:
         return replace(episode, observation=observation)
 
 
-_PACKED = ("observation", "actions", "state")
+_PACKED = ("observation", "actions", "state", "lasting")
 
 
 def _fits(actions: np.ndarray, length: int) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +16,14 @@ from hvd_dqn.envs.guard import Guard
 from hvd_dqn.errors import UserError
 from hvd_dqn.packing import pack, unpack
 
+_STATISTICS = ("mean", "var", "count")
+_LASTING: dict[type, tuple[str, ...]] = {
+    wrappers.NormalizeObservation: tuple(f"obs_rms.{name}" for name in _STATISTICS),
+    wrappers.NormalizeReward: ("discounted_reward", *(f"return_rms.{name}" for name in _STATISTICS)),
+}
+"""What each known wrapper keeps from one episode to the next."""
 _ATTRIBUTES: dict[type, tuple[str, ...]] = {
+    **_LASTING,
     wrappers.TimeLimit: ("_elapsed_steps",),
     wrappers.RecordEpisodeStatistics: ("episode_returns", "episode_lengths"),
     **dict.fromkeys((wrappers.OrderEnforcing, wrappers.PassiveEnvChecker, Guard, ChannelsLast), ()),
@@ -46,13 +55,13 @@ def save_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
         "generator": generator.bit_generator.state if generator is not None else None,
     }
     try:
-        copy: dict[str, Any] = unpack(pack(state, "get_state()"))
+        copied: dict[str, Any] = unpack(pack(state, "get_state()"))
     except TypeError as error:
         raise UserError(
             f"the environment {env.unwrapped} cannot be saved: {error}. Let get_state return numbers, text and NumPy "
             "arrays in lists, tuples and dictionaries, or remove it: the actions are then replayed"
         ) from None
-    return copy
+    return copied
 
 
 def load_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
@@ -63,8 +72,7 @@ def load_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
         if _has_own_state(layer):
             layer.set_state(own)
         else:
-            for name, value in own.items():
-                setattr(layer, name, value)
+            _set_attributes(layer, own)
 
 
 def _layers(env: gym.Env[Any, Any]) -> Iterator[Any]:
@@ -80,7 +88,7 @@ def _has_own_state(layer: Any) -> bool:
     try:
         inspect.signature(layer.get_state).bind()
         inspect.signature(layer.set_state).bind(None)
-    except (AttributeError, TypeError, ValueError):
+    except Exception:  # a property of the environment may raise anything
         return False
     return True
 
@@ -88,4 +96,27 @@ def _has_own_state(layer: Any) -> bool:
 def _state_of(layer: Any) -> Any:
     if _has_own_state(layer):
         return layer.get_state()
-    return {name: getattr(layer, name) for name in _ATTRIBUTES.get(type(layer), ())}
+    return _attributes(layer, _ATTRIBUTES)
+
+
+def lasting_state(env: gym.Env[Any, Any]) -> list[dict[str, Any]]:
+    """Returns copies of what the known wrappers keep from one episode to the next, by layer; [] if there is nothing."""
+    states = [_attributes(layer, _LASTING) for layer in _layers(env)]
+    return copy.deepcopy(states) if any(states) else []
+
+
+def load_lasting_state(env: gym.Env[Any, Any], states: list[dict[str, Any]]) -> None:
+    """Puts back what `lasting_state` returned, [] for nothing."""
+    for layer, own in zip(_layers(env), copy.deepcopy(states), strict=False):
+        known = _LASTING.get(type(layer), ())
+        _set_attributes(layer, {name: value for name, value in own.items() if name in known})
+
+
+def _attributes(layer: Any, names: dict[type, tuple[str, ...]]) -> dict[str, Any]:
+    return {name: attrgetter(name)(layer) for name in names.get(type(layer), ())}
+
+
+def _set_attributes(layer: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        *owner, last = name.split(".")
+        setattr(attrgetter(*owner)(layer) if owner else layer, last, value)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from hvd_dqn.envs.foreign import foreign
 from hvd_dqn.envs.open_episode import OpenEpisode
-from hvd_dqn.envs.saved_state import load_state, offers_state, save_state
+from hvd_dqn.envs.saved_state import lasting_state, load_lasting_state, load_state, offers_state, save_state
 from hvd_dqn.errors import UserError
 from hvd_dqn.seeding import integer_seed
 
@@ -38,11 +39,13 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         self._origin: tuple[int, int] | None = None  # seed, env_index
         self._number = 0
         self._ended = False
+        self._over = False
+        self._lasting: list[dict[str, Any]] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins the next episode with its own seed, or continues the one that `next_start` names."""
         start, self.next_start = self.next_start, None
-        self._ended = False
+        self._ended = self._over = False
         if start is not None:
             self._origin, self._number = (start.seed, start.env_index), start.number
             if start.episode is not None:
@@ -51,6 +54,7 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
             return self.env.reset(seed=seed, options=options)
         else:
             self._number += 1
+        self._lasting = lasting_state(self.env)
         return self.env.reset(seed=self._episode_seed(), options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -58,7 +62,9 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         if self._ended:
             observation, info = self.reset()
             return observation, 0.0, False, False, info
-        return self.env.step(action)
+        answer = self.env.step(action)
+        self._over = answer[2] or answer[3]
+        return answer
 
     def episode_state(self) -> dict[str, Any]:
         """Returns the state of the open episode.
@@ -66,16 +72,24 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         Raises:
           UserError: if the environment's state is not made of plain values and arrays.
         """
-        return save_state(self.env)
+        with foreign(self._name, "get_state()"):
+            return save_state(self.env)
+
+    def lasting(self) -> list[dict[str, Any]]:
+        """Returns the wrappers' running statistics, with which a replay of the open episode begins."""
+        return lasting_state(self.env) if self._over else self._lasting
 
     def _go_on(self, episode: OpenEpisode) -> tuple[Any, dict[str, Any]]:
         self._number = episode.number
-        self._ended = episode.ended
+        self._ended = self._over = episode.ended
+        load_lasting_state(self.env, episode.lasting or [])
+        self._lasting = lasting_state(self.env)
         if episode.ended and episode.state is None:
             return episode.observation, {}
         observation, info = self.env.reset(seed=self._episode_seed())
         if episode.state is not None:
-            load_state(self.env, episode.state)
+            with foreign(self._name, "set_state()"):
+                load_state(self.env, episode.state)
             return episode.observation, info
         return self._replay(episode, observation, info)
 
@@ -100,13 +114,17 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         return observation, info
 
     def _not_deterministic(self, episode: OpenEpisode, difference: str) -> UserError:
-        assert self._origin is not None
         return UserError(
-            f"environment {self._origin[1]} is not deterministic, or has been changed: with the {episode.length} "
+            f"{self._name} is not deterministic, or has been changed: with the {episode.length} "
             f"actions of its open episode {episode.number} and the same seed {difference}; saved was the observation "
             f"{_brief(episode.observation)}. --checkpoint-boundary reset starts new episodes at each checkpoint and "
             "whenever a run is resumed, so that none has to be replayed."
         )
+
+    @property
+    def _name(self) -> str:
+        assert self._origin is not None
+        return f"environment {self._origin[1]}"
 
     def _episode_seed(self) -> int:
         assert self._origin is not None

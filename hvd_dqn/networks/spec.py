@@ -45,6 +45,11 @@ def layer_name(kind: str, number: int) -> str:
     return f"{kind}_{number}" if number else kind
 
 
+def flattens_images(chosen: str, name: str, observation_shape: tuple[int, ...]) -> bool:
+    """Returns whether "auto" chose an MLP for what looks like images of floats."""
+    return name == "auto" and chosen == "mlp" and len(observation_shape) == 3
+
+
 def choose_network(name: str, observation_shape: tuple[int, ...], observation_dtype: np.dtype) -> str:
     """Resolves "auto" for images of integers or flags: cnn, or minatar where they are small. For others: mlp.
 

@@ -47,7 +47,7 @@ class RunDirectory:
     @classmethod
     def of(cls, runs_dir: str, env_id: str, name: str) -> RunDirectory:
         """Returns <runs_dir>/<env>/<name>, without creating it. Special characters of env_id become '-'."""
-        return cls(Path(runs_dir) / re.sub(r"[^\w.-]+", "-", env_id) / name)
+        return cls(Path(runs_dir) / re.sub(r"[^\w.-]+", "-", env_id).strip("-.") / name)
 
     @classmethod
     def create(cls, runs_dir: str, env_id: str, name: str, resumed: str = "") -> RunDirectory:
@@ -149,11 +149,17 @@ class RunDirectory:
             os.ftruncate(lock, 0)
             os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._lock = lock
+        os.register_at_fork(after_in_child=self._forget_lock)  # a child of an environment may outlive this process
 
     def discard_unbegun(self) -> None:
         """Removes the directory of a run that was refused before it began. Does nothing unless it is locked."""
         if self._lock is not None and _never_began(self.path):
             shutil.rmtree(self.path, ignore_errors=True)
+
+    def _forget_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def unlock(self) -> None:
         """Releases the lock, if this process holds it."""

@@ -25,18 +25,26 @@ class StopRequest:
         """Whether to stop at the next checkpoint."""
         self.started = time.monotonic()
         self._handled: list[signal.Signals] = []
+        self._wakeup: int | None = None
+        self._handler = self._handle
 
     def install(self) -> None:
         """Handles SIGINT, SIGTERM, SIGUSR1 and SIGHUP (a closed terminal) from now on."""
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self._handled = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
-        for number in self._handled:
-            signal.signal(number, self._handle)
-        read_end, write_end = os.pipe()
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        read_end, self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        self.keep_handlers()
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child handles its own signals
         threading.Thread(target=self._listen, args=(read_end,), name="signals", daemon=True).start()
+
+    def keep_handlers(self) -> None:
+        """Installs the handlers where they are not: an environment or its libraries may have replaced them."""
+        if self._wakeup is None or all(signal.getsignal(n) is self._handler for n in self._handled):
+            return
+        for number in self._handled:
+            signal.signal(number, self._handler)
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
 
     def request_in(self, seconds: float, grace_seconds: float, reason: str) -> None:
         """Sets the request after some time, or now if that is not positive.
@@ -69,7 +77,7 @@ class StopRequest:
         first: float | None = None
         while True:
             for number in os.read(read_end, 64):
-                if number in _SIGNALS:
+                if number in self._handled:
                     now = time.monotonic()
                     if first is not None and (number == signal.SIGINT or now - first > _ECHO_SECONDS):
                         os._exit(128 + number)

@@ -47,7 +47,7 @@ class Acting:
         return epsilon_greedy_actions(q, self.exploration.per_env(epsilon), self.rng)  # [E]
 
     def step(self, actions: np.ndarray, env_steps: int) -> Collected:
-        """Takes one step in each of this rank's environments; what an environment raises becomes a fault.
+        """Takes one step in each of this rank's environments; what goes wrong becomes a fault.
 
         Args:
           actions: int [E].

@@ -21,6 +21,7 @@ from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
+from hvd_dqn.networks.spec import flattens_images
 from hvd_dqn.registry import REPLAYS, load
 from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.heartbeat import make_heartbeat
@@ -85,7 +86,8 @@ def assemble(
     check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
     collector = raise_on_any_rank(
-        communicator, lambda: Collector(maker.vector(own.num_envs_per_rank), spaces, config.algorithm.gamma, seeds)
+        communicator,
+        lambda: Collector(maker.vector(own.num_envs_per_rank, seeds.first_env), spaces, config.algorithm.gamma, seeds),
     )  # COLLECTIVE
     profile = IterationProfile(traced=config.runtime.profile)
     agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE
@@ -96,10 +98,21 @@ def assemble(
     replay_mebibytes = own.replay_capacity_per_rank * spaces.transition_bytes / 2**20
     if size > 1 and replay_mebibytes > _SAVED_AT_ONCE_MEBIBYTES:
         records.display.warn(late_to_save(f"the replay grows to {replay_mebibytes:,.0f} MiB per rank"))
+    if flattens_images(agent.network, config.network.network, spaces.observation_shape):
+        records.display.warn(
+            f"observations of shape {spaces.observation_shape} are flattened for an MLP, as they are no integers: if "
+            "they are images, give --network cnn, or convert them to uint8 in a wrapper, which takes less memory"
+        )
     limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
     limit += grace_seconds if limit else 0.0
     watchdog = Watchdog(
-        limit, rank, size, directory.waiting, communicator.abort, make_heartbeat(communicator.local_rank)
+        limit,
+        rank,
+        size,
+        directory.waiting,
+        communicator.abort,
+        make_heartbeat(communicator.local_rank),
+        running=lambda: str(maker.calls),
     )
     checkpoints = open_checkpoint_store(
         config.job.checkpoint_path,
@@ -111,7 +124,13 @@ def assemble(
         message=records.display.message,
     )  # COLLECTIVE
     evaluated_values = agent.action_values(False)
-    play = GreedyEvaluation(maker.single, evaluated_values, spaces.observation_dtype)
+    play = GreedyEvaluation(
+        maker.single,
+        evaluated_values,
+        spaces.observation_dtype,
+        step_limit=config.evaluation.evaluation_step_limit,
+        warn=records.display.warn,
+    )
     replay_rng = generator(config.job.seed, "replay", rank, *stream)
     return Job(
         config=config,
@@ -144,7 +163,14 @@ def assemble(
             long_seconds=limit / 4 or math.inf,
         ),
         evaluation=Evaluation(
-            communicator, watchdog, stop, play, evaluated_values, config.job.seed, records.display.tick
+            communicator,
+            watchdog,
+            stop,
+            play,
+            evaluated_values,
+            config.job.seed,
+            records.display.tick,
+            records.display.warn,
         ),
         checkpoints=checkpoints,
         records=records,

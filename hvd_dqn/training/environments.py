@@ -40,6 +40,7 @@ def start_environments(job: Job, saved: Mapping[int, OpenEpisode] | None = None,
             ),
         )  # COLLECTIVE
         continued = raise_on_any_rank(job.communicator, look)  # COLLECTIVE
+    job.stop.keep_handlers()
     if saved is not None:
         _report(job, continued)  # COLLECTIVE
 

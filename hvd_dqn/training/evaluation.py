@@ -33,10 +33,12 @@ class Evaluation:
     seed: int
     tick: Callable[[str, int, int], None]
     """Shows on rank 0, after a silence, how far an evaluation is."""
+    warn: Callable[[str], None]
     best_score: float | None = None
     improved_at: int | None = None
     """Env steps of the evaluation that was the best so far, if it was made by this process."""
     _latest: tuple[int, float] | None = None
+    _reported: bool = False
 
     def evaluate(self, parameters: Vector, stream: str, index: int, episodes: int) -> np.ndarray | None:
         """Plays greedy episodes, split over the ranks; a collective.
@@ -58,6 +60,7 @@ class Evaluation:
         self.play.begin([(i, integer_seed(self.seed, stream, index, i)) for i in range(rank, episodes, size)])
         while True:
             self.watchdog.beat("evaluating")
+            self.stop.keep_handlers()
             fault = None
             try:
                 remaining = self.play.run(_SLICE_SECONDS)
@@ -73,8 +76,11 @@ class Evaluation:
             if not unfinished:
                 break
         returns: dict[str, float] = {}
-        for part in self.communicator.gather_json(self.play.returns()):  # COLLECTIVE
+        cut_off = 0
+        for part, own_cut_off in self.communicator.gather_json([self.play.returns(), self.play.cut_off]):  # COLLECTIVE
             returns |= part
+            cut_off += own_cut_off
+        self._report_cut_off(cut_off, episodes)
         return np.array([returns[str(i)] for i in range(episodes)])
 
     def note(self, env_steps: int, score: float) -> None:
@@ -86,3 +92,12 @@ class Evaluation:
     def score_at(self, env_steps: int) -> float | None:
         """Returns the mean return of the evaluation made at this very step, None if there was none."""
         return self._latest[1] if self._latest is not None and self._latest[0] == env_steps else None
+
+    def _report_cut_off(self, cut_off: int, episodes: int) -> None:
+        """Warns once of episodes that did not end by themselves."""
+        if cut_off and not self._reported:
+            self._reported = True
+            self.warn(
+                f"{cut_off} of {episodes} evaluation episodes did not end within --evaluation-step-limit and were cut "
+                "off there; their returns are those so far (not reported again)"
+            )

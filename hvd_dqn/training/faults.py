@@ -10,10 +10,8 @@ from hvd_dqn.errors import JobFault, UserError
 
 
 def describe(error: Exception) -> str:
-    """Returns a UserError's message, or the traceback of anything else (an environment's own exception)."""
-    if isinstance(error, UserError):
-        return str(error)
-    return "the environment raised an exception:\n" + "".join(traceback.format_exception(error)).rstrip()
+    """Returns the message of an environment's fault, or the traceback of an error of ours."""
+    return str(error) if isinstance(error, UserError) else "".join(traceback.format_exception(error)).rstrip()
 
 
 def where_not_finite(communicator: Communicator, local_finite: bool) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from hvd_dqn.checkpoint.save import settle, settle_or_warn
 from hvd_dqn.config import Config
 from hvd_dqn.counters import crossed
-from hvd_dqn.distributed.agreement import raise_fault_on_any_rank
+from hvd_dqn.distributed.agreement import raise_fault_on_any_rank, raise_on_any_rank
 from hvd_dqn.training.environments import keeps_episodes, restart_environments
 from hvd_dqn.training.job import Hook, Iteration, Job
 from hvd_dqn.training.log import log_evaluation, log_training
@@ -143,5 +143,5 @@ class SaveCheckpoint:
             elif iteration.signals.stop_at_checkpoint:
                 return False
             if not keeps_episodes(job):
-                restart_environments(job)
+                raise_on_any_rank(job.communicator, lambda: restart_environments(job))  # COLLECTIVE
         return True

@@ -137,6 +137,7 @@ class Job:
 
     def signals(self, collected: Collected) -> Signals:
         """Returns this rank's own signals at the end of an iteration."""
+        self.stop.keep_handlers()
         return Signals(
             stop=self.stop.requested,
             stop_at_checkpoint=self.stop.at_checkpoint,

@@ -76,6 +76,7 @@ def train_to_exit_code(job: Job, config: Config, command: list[str], train: Trai
     begun = dataclasses.replace(job.counters)
     if not train(job):  # COLLECTIVE
         return _save_and_stop(job)  # COLLECTIVE
+    job.acting.collector.close()  # some environments cannot exist twice at a time
     if not _evaluate_best(job, begun, command[0]):  # COLLECTIVE
         return EXIT_REQUEUE
     copy_metrics(job.checkpoints, job.records.display.message)  # COLLECTIVE

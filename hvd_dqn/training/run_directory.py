@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from hvd_dqn.config import FIXED_ON_RESUME, RESUME_AUTO, Config, flatten
+from hvd_dqn.config import FIXED_ON_RESUME, RESUME_AUTO, Config, flatten, replace
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
@@ -18,8 +19,9 @@ class RunDirectoryHandle:
     """The run directory, once it is known; an elastic job opens it again whenever its ranks have changed."""
 
     def __init__(self) -> None:
-        """Knows no directory yet."""
+        """Knows no directory yet. Relative paths are those of the present working folder."""
         self.directory: RunDirectory | None = None
+        self._folder = os.getcwd()
 
     def open(self, config: Config, communicator: Communicator) -> RunDirectory:
         """Creates or opens the run directory and locks it on rank 0; a collective.
@@ -27,6 +29,7 @@ class RunDirectoryHandle:
         Raises:
           UserError: on all ranks, if it cannot be used.
         """
+        config = self._with_absolute_paths(config)
         begins = self.directory is None
         if self.directory is None:
             path = on_root(communicator, lambda: str(_create_or_open(config, communicator.size).path))  # COLLECTIVE
@@ -37,6 +40,12 @@ class RunDirectoryHandle:
         if begins and config.job.resume == RESUME_AUTO:
             on_root(communicator, lambda: directory.start_over(config.job.checkpoint_path))  # COLLECTIVE
         return directory
+
+    def _with_absolute_paths(self, config: Config) -> Config:
+        """Returns a configuration whose paths hold when an environment has changed the working folder."""
+        paths = {"runs_dir": config.job.runs_dir, "resume": config.job.resume}
+        relative = {name: path for name, path in paths.items() if path not in ("", RESUME_AUTO) and not is_url(path)}
+        return replace(config, {name: os.path.join(self._folder, path) for name, path in relative.items()})
 
     def close(self, keep: bool = False) -> None:
         """Releases the lock; removes the directory of a run that never began, unless it is to be kept."""

@@ -80,7 +80,7 @@ def check_that_it_continues(
 
 def test_a_signal_during_an_evaluation_stops_all_ranks_too(tmp_path: Path, injected: Any) -> None:
     """A rank that gets the signal while episodes are played stops the others with it, and the job is saved."""
-    endless = ("--env", "hostile_envs:Endless-v0", "--checkpoint-period", "100000000")
+    endless = ("--env", "hostile_envs:Endless-v0", "--evaluation-step-limit", "0", "--checkpoint-period", "100000000")
     with launched("mpirun", 2, *RUN, *endless, "--runs-dir", tmp_path) as job:
         # The last record before the first evaluation, which never ends.
         metrics = tmp_path / "hostile_envs-Endless-v0" / "stopped" / "metrics.jsonl"

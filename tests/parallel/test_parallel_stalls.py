@@ -109,3 +109,24 @@ def test_slow_learner_steps_are_no_stall(ranks: int, persistent_ranks: Persisten
     program = PROGRAMS / "slow_learner.py"
     persistent_ranks.run_well(ranks, "0.5", *short, "--runs-dir", tmp_path, program=program)
     assert read_metrics(tmp_path / "CartPole-v1" / "slow", "training")[-1]["learner_steps"] == 24
+
+
+SLOW = (
+    *("--env", "hostile_envs:SlowReset-v0", "--num-envs", "2", "--learning-starts", "32", "--total-env-steps", "64"),
+    *("--evaluation-period", "0", "--final-evaluation-episodes", "1", "--stall-timeout-seconds", "2", *GENERAL),
+)
+
+
+def test_a_lone_rank_waits_for_its_environments(tmp_path: Path, persistent_ranks: PersistentRanks) -> None:
+    """Each reset takes longer than the limit, which is for ranks that wait for one another."""
+    outcome = persistent_ranks.run_well(1, *SLOW, "--env-kwargs", '{"rank": 0, "seconds": 3}', "--runs-dir", tmp_path)
+    assert "got no further" not in outcome.output
+
+
+def test_the_message_names_the_environment_that_a_rank_waits_for(tmp_path: Path, injected: Any) -> None:
+    with launched("mpirun", 2, *SLOW, "--env-kwargs", '{"rank": 1, "seconds": 600}', "--runs-dir", tmp_path) as job:
+        injected("environment: slow")
+        outcome = job.finish()
+    assert outcome.code == 1
+    assert "starting (reset() of environment 1 is running)" in outcome.output
+    assert "--stall-timeout-seconds" in outcome.output

@@ -93,6 +93,7 @@ ZERO_MEANS_OFF_OR_NONE = {
     "max_grad_norm",
     "skip_nonfinite",
     "evaluation_period",
+    "evaluation_step_limit",
     "epsilon_end",
     "epsilon_decay_per_episode",
     "gamma",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -20,7 +22,12 @@ register_toys()
 
 @pytest.mark.parametrize(
     ("env_id", "words"),
-    [("CartPool-v1", "Did you mean: `CartPole`"), ("CartPole-v7", "v1"), ("NoSuchThing-v0", "pprint_registry")],
+    [
+        ("CartPole", "did you mean 'CartPole-v[01]'"),
+        ("CartPool-v1", "Did you mean: `CartPole`"),
+        ("CartPole-v7", "v1"),
+        ("NoSuchThing-v0", "pprint_registry"),
+    ],
 )
 def test_an_unknown_id_is_refused_with_the_nearest_match(env_id: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
@@ -43,6 +50,86 @@ def test_a_third_partys_module_is_imported_first(tmp_path: Path, monkeypatch: py
     single = maker.single()
     single.reset(seed=0)
     assert type(single.unwrapped).__name__ == "Theirs"
+
+
+MODULE = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+from neighbour import LENGTH
+class {name}(CartPoleEnv):
+    pass
+gym.register("{name}-v3", entry_point="{stem}:{name}", max_episode_steps=LENGTH)
+"""
+
+
+@pytest.mark.parametrize("stem", ["my_cart", "json"])
+@pytest.mark.parametrize("name", ["{path}:{name}-v3", "{path}:{name}"])
+def test_a_file_is_named_by_its_path_whatever_other_module_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stem: str, name: str
+) -> None:
+    """With the modules next to it; its own id, or a class of it."""
+    cls = f"Cart{stem.title().replace('_', '')}{len(name)}"
+    text = MODULE.format(name=cls, stem=stem).replace(f'"{stem}:{cls}"', cls)
+    (tmp_path / f"{stem}.py").write_text(text)
+    (tmp_path / "neighbour.py").write_text("LENGTH = 9")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    for _ in range(2):
+        maker = EnvironmentMaker(name.format(path=f"./{stem}.py", name=cls), {}, "sync")
+        assert type(maker.single().unwrapped).__name__ == cls
+    assert json.loads("1") == 1
+    del sys.modules["neighbour"]
+
+
+def test_a_class_is_found_in_a_module_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "neighbour.py").write_text("LENGTH = 9")
+    (tmp_path / "local_cart.py").write_text(MODULE.format(name="LocalCart", stem="local_cart"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    assert type(EnvironmentMaker("local_cart:LocalCart", {}, "auto").single().unwrapped).__name__ == "LocalCart"
+    with pytest.raises(UserError, match=r"local_cart was imported; .*did you mean 'LocalCart-v3'") as caught:
+        EnvironmentMaker("local_cart:LocalCart-v4", {}, "auto")
+    assert "PYTHONPATH" not in str(caught.value)
+    del sys.modules["neighbour"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("gym.register('X-v0', entry_point=NotDefined)", "NameError: name 'gym' is not defined"),
+        ("class :", "SyntaxError"),
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("import no_such_library", "No module named 'no_such_library'"),
+    ],
+)
+def test_a_module_that_fails_is_named_with_its_line(tmp_path: Path, code: str, words: str) -> None:
+    (tmp_path / "fails.py").write_text(code)
+    with pytest.raises(UserError, match=words) as caught:
+        EnvironmentMaker(f"{tmp_path}/fails.py:X-v0", {}, "auto")
+    assert "fails.py" in str(caught.value)
+    assert "PYTHONPATH" not in str(caught.value), "it was found"
+
+
+def test_a_file_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UserError, match=r"No such file.*nowhere\.py"):
+        EnvironmentMaker("./nowhere.py:X-v0", {}, "auto")
+
+
+def test_older_names_of_atari_are_answered_with_todays() -> None:
+    with pytest.raises(UserError, match=r"ALE/Breakout-v5, or as here ale_py:BreakoutNoFrameskip-v4"):
+        EnvironmentMaker("BreakoutNoFrameskip-v4", {}, "auto")
+
+
+def test_arguments_of_the_single_form_are_answered_with_the_form_that_takes_them() -> None:
+    pytest.importorskip("ale_py")
+    with pytest.raises(UserError, match=r"obs_type.*--vectorization sync"):
+        EnvironmentMaker("ALE/Pong-v5", {"obs_type": "ram"}, "auto").spaces()
+
+
+def test_an_environment_that_cannot_be_made_is_named_with_its_line() -> None:
+    with pytest.raises(UserError, match=r"(?s)cannot make OddSpaces-v0.*KeyboardInterrupt.*toy_environments.py"):
+        EnvironmentMaker("OddSpaces-v0", {"kind": "interrupted"}, "sync").vector(2)
 
 
 def test_a_module_that_cannot_be_imported_is_refused_with_the_remedy() -> None:

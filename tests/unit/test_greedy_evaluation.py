@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import SyncVectorEnv
 
 from hvd_dqn.envs.greedy import EpisodeSeed, GreedyEvaluation
 from hvd_dqn.envs.make import EnvironmentMaker
+from hvd_dqn.errors import UserError
 
 FLOAT = np.dtype(np.float32)
 EPISODES = [(i, 1000 + 7 * i) for i in range(7)]
@@ -36,6 +39,75 @@ def _evaluate(episodes: list[EpisodeSeed], max_parallel: int = 16) -> dict[int, 
     assert evaluation.run(60.0) == 0
     evaluation.close()
     return evaluation.returns()
+
+
+def _refusing_after(made: int) -> Callable[[], gym.Env]:
+    """Returns a constructor of environments of which only so many can exist."""
+    envs: list[gym.Env] = []
+
+    def make() -> gym.Env:
+        if len(envs) == made:
+            raise UserError("no licence left")
+        envs.append(_maker().single())
+        return envs[-1]
+
+    return make
+
+
+def test_evaluation_continues_with_as_many_environments_as_can_be_made() -> None:
+    warnings: list[str] = []
+    evaluation = GreedyEvaluation(_refusing_after(2), _lean, FLOAT, 16, warn=warnings.append)
+    for _ in range(2):
+        evaluation.begin(EPISODES)
+        assert evaluation.run(60.0) == 0
+        assert evaluation.returns() == _independently()
+    assert len(warnings) == 1
+    assert "2 environment(s) at a time: no licence left" in warnings[0]
+
+
+def test_an_evaluation_without_any_environment_is_refused_with_the_remedy() -> None:
+    evaluation = GreedyEvaluation(_refusing_after(0), _lean, FLOAT)
+    evaluation.begin(EPISODES)
+    with pytest.raises(UserError, match=r"(?s)no licence left.*--evaluation-period 0"):
+        evaluation.run(60.0)
+
+
+def test_an_episode_that_never_ends_is_cut_off_at_the_limit() -> None:
+    """Returns of a corridor without a way to the treasure; one that ends by itself at the limit is not counted."""
+    maker = EnvironmentMaker("hvd_dqn/TreasureMaze-v0", {"grid": ["...T"], "start": 0}, "sync")
+    for limit, cut_off in ((7, 2), (100, 0), (0, 0)):
+        left = functools.partial(_always, np.eye(4, dtype=np.float32)[2])
+        evaluation = GreedyEvaluation(maker.single, left, np.dtype(np.int32), step_limit=limit)
+        evaluation.begin([(0, 1), (1, 2)])
+        assert evaluation.run(60.0) == 0
+        assert evaluation.returns() == {0: 0.0, 1: 0.0}
+        assert evaluation.cut_off == cut_off
+        evaluation.begin([])
+        assert evaluation.cut_off == 0
+
+
+class _Typed(gym.Env[np.ndarray, np.int64]):
+    """Takes NumPy's integers alone, as they come from Gymnasium's own vector environments."""
+
+    observation_space = gym.spaces.Box(-1, 1, (4,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict]:
+        assert type(action) is np.int64
+        return np.zeros(4, np.float32), float(action.item()), True, False, {}
+
+
+def test_actions_have_the_type_that_training_gives() -> None:
+    seen = SyncVectorEnv([_Typed])
+    seen.reset()
+    seen.step(np.zeros(1, np.int64))
+    evaluation = GreedyEvaluation(_Typed, functools.partial(_always, np.array([0.0, 1.0], np.float32)), FLOAT)
+    evaluation.begin([(0, 1)])
+    assert evaluation.run(60.0) == 0
+    assert evaluation.returns() == {0: 1.0}
 
 
 def _independently() -> dict[int, float]:

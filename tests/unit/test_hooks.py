@@ -32,7 +32,7 @@ TOTAL = 1000
 def _job(hooks: list[Hook], env_steps: int = 0) -> Job:
     """Returns those parts of a job that decide which hooks are due."""
     nothing = cast(Any, None)
-    evaluation = Evaluation(nothing, nothing, nothing, nothing, nothing, seed=0, tick=nothing)
+    evaluation = Evaluation(nothing, nothing, nothing, nothing, nothing, seed=0, tick=nothing, warn=nothing)
     config = replace(Config(), {"total_env_steps": TOTAL})
     parts = SimpleNamespace(config=config, counters=Counters(env_steps=env_steps), hooks=hooks, evaluation=evaluation)
     parts.records = SimpleNamespace(display=NullDisplay(), warn_of_long_iterations=lambda: None)

@@ -15,7 +15,7 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.learner.flat_network import DEFAULT_FRACTIONS, FlatNetwork
 from hvd_dqn.learner.parameters import ParameterLayout
 from hvd_dqn.networks import minatar, mlp, nature
-from hvd_dqn.networks.spec import NetworkSpec, choose_network
+from hvd_dqn.networks.spec import NetworkSpec, choose_network, flattens_images
 
 from .learners import BYTE, FLOAT, INT, network_spec
 
@@ -260,3 +260,16 @@ def test_observations_that_are_no_image_for_the_network_are_refused_with_the_rem
 
 def test_the_smallest_cnn_image_works() -> None:
     assert _cnn((36, 36, 3), 2).output_shape == (None, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype", "flattened"),
+    [
+        *(("auto", (84, 84, 4), FLOAT, True), ("mlp", (84, 84, 4), FLOAT, False), ("auto", (84,), FLOAT, False)),
+        *(("auto", (84, 84, 4), BYTE, False), ("cnn", (84, 84, 4), FLOAT, False)),
+    ],
+)
+def test_images_of_floats_that_auto_flattens_are_noticed(
+    name: str, shape: tuple, dtype: np.dtype, flattened: bool
+) -> None:
+    assert flattens_images(choose_network(name, shape, dtype), name, shape) is flattened

@@ -52,6 +52,7 @@ CASES = [
     *(("CartPole-v1", "sync"), ("CartPole-v1", "native"), ("CartPole-v1", "async"), ("Acrobot-v1", "sync")),
     *(("LunarLander-v3", "sync"), ("hvd_dqn/TreasureMaze-v0", "sync"), ("Wandering-v0", "sync")),
     *(("Resumable-v0", "sync"), ("Resumable-v0", "async")),
+    *(("Normalizing-v0", "sync"), ("Normalizing-v0", "async"), ("NormalizingResumable-v0", "sync")),
 ]
 
 
@@ -304,5 +305,5 @@ def test_a_state_that_is_none_is_noticed(record: Any) -> None:
 def test_environments_in_processes_of_their_own_know_their_numbers() -> None:
     """Gymnasium makes one environment more than there are, to look at its spaces, and then forks."""
     vector = EnvironmentMaker("Wandering-v0", {}, "async").vector(3)
-    assert vector.get_attr("_env_index") == (0, 1, 2)
+    assert vector.get_attr("name") == ("environment 0", "environment 1", "environment 2")
     vector.close()

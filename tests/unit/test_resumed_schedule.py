@@ -81,6 +81,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "evaluation_period": [0, 50],
     "evaluation_episodes": [1, 4],
     "final_evaluation_episodes": [1, 4],
+    "evaluation_step_limit": [10, 1000],
     "device": ["cpu"],
     "threads_per_rank": [1],
     "bind_to_cores": [False],

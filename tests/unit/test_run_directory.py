@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
 
+from hvd_dqn.config import Config, replace
+from hvd_dqn.distributed.communicator import SingleCommunicator
 from hvd_dqn.errors import UserError
 from hvd_dqn.run.directory import CONFIG_FILE, RunDirectory, newest_checkpoint, read_config_of
+from hvd_dqn.training.run_directory import RunDirectoryHandle
 
 
 def test_a_run_lies_below_its_environment(tmp_path: Path) -> None:
@@ -106,6 +110,44 @@ def test_starting_over_leaves_a_run_with_a_checkpoint_alone(tmp_path: Path) -> N
     directory.start_over("")
     assert directory.metrics.exists()
     assert newest_checkpoint(directory.checkpoints) == 1000
+
+
+def test_a_child_that_outlives_the_job_holds_no_lock(tmp_path: Path) -> None:
+    """An environment may fork a process and leave it behind."""
+    directory = RunDirectory(tmp_path)
+    directory.lock()
+    fork = multiprocessing.get_context("fork")
+    alive, ended = fork.Event(), fork.Event()
+
+    def live() -> None:
+        alive.set()
+        ended.wait()
+
+    child = fork.Process(target=live)
+    child.start()
+    alive.wait()
+    try:
+        directory.unlock()
+        RunDirectory(tmp_path).lock()
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_paths_are_those_of_the_folder_in_which_the_job_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment may change the working folder before the run directory is made."""
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, resume in (("first", ""), ("first", "runs/CartPole-v1/first"), ("second", "auto")):
+        handle = RunDirectoryHandle()
+        monkeypatch.chdir("there")
+        directory = handle.open(replace(Config(), {"name": name, "resume": resume}), SingleCommunicator())
+        assert directory.path == tmp_path / "runs" / "CartPole-v1" / name
+        directory.write_config({"config": {"env": "CartPole-v1"}})
+        handle.close()
+        monkeypatch.chdir(tmp_path)
 
 
 def test_an_unlocked_directory_can_be_locked_again_by_the_same_process(tmp_path: Path) -> None:

@@ -106,9 +106,10 @@ def test_the_open_episodes_go_on_from_where_they_are(vectorization: str, boundar
     job = _begun(tmp_path, state, Membership(), 480, **changes)
     assert train.train(job)
     _train_on(job, 80)
+    before = job.acting.collector.state().to_json()["episodes"]
     _lose(job, state)
     again = _begun(tmp_path, state, rendezvous("alone", ALONE, state, job.stop), 10**6, **changes)
-    before, after = (each.acting.collector.state().to_json()["episodes"] for each in (job, again))
+    after = again.acting.collector.state().to_json()["episodes"]
     if boundary == "keep":
         assert after == before
         assert any(episode["length"] > 0 for episode in after)

@@ -56,6 +56,21 @@ def test_a_process_that_was_started_to_survive_its_terminal_does() -> None:
             child.kill()
 
 
+@pytest.mark.usefixtures("_own_handlers")
+@pytest.mark.parametrize("other", [signal.SIG_IGN, signal.SIG_DFL])
+def test_handlers_that_an_environment_replaced_are_installed_again(other: signal.Handlers) -> None:
+    stop = StopRequest()
+    stop.keep_handlers()
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL, "nothing was installed"
+    stop.install()
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGUSR1, other)
+    stop.keep_handlers()
+    assert signal.set_wakeup_fd(wakeup) == wakeup
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert stop.requested
+
+
 def test_a_time_limit_first_asks_for_the_next_checkpoint_and_then_insists() -> None:
     stop = StopRequest()
     stop.request_in(0.1, grace_seconds=0.4, reason="time limit")
@@ -184,6 +199,16 @@ def test_a_silent_rank_is_ended_with_a_message_that_says_what_it_did(capfd: pyte
     message = capfd.readouterr().err
     assert "rank 3 got no further for 0.2 s while evaluating" in message
     assert "--resume" in message
+
+
+def test_the_message_names_the_call_into_an_environment_that_is_running(capfd: pytest.CaptureFixture[str]) -> None:
+    fired = threading.Event()
+    running = "reset() of environment 5"
+    dog = Watchdog(0.2, 3, 4, Path("/nowhere"), lambda code: fired.set(), running=lambda: running)
+    dog.start()
+    dog.beat("starting")
+    assert fired.wait(5.0)
+    assert "for 0.2 s while starting (reset() of environment 5 is running)" in capfd.readouterr().err
 
 
 def test_a_beat_prevents_the_watchdog_and_a_longer_allowance_too() -> None:

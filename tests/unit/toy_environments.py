@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import wrappers
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 
@@ -183,6 +184,8 @@ class OddSpaces(gym.Env[Any, Any]):
     """An environment with the spaces that it is given."""
 
     def __init__(self, kind: str) -> None:
+        if kind == "interrupted":
+            raise KeyboardInterrupt
         box, discrete = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(3)
         observation: dict[str, gym.Space[Any]] = {
             "dict": gym.spaces.Dict({"a": box}),
@@ -197,6 +200,11 @@ class OddSpaces(gym.Env[Any, Any]):
         self.action_space = action.get(kind, discrete)
 
 
+def _normalizing(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """Wraps an environment in Gymnasium's running statistics, which outlive episodes."""
+    return wrappers.NormalizeReward(wrappers.NormalizeObservation(wrappers.RecordEpisodeStatistics(env)))
+
+
 def register_toys() -> None:
     """Registers the toys with Gymnasium once."""
     if "Counting-v0" not in gym.registry:
@@ -204,5 +212,7 @@ def register_toys() -> None:
         gym.register("OddSpaces-v0", entry_point=OddSpaces)
         gym.register("Wandering-v0", entry_point=Wandering, max_episode_steps=25)
         gym.register("Resumable-v0", entry_point=Resumable, max_episode_steps=25)
+        gym.register("Normalizing-v0", entry_point=lambda: _normalizing(Wandering()), max_episode_steps=25)
+        gym.register("NormalizingResumable-v0", entry_point=lambda: _normalizing(Resumable()), max_episode_steps=25)
         gym.register("Unsaveable-v0", entry_point=Unsaveable)
         gym.register("Forgetful-v0", entry_point=Forgetful)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,21 @@ class FileInTheWay(Walk):
         return super()._observation()
 
 
+class SlowReset(Walk):
+    """The first reset takes a while on one rank."""
+
+    def __init__(self, rank: int, seconds: float) -> None:
+        """Takes the rank and the time."""
+        super().__init__()
+        self._seconds = seconds if rank == own_rank() else 0.0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Waits, then starts an episode."""
+        time.sleep(self._seconds)
+        self._seconds = 0.0
+        return super().reset(seed=seed)
+
+
 class DictObservation(Walk):
     """Shows a Dict."""
 
@@ -138,6 +154,6 @@ class TwoLevers(Walk):
 
 for _class in (
     *(UnequalEpisodes, Endless, NanReward, HugeReward, NanObservation, OtherShape, Raises),
-    *(FileInTheWay, DictObservation, TwoLevers),
+    *(SlowReset, FileInTheWay, DictObservation, TwoLevers),
 ):
     gym.register(f"{_class.__name__}-v0", entry_point=_class)

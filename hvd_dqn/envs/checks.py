@@ -1,0 +1,103 @@
+"""Checks of observations and rewards where they enter, so that a broken environment cannot corrupt the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+class Unfit(Exception):
+    """A value that an environment must not return."""
+
+    def __init__(self, what: str, why: str) -> None:
+        """Takes the value in words, and what is wrong with it."""
+        super().__init__(what, why)
+        self.what, self.why = what, why
+
+
+class ObservationCheck:
+    """Checks observations against their space, and casts those of a related dtype."""
+
+    def __init__(self, space: gym.Space[Any], num_envs: int | None = None) -> None:
+        """Takes the space of one observation.
+
+        Args:
+          space: a Box or Discrete.
+          num_envs: E of observations [E, ...] of a vector environment; None for single ones.
+        """
+        own = tuple(space.shape or ())
+        self.shape = own if num_envs is None else (num_envs, *own)
+        self._dtype = np.dtype(space.dtype)
+        self._real = self._dtype.kind == "f"
+        self._categories = int(space.n) if isinstance(space, gym.spaces.Discrete) else None
+
+    def __call__(self, observation: Any) -> Any:
+        """Returns the observation in its space's dtype.
+
+        Raises:
+          Unfit: if it is of another shape or kind, not finite as float32, or beyond its categories.
+        """
+        if not (
+            type(observation) is np.ndarray and observation.dtype == self._dtype and observation.shape == self.shape
+        ):
+            observation = self._cast(observation)
+        if self._real and not finite(observation):
+            raise Unfit("a non-finite observation", str(observation.ravel()[:8]))
+        if self._categories is not None and not np.all((observation >= 0) & (observation < self._categories)):
+            raise Unfit(f"the observation {observation}", f"its observation space is 0 to {self._categories - 1}")
+        return observation
+
+    def _cast(self, observation: Any) -> np.ndarray:
+        try:
+            array = np.asarray(observation)
+        except Exception:  # rows of unequal length, or an object whose own conversion fails
+            raise Unfit(f"a {type(observation).__name__}", "an observation must be an array") from None
+        if array.shape != self.shape:
+            raise Unfit(f"an observation of shape {array.shape}", f"its observation space says {self.shape}")
+        if not np.can_cast(array.dtype, self._dtype, "same_kind"):
+            raise Unfit(f"an observation of dtype {array.dtype}", f"its observation space says {self._dtype}")
+        with np.errstate(over="ignore"):
+            cast = array.astype(self._dtype)
+        if not self._real and not np.array_equal(cast, array):
+            raise Unfit(f"the observation {array.ravel()[:8]}", f"its observation space says {self._dtype}")
+        return cast
+
+
+def checked_reward(reward: Any) -> float:
+    """Returns one reward as a float.
+
+    Raises:
+      Unfit: if it is no number, or not finite as float32.
+    """
+    try:
+        value = float(reward)
+    except Exception:
+        raise Unfit(f"a reward of type {type(reward).__name__}", "rewards must be numbers") from None
+    if not abs(value) <= LARGEST:
+        raise Unfit(f"reward {value}", "rewards must be finite, as float32")
+    return value
+
+
+def checked_flag(flag: Any) -> bool:
+    """Returns whether an episode is over.
+
+    Raises:
+      Unfit: if the value is neither true nor false.
+    """
+    try:
+        return bool(flag)
+    except Exception:
+        raise Unfit(f"a {type(flag).__name__} as terminated or truncated", "return a bool") from None
+
+
+def finite(values: np.ndarray) -> bool:
+    """Returns whether all values are finite in float32, the dtype of the replay.
+
+    The sum of squares is several times faster than looking at each value; where it is large, each is looked at.
+    """
+    squares = float(np.vdot(values, values))
+    return squares <= LARGEST or bool((np.abs(values) <= LARGEST).all())
