@@ -8,7 +8,7 @@ synchronise through files: each rank writes its part of the checkpoint to a file
 
 from __future__ import annotations
 
-import json
+import contextlib
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hvd_dqn.checkpoint.files import remove_tree, write_bytes_atomically, write_json_atomically
+from hvd_dqn.checkpoint.files import list_files, read_bytes, remove, write_bytes, write_json
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
@@ -24,11 +24,13 @@ from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.envs.open_episode import CollectorState
-from hvd_dqn.errors import UserError
+from hvd_dqn.errors import StoreError, UserError
+from hvd_dqn.files import METRICS_BYTES, parse_json, read_file
 from hvd_dqn.replay.base import Replay
 from hvd_dqn.transition import Transition
 
 _PARTS = "parts-"
+_PART_BYTES = 2**31
 _POLL_SECONDS = 0.02
 _POLL_SECONDS_IN_A_STORE = 0.2
 SECONDS_TO_FINISH = 20.0
@@ -139,8 +141,7 @@ def _write_part(
 ) -> None:
     """Writes this rank's new transitions, then the description of all that it holds."""
     state.segments.extend(session.segments.write(new, first, oldest))
-    parts.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(_part(parts, session.communicator.rank), state.to_json())
+    write_json(_part(parts, session.communicator.rank), state.to_json())
 
 
 def _write_checkpoint(
@@ -149,21 +150,31 @@ def _write_checkpoint(
     """Waits for all ranks' parts, then writes rank 0's files and the manifest."""
     poll_seconds = _POLL_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _POLL_SECONDS
     for rank in range(session.communicator.size):
-        while not _part(parts, rank).exists():
+        while (content := _read_part(parts, rank)) is None:
             if given_up.wait(poll_seconds):
-                remove_tree(parts, ignore_errors=True)
+                with contextlib.suppress(OSError, StoreError):
+                    remove(parts)
                 raise TimeoutError(f"rank {rank} has not written its part")
-        checkpoint.ranks.append(RankState.from_json(json.loads(_part(parts, rank).read_bytes())))
+        checkpoint.ranks.append(RankState.from_json(parse_json(content)))
     _copy_metrics(session)
     session.store.save(checkpoint, weights(checkpoint.learner["online"]))
-    for old in session.store.folder.glob(f"{_PARTS}*"):  # of jobs that were killed, too
-        remove_tree(old, ignore_errors=True)
+    for name in {name.partition("/")[0] for name in list_files(session.store.folder)}:
+        if name.startswith(_PARTS):  # of jobs that were killed, too
+            with contextlib.suppress(OSError, StoreError):
+                remove(session.store.folder / name)
 
 
 def _copy_metrics(session: CheckpointSession) -> None:
     """Copies all lines written so far: a resume removes those after its checkpoint."""
     if session.metrics is not None:
-        write_bytes_atomically(session.store.folder / session.metrics.name, session.metrics.read_bytes())
+        write_bytes(session.store.folder / session.metrics.name, read_file(session.metrics, METRICS_BYTES))
+
+
+def _read_part(parts: Location, rank: int) -> bytes | None:
+    try:
+        return read_bytes(_part(parts, rank), _PART_BYTES)
+    except FileNotFoundError:
+        return None
 
 
 def _part(parts: Location, rank: int) -> Location:

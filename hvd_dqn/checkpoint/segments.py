@@ -18,13 +18,17 @@ import numpy as np
 import safetensors.numpy
 import zstandard
 
-from hvd_dqn.checkpoint.files import read_verified, sha256, write_bytes_atomically
+from hvd_dqn.checkpoint.files import list_files, read_verified, remove, sha256, write_bytes
 from hvd_dqn.checkpoint.storage import Location
+from hvd_dqn.counters import LARGEST
 from hvd_dqn.errors import CheckpointError
 from hvd_dqn.transition import Transition
 
 FOLDER = "replay"
 _NAME = re.compile(r"rank-\d{5}-of-\d{5}/\d{12}-[0-9a-f]{64}\.zst")
+_LITTER = re.compile(r"rank-\d{5}-of-\d{5}/(\..*\.tmp|[^/]*\.zst)")
+MOST_BYTES = 2**36
+"""The most bytes of a segment's file."""
 _LEVEL = 1
 """The zstd level. Higher levels take more time from training and hardly compress transitions further."""
 
@@ -55,7 +59,7 @@ class Segment:
             segment = cls(**record)
             sound = (
                 _NAME.fullmatch(segment.file) is not None
-                and all(type(n) is int and n >= 0 for n in (segment.first, segment.count, segment.bytes))
+                and all(type(n) is int and 0 <= n <= LARGEST for n in (segment.first, segment.count, segment.bytes))
                 and segment.file.endswith(f"{segment.sha256}.zst")
             )
         except TypeError:
@@ -106,9 +110,11 @@ class SegmentWriter:
             content = encode(transitions)
             digest = sha256(content)
             name = f"{self._own}/{first:012d}-{digest}.zst"
-            path = self._folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes_atomically(path, content)
+            try:
+                write_bytes(self._folder / name, content)
+            except IsADirectoryError:
+                remove(self._folder / name)
+                write_bytes(self._folder / name, content)
             self._segments.append(Segment(name, first, count, len(content), digest))
         self._segments = [segment for segment in self._segments if segment.first + segment.count > oldest]
         return list(self._segments)
@@ -160,7 +166,7 @@ def read(folder: Location, segments: list[Segment], like: Transition) -> Transit
     """
     parts = [Transition(*(column[:0] for column in like))]
     for segment in segments:
-        content = read_verified(folder / segment.file, segment.facts)
+        content = read_verified(folder / segment.file, segment.facts, MOST_BYTES)
         try:
             parts.append(decode(content, like, segment.count))
         except CheckpointError as error:
@@ -173,14 +179,12 @@ def remove_unnamed(folder: Location, named: set[str]) -> None:
 
     Called while no rank writes, so a temporary file was left by a killed process.
     """
-    for path in folder.glob("rank-*/.*.tmp"):
-        path.unlink()
-    for path in folder.glob("rank-*/*.zst"):
-        if f"{path.parent.name}/{path.name}" not in named:
-            path.unlink()
-    for path in folder.glob("rank-*"):
-        if not any(path.iterdir()):
-            path.rmdir()
+    found = {"/".join(name.split("/")[:2]) for name in list_files(folder)}
+    for name in filter(_LITTER.fullmatch, found - named):
+        remove(folder / name)
+    for name in list_files(folder):
+        if name.endswith("/"):  # empty now
+            remove(folder / name)
 
 
 _HEADER_BYTES = 4096

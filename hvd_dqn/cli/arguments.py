@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from hvd_dqn import __version__
+from hvd_dqn.checkpoint.listing import newest_checkpoint
 from hvd_dqn.cli.flags import form
 from hvd_dqn.cli.parsing import parse_dataclass
 from hvd_dqn.config import RESUME_AUTO, Config, field_names, field_types, replace
 from hvd_dqn.errors import UserError, did_you_mean
 from hvd_dqn.presets import PRESETS
-from hvd_dqn.run.directory import RunDirectory, newest_checkpoint
+from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.validation import validate
 
 if sys.version_info >= (3, 11):

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
-from hvd_dqn.checkpoint.files import write_bytes_atomically
+from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.files import METRICS_BYTES, open_regular, parse_json, read_file, write_file
 
 
 class MetricsWriter(Protocol):
@@ -64,7 +66,7 @@ class DiskMetrics:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._path = jsonl
-        self._jsonl = jsonl.open("a", buffering=1)
+        self._jsonl = _append_to(jsonl)
         self._events = EventFileWriter(str(tensorboard))
 
     def write(self, record: dict[str, Any]) -> None:
@@ -80,33 +82,43 @@ class DiskMetrics:
         """
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        present = self._path.read_bytes()
+        present = self._read()
         lines = (present if saved is None else saved).splitlines()
         retained = [line + b"\n" for line in lines if _env_steps(line) <= env_steps]
         self._jsonl.close()
-        write_bytes_atomically(self._path, b"".join(retained))
-        self._jsonl = self._path.open("a", buffering=1)
+        write_file(self._path, b"".join(retained))
+        self._jsonl = _append_to(self._path)
         for line in retained if not present else []:
             with contextlib.suppress(KeyError, TypeError):  # not a record of this program
-                self._events.add_event(_scalar_event(json.loads(line)))
+                self._events.add_event(_scalar_event(parse_json(line)))
         self._events.add_event(Event(step=env_steps + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def holds(self, kind: str, env_steps: int) -> bool:
         """Searches metrics.jsonl."""
-        lines = self._path.read_bytes().splitlines()
-        return any(_env_steps(line) == env_steps and json.loads(line).get("kind") == kind for line in lines)
+        lines = self._read().splitlines()
+        return any(_env_steps(line) == env_steps and parse_json(line).get("kind") == kind for line in lines)
 
     def close(self) -> None:
         """Closes both files."""
         self._jsonl.close()
         self._events.close()
 
+    def _read(self) -> bytes:
+        try:
+            return read_file(self._path, METRICS_BYTES)
+        except CheckpointError as error:
+            raise UserError(f"{self._path} cannot be continued: {error}: move it away") from None
+
+
+def _append_to(path: Path) -> TextIO:
+    return open(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", buffering=1)
+
 
 def _env_steps(line: bytes) -> float:
     """Returns a line's env step, or infinity for a line that a crash left incomplete."""
     try:
-        return float(json.loads(line)["env_steps"])
-    except (ValueError, KeyError, TypeError):
+        return float(parse_json(line)["env_steps"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         return math.inf
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from hvd_dqn.checkpoint.files import write_json_atomically
+from hvd_dqn.checkpoint.files import write_json
 from hvd_dqn.checkpoint.restore import best_parameters
 from hvd_dqn.checkpoint.save import SECONDS_TO_FINISH, abandon, copy_metrics, settle
 from hvd_dqn.config import Config, flatten
@@ -116,7 +116,7 @@ def _record_run(job: Job, config: Config, command: list[str]) -> None:
     def write() -> None:
         if job.communicator.rank == 0:
             if job.checkpoints.outside_run_directory:
-                write_json_atomically(job.checkpoints.store.folder / CONFIG_FILE, record)
+                write_json(job.checkpoints.store.folder / CONFIG_FILE, record)
             job.directory.write_config(record)
 
     look = job.checkpoints.with_keepalive("writing the configuration", write)  # COLLECTIVE

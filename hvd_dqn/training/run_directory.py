@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hvd_dqn.checkpoint.listing import newest_checkpoint
 from hvd_dqn.config import RESUME_AUTO, Config
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
 from hvd_dqn.locations import is_url
-from hvd_dqn.run.directory import RunDirectory, check_checkpoint_path, newest_checkpoint, read_config_of
+from hvd_dqn.run.directory import RunDirectory, check_checkpoint_path, read_config_of
 from hvd_dqn.run.shared_folder import check_shared_folder
 
 

@@ -125,7 +125,7 @@ def _save(store: CheckpointStore, env_steps: int, segments: list[Segment]) -> Pa
     stored = sum(segment.count for segment in segments)
     rank = RankState({}, env_steps, stored, max(1, stored), segments, [], None)
     vectors = {"online": np.zeros(3, np.float32)}
-    return store.save(Checkpoint(env_steps, None, vectors, {"counters": {}}, [rank]), vectors)
+    return store.save(Checkpoint(env_steps, None, vectors, {"counters": {"env_steps": env_steps}}, [rank]), vectors)
 
 
 def _flip_a_bit(path: Path) -> None:
@@ -159,7 +159,8 @@ def _three_checkpoints(folder: Path) -> tuple[CheckpointStore, list[Segment]]:
         segments = writer.write(_transitions(first, count), first, oldest=0)
         rank = RankState({}, first + count, min(22, first + count), 22, segments, [], None)
         vectors = {"online": np.zeros(3, np.float32)}
-        store.save(Checkpoint(first + count, None, vectors, {"counters": {}}, [rank]), vectors)
+        state = {"counters": {"env_steps": first + count}}
+        store.save(Checkpoint(first + count, None, vectors, state, [rank]), vectors)
     return store, segments
 
 
