@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from hvd_dqn.config import Config, flatten, replace
 from hvd_dqn.errors import UserError
+from hvd_dqn.files import parse_json
 from hvd_dqn.locations import check_url
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, check_registered
 from hvd_dqn.shares import share
@@ -114,9 +114,9 @@ def environment_arguments(config: Config) -> dict[str, Any]:
     """Returns the environment's keyword arguments from their JSON, or raises UserError."""
     text = config.environment.env_kwargs
     try:
-        arguments = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--env-kwargs {text!r} is not JSON ({error}): write '{{\"key\": value}}'") from None
+        arguments = parse_json(text)
+    except ValueError as error:
+        raise UserError(f"--env-kwargs {text[:200]!r} is not JSON ({error}): write '{{\"key\": value}}'") from None
     _require(isinstance(arguments, dict), f"--env-kwargs {text!r} is not a JSON object: write '{{\"key\": value}}'")
     return arguments
 
