@@ -9,7 +9,9 @@ A segment is a zstd-compressed safetensors file with the columns of a Transition
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,7 +21,7 @@ import safetensors.numpy
 import zstandard
 
 from hvd_dqn.checkpoint.files import list_files, read_verified, remove, sha256, write_bytes
-from hvd_dqn.checkpoint.storage import Location
+from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.counters import LARGEST
 from hvd_dqn.errors import CheckpointError
 from hvd_dqn.transition import Transition
@@ -90,6 +92,22 @@ class SegmentWriter:
     def adopt(self, segments: list[Segment]) -> None:
         """Continues after the segments of a loaded checkpoint."""
         self._segments = list(segments)
+
+    def forget_missing(self) -> bool:
+        """Forgets all segments if a local one is gone, so that the next checkpoint writes the whole replay.
+
+        Returns:
+          Whether one is gone.
+        """
+        gone = not isinstance(self._folder, ObjectPath) and not all(map(self._is_there, self._segments))
+        if gone:
+            self._segments = []
+        return gone
+
+    def _is_there(self, segment: Segment) -> bool:
+        with contextlib.suppress(OSError):
+            return os.path.getsize(f"{self._folder}/{segment.file}") == segment.bytes
+        return False
 
     def write(self, transitions: Transition, first: int, oldest: int) -> list[Segment]:
         """Writes the transitions added since the last segment.

@@ -48,6 +48,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.waiting = path / "waiting"
         self._lock: int | None = None
+        self._config: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, runs_dir: str, env_id: str, name: str) -> RunDirectory:
@@ -166,6 +167,29 @@ class RunDirectory:
     def write_config(self, record: dict[str, Any]) -> None:
         """Writes config.json: the resolved configuration and the versions it ran with."""
         write_json(self.path / CONFIG_FILE, record)
+        self._config = record
+
+    def make_whole(self) -> bool:
+        """Makes the directory again if it was removed while this process works in it; returns whether it was.
+
+        Raises:
+          UserError: if another job uses it now, or it cannot be made.
+        """
+        if self._has_lock() and os.path.lexists(self.path / CONFIG_FILE):
+            return False
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.unlock()
+        self.lock()
+        if self._config is not None:
+            self.write_config(self._config)
+        return True
+
+    def _has_lock(self) -> bool:
+        """Returns whether the file that this process has locked is still there; True without locks."""
+        try:
+            return self._lock is None or os.path.samestat(os.fstat(self._lock), os.stat(self.path / LOCK_FILE))
+        except FileNotFoundError:
+            return False
 
     def read_config(self) -> dict[str, Any]:
         """Returns the flat configuration of config.json.

@@ -33,6 +33,9 @@ class MetricsWriter(Protocol):
     def holds(self, kind: str, env_steps: int) -> bool:
         """Returns True if there is a record of this kind at this step."""
 
+    def make_whole(self) -> bool:
+        """Writes all records again if their files were removed; returns whether they were."""
+
     def close(self) -> None:
         """Flushes and closes."""
 
@@ -50,6 +53,10 @@ class NullMetrics:
         """Returns False."""
         return False
 
+    def make_whole(self) -> bool:
+        """Returns False."""
+        return False
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -63,11 +70,14 @@ class DiskMetrics:
         Raises:
           OSError: if they cannot be written.
         """
+        self._path, self._tensorboard = jsonl, tensorboard
+        self._open()
+
+    def _open(self) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._path = jsonl
-        self._jsonl = _append_to(jsonl)
-        self._events = EventFileWriter(str(tensorboard))
+        self._jsonl = _append_to(self._path)
+        self._events = EventFileWriter(str(self._tensorboard))
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes a record. A value that is None or not finite becomes null in JSON and is not sent to TensorBoard."""
@@ -88,15 +98,32 @@ class DiskMetrics:
         self._jsonl.close()
         write_file(self._path, b"".join(retained))
         self._jsonl = _append_to(self._path)
-        for line in retained if not present else []:
-            with contextlib.suppress(KeyError, TypeError):  # not a record of this program
-                self._events.add_event(_scalar_event(parse_json(line)))
+        if not present:
+            self._add_events(retained)
         self._events.add_event(Event(step=env_steps + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def holds(self, kind: str, env_steps: int) -> bool:
         """Searches metrics.jsonl."""
         lines = self._read().splitlines()
         return any(_env_steps(line) == env_steps and parse_json(line).get("kind") == kind for line in lines)
+
+    def make_whole(self) -> bool:
+        """Opens new files if the present ones were removed, and writes into them what those had."""
+        number = self._jsonl.fileno()
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(number), os.stat(self._path)) and self._tensorboard.is_dir():
+                return False
+        content = os.pread(number, os.fstat(number).st_size, 0)
+        self.close()
+        write_file(self._path, content)
+        self._open()
+        self._add_events(content.splitlines())
+        return True
+
+    def _add_events(self, lines: list[bytes]) -> None:
+        for line in lines:
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # not a record of this program
+                self._events.add_event(_scalar_event(parse_json(line)))
 
     def close(self) -> None:
         """Closes both files."""
@@ -111,7 +138,7 @@ class DiskMetrics:
 
 
 def _append_to(path: Path) -> TextIO:
-    return open(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", buffering=1)
+    return open(open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a", buffering=1)
 
 
 def _env_steps(line: bytes) -> float:

@@ -23,7 +23,7 @@ from hvd_dqn.training.assembly import assemble
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.resume import restore
 from hvd_dqn.training.run_directory import RunDirectoryHandle
-from hvd_dqn.training.saving import save
+from hvd_dqn.training.saving import leave_whole, save
 
 Train = Callable[[Job], bool]
 """Trains until the env steps are done; returns False if the job is to stop earlier."""
@@ -75,6 +75,7 @@ def train_to_exit_code(job: Job, config: Config, command: list[str], train: Trai
     if not _evaluate_best(job):  # COLLECTIVE
         return EXIT_REQUEUE
     copy_metrics(job.checkpoints, job.records.display.message)  # COLLECTIVE
+    leave_whole(job)  # COLLECTIVE
     return EXIT_DONE
 
 
@@ -129,6 +130,7 @@ def _save_and_stop(job: Job) -> int:
     if writing is None or writing.env_steps != env_steps:
         save(job, score=None)  # COLLECTIVE
     settle(job.checkpoints)  # COLLECTIVE
+    leave_whole(job)  # COLLECTIVE
     job.records.display.close()
     place = str(job.directory.path)
     if job.checkpoints.outside_run_directory:

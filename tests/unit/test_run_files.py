@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 from hvd_dqn.checkpoint.files import sha256
@@ -198,3 +199,34 @@ def test_a_state_that_contradicts_its_manifest_or_all_sense_is_passed_over(
     assert ended.code == 0, ended.printed
     assert f"{STEPS} cannot be used" in ended.printed
     assert "resumed from the checkpoint at env step 100" in ended.printed
+
+
+class Removes(gymnasium.Wrapper):
+    """CartPole that removes a path in some step of the first environment, counted over all of its episodes."""
+
+    path, at, steps = Path(), 0, 0
+
+    def step(self, action: Any) -> Any:
+        Removes.steps += 1
+        if Removes.steps == self.at:
+            while self.path.exists():  # a checkpoint may be coming into it
+                shutil.rmtree(self.path, ignore_errors=True) if self.path.is_dir() else self.path.unlink()
+        return self.env.step(action)
+
+
+@pytest.mark.parametrize("part", ["", "config.json", "metrics.jsonl", "checkpoints", "checkpoints/replay", "lock"])
+@pytest.mark.parametrize("at", [30, 170, 290, "final"])
+def test_a_directory_removed_in_the_middle_is_made_whole_again(part: str, at: Any, tmp_path: Path) -> None:
+    """Of 150 iterations of two environments; `final` is in the final evaluation."""
+    gymnasium.registry.pop("Removes-v0", None)
+    gymnasium.register("Removes-v0", lambda **_: Removes(gymnasium.make("CartPole-v1")))
+    directory = tmp_path / "Removes-v0" / "a"
+    Removes.path, Removes.at, Removes.steps = directory / part, 302 if at == "final" else at, 0
+    if not (part.startswith("checkpoints") and at == 30):
+        ended = run(*QUICK, "--env", "Removes-v0", "--runs-dir", tmp_path, "--name", "a", "--total-env-steps", "300")
+        assert ended.code == 0, ended.printed
+        ended = run("--resume", directory, "--total-env-steps", "350")
+        assert "resumed from the checkpoint at env step 300" in ended.printed
+        assert (ended.code, "cannot be used" in ended.printed) == (0, False)
+        lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        assert [line["env_steps"] for line in lines if line["kind"] == "training"] == [*range(50, 351, 50)]
