@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hvd_dqn.config import Config, flatten, replace
+from hvd_dqn.counters import LARGEST
 from hvd_dqn.errors import UserError
 from hvd_dqn.files import parse_json
 from hvd_dqn.locations import check_url
@@ -39,6 +40,7 @@ _NOT_NEGATIVE = [
     "threads_per_rank",
 ]
 _PROBABILITIES = ["epsilon_start", "epsilon_end", "epsilon_decay_per_episode", "gamma"]
+_MOST_LAYERS = 100
 _GROWING = ["num_envs", "global_batch_size", "replay_capacity", "learning_starts", "train_period"]
 
 
@@ -56,6 +58,8 @@ def validate(config: Config) -> None:
     values = flatten(config)
     for name, value in values.items():
         _require(not isinstance(value, float) or math.isfinite(value), f"{flag(name)} is {value}: give a finite number")
+        small = type(value) is not int or name == "seed" or value <= LARGEST
+        _require(small, f"{flag(name)} is {value}: give at most {LARGEST}")
     for name in _AT_LEAST_ONE:
         _require(values[name] >= 1, f"{flag(name)} is {values[name]}: give at least 1")
     for name in _NOT_NEGATIVE:
@@ -75,8 +79,8 @@ def validate(config: Config) -> None:
         f"--policy-lag is {values['policy_lag']}: give 0, or 1 to overlap collecting and learning",
     )
     _require(
-        all(units >= 1 for units in values["hidden_sizes"]),
-        f"--hidden-sizes is {values['hidden_sizes']}: give layer sizes of at least 1",
+        all(1 <= units <= LARGEST for units in values["hidden_sizes"]) and len(values["hidden_sizes"]) <= _MOST_LAYERS,
+        f"--hidden-sizes is {str(values['hidden_sizes'])[:200]}: give at most {_MOST_LAYERS} layer sizes of at least 1",
     )
     if values["epsilon_schedule"] == "exponential":
         _require(
