@@ -13,6 +13,7 @@ import contextlib
 import math
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ from hvd_dqn.transition import Transition
 FOLDER = "replay"
 _NAME = re.compile(r"rank-\d{5}-of-\d{5}/\d{12}-[0-9a-f]{64}\.zst")
 _LITTER = re.compile(r"rank-\d{5}-of-\d{5}/(\..*\.tmp|[^/]*\.zst)")
+PIECE_BYTES = 2**27
+"""The most bytes of transitions in a segment: what is packed and unpacked at a time."""
 MOST_BYTES = 2**36
 """The most bytes of a segment's file."""
 _LEVEL = 1
@@ -123,19 +126,27 @@ class SegmentWriter:
         Raises:
           OSError: if the segment cannot be written.
         """
-        count = len(transitions.a_tm1)
-        if count:
-            content = encode(transitions)
-            digest = sha256(content)
-            name = f"{self._own}/{first:012d}-{digest}.zst"
-            try:
-                write_bytes(self._folder / name, content)
-            except IsADirectoryError:
-                remove(self._folder / name)
-                write_bytes(self._folder / name, content)
-            self._segments.append(Segment(name, first, count, len(content), digest))
+        rows = max(1, PIECE_BYTES // row_bytes(transitions))
+        for start in range(0, len(transitions.a_tm1), rows):
+            self._write_one(Transition(*(column[start : start + rows] for column in transitions)), first + start)
         self._segments = [segment for segment in self._segments if segment.first + segment.count > oldest]
         return list(self._segments)
+
+    def _write_one(self, transitions: Transition, first: int) -> None:
+        content = encode(transitions)
+        digest = sha256(content)
+        name = f"{self._own}/{first:012d}-{digest}.zst"
+        try:
+            write_bytes(self._folder / name, content)
+        except IsADirectoryError:
+            remove(self._folder / name)
+            write_bytes(self._folder / name, content)
+        self._segments.append(Segment(name, first, len(transitions.a_tm1), len(content), digest))
+
+
+def row_bytes(transitions: Transition) -> int:
+    """Returns the bytes of one transition, from columns of any length."""
+    return sum(math.prod(column.shape[1:]) * column.itemsize for column in transitions)
 
 
 def encode(transitions: Transition) -> bytes:
@@ -176,19 +187,23 @@ def decode(content: bytes, like: Transition, count: int) -> Transition:
     return Transition(**columns)
 
 
-def read(folder: Location, segments: list[Segment], like: Transition) -> Transition:
-    """Reads segments and concatenates them, oldest first.
+def read_each(folder: Location, segments: list[Segment], like: Transition) -> Iterator[Transition]:
+    """Reads segments one after the other, oldest first.
 
     Raises:
       CheckpointError: names the first segment that is missing or damaged.
     """
-    parts = [Transition(*(column[:0] for column in like))]
     for segment in segments:
         content = read_verified(folder / segment.file, segment.facts, MOST_BYTES)
         try:
-            parts.append(decode(content, like, segment.count))
+            yield decode(content, like, segment.count)
         except CheckpointError as error:
             raise CheckpointError(f"{folder / segment.file}: {error}") from None
+
+
+def read(folder: Location, segments: list[Segment], like: Transition) -> Transition:
+    """Reads segments and concatenates them, oldest first; see `read_each`."""
+    parts = [Transition(*(column[:0] for column in like)), *read_each(folder, segments, like)]
     return Transition(*map(np.concatenate, zip(*parts, strict=True)))
 
 
