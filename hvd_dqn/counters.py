@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+LARGEST = 2**53
+"""No counter exceeds it: the ranks sum their counts as float64."""
+
 
 @dataclass
 class Counters:
@@ -57,7 +60,7 @@ class Counters:
         Raises:
           TypeError, ValueError: if the values are not counters.
         """
-        if any(type(value) is not int or value < 0 for value in values.values()):
+        if any(type(value) is not int or not 0 <= value <= LARGEST for value in values.values()):
             raise ValueError(f"invalid counters: {values}")
         return cls(**values)
 

@@ -20,8 +20,12 @@ class JobFault(UserError):
     """A fault while the job runs (in an environment, a disk, the weights), raised on all ranks."""
 
 
+class StoreError(UserError):
+    """A disk or an object store failed or refused a call. Never means that a file is absent."""
+
+
 class CheckpointError(Exception):
-    """A checkpoint, or part of one, cannot be used. The message says why."""
+    """A checkpoint, or another file of a run, is damaged or foreign. The message says why."""
 
 
 USE_OLD_VERSION = (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from hvd_dqn.config import Config, flatten, replace
+from hvd_dqn.counters import LARGEST
 from hvd_dqn.errors import UserError
+from hvd_dqn.files import parse_json
 from hvd_dqn.locations import check_url
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, check_registered
 from hvd_dqn.shares import share
@@ -41,6 +42,7 @@ _NOT_NEGATIVE = [
     "threads_per_rank",
 ]
 _PROBABILITIES = ["epsilon_start", "epsilon_end", "epsilon_decay_per_episode", "gamma", "munchausen_bonus"]
+_MOST_LAYERS = 100
 _GROWING = ["num_envs", "global_batch_size", "replay_capacity", "learning_starts", "train_period"]
 
 
@@ -58,6 +60,8 @@ def validate(config: Config) -> None:
     values = flatten(config)
     for name, value in values.items():
         _require(not isinstance(value, float) or math.isfinite(value), f"{flag(name)} is {value}: give a finite number")
+        small = type(value) is not int or name == "seed" or value <= LARGEST
+        _require(small, f"{flag(name)} is {value}: give at most {LARGEST}")
     for name in _AT_LEAST_ONE:
         _require(values[name] >= 1, f"{flag(name)} is {values[name]}: give at least 1")
     for name in _NOT_NEGATIVE:
@@ -77,8 +81,8 @@ def validate(config: Config) -> None:
         f"--policy-lag is {values['policy_lag']}: give 0, or 1 to overlap collecting and learning",
     )
     _require(
-        all(units >= 1 for units in values["hidden_sizes"]),
-        f"--hidden-sizes is {values['hidden_sizes']}: give layer sizes of at least 1",
+        all(1 <= units <= LARGEST for units in values["hidden_sizes"]) and len(values["hidden_sizes"]) <= _MOST_LAYERS,
+        f"--hidden-sizes is {str(values['hidden_sizes'])[:200]}: give at most {_MOST_LAYERS} layer sizes of at least 1",
     )
     if values["epsilon_schedule"] == "exponential":
         _require(
@@ -148,9 +152,9 @@ def environment_arguments(config: Config) -> dict[str, Any]:
     """Returns the environment's keyword arguments from their JSON, or raises UserError."""
     text = config.environment.env_kwargs
     try:
-        arguments = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--env-kwargs {text!r} is not JSON ({error}): write '{{\"key\": value}}'") from None
+        arguments = parse_json(text)
+    except ValueError as error:
+        raise UserError(f"--env-kwargs {text[:200]!r} is not JSON ({error}): write '{{\"key\": value}}'") from None
     _require(isinstance(arguments, dict), f"--env-kwargs {text!r} is not a JSON object: write '{{\"key\": value}}'")
     return arguments
 

@@ -1,61 +1,57 @@
-"""Atomic writes and verified reads of files and objects."""
+"""Files of checkpoints, on a local file system or in an object store: read, write, list, remove."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
-from pathlib import Path
 from typing import Any
 
-from hvd_dqn.checkpoint.storage import Location, ObjectPath, StoreError
+from hvd_dqn import files
+from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.errors import CheckpointError
 
 
-def write_bytes_atomically(path: Location, content: bytes) -> None:
-    """Writes a file under a temporary name, syncs it to disk and renames it. An object is written in one call."""
-    if isinstance(path, ObjectPath):
-        path.write_bytes(content)
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+def read_bytes(path: Location, most: int) -> bytes:
+    """Returns a file's content of at most `most` bytes.
+
+    Raises:
+      FileNotFoundError: if it is absent.
+      CheckpointError: if it is no regular file, or too large.
+      StoreError: if it cannot be read.
+    """
+    return path.read(most) if isinstance(path, ObjectPath) else files.read_file(path, most)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Syncs a folder's entries to disk where the file system can, so that a rename survives a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def write_bytes(path: Location, content: bytes) -> None:
+    """Writes a file atomically and durably, with its folder.
+
+    Raises:
+      OSError, StoreError: if it cannot be written.
+    """
+    path.write(content) if isinstance(path, ObjectPath) else files.write_file(path, content)
 
 
-def write_json_atomically(path: Location, value: Any) -> None:
-    """Writes indented JSON as `write_bytes_atomically` does."""
-    write_bytes_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+def write_json(path: Location, value: Any) -> None:
+    """Writes indented JSON as `write_bytes` does."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def remove_tree(folder: Location, ignore_errors: bool = False) -> None:
-    """Removes a folder with its contents."""
-    if not isinstance(folder, ObjectPath):
-        shutil.rmtree(folder, ignore_errors)
-        return
-    try:
-        folder.rmtree()
-    except StoreError:
-        if not ignore_errors:
-            raise
+def list_files(folder: Location) -> list[str]:
+    """Returns the names of all files below a folder, relative to it; those of empty local folders end in a slash.
+
+    Raises:
+      StoreError: if a folder cannot be read.
+    """
+    return folder.names() if isinstance(folder, ObjectPath) else files.list_files(folder)
+
+
+def remove(path: Location) -> None:
+    """Removes a file, or a folder with its contents, if there is one.
+
+    Raises:
+      OSError, StoreError: if it cannot be removed.
+    """
+    path.remove() if isinstance(path, ObjectPath) else files.remove(path)
 
 
 def sha256(content: bytes) -> str:
@@ -63,24 +59,24 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_verified(path: Location, facts: dict[str, Any]) -> bytes:
+def read_verified(path: Location, facts: Any, most: int) -> bytes:
     """Returns a file's bytes after checking its size and checksum.
 
     Args:
       path: the file.
       facts: the expected "bytes" and "sha256".
+      most: bytes that it may have, whatever is expected.
 
     Raises:
-      CheckpointError: if the file is missing, unreadable or different.
-      StoreError: if the object store does not answer.
+      CheckpointError: if the file is missing or different.
+      StoreError: if it cannot be read.
     """
     try:
-        size = path.stat().st_size  # checked first, so that a wrong file is never read
-        if size != facts["bytes"]:
-            raise CheckpointError(f"{path.name} has {size} bytes instead of {facts['bytes']}")
-        content = path.read_bytes()
+        content = read_bytes(path, min(most, facts["bytes"]))
+        if len(content) != facts["bytes"]:
+            raise CheckpointError(f"{path.name} has {len(content)} bytes instead of {facts['bytes']}")
         if sha256(content) != facts["sha256"]:
             raise CheckpointError(f"{path.name} is damaged: its checksum does not match the manifest")
-    except (OSError, KeyError, TypeError) as error:
+    except (FileNotFoundError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path.name} cannot be read ({error!r})") from None
     return content

@@ -11,7 +11,6 @@ meanwhile, can still do damage.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import socket
@@ -20,14 +19,16 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from hvd_dqn.checkpoint.files import write_json_atomically
+from hvd_dqn.checkpoint.files import read_bytes, remove, write_json
 from hvd_dqn.checkpoint.storage import Location
-from hvd_dqn.errors import UserError
+from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.files import parse_json
 
 LEASE_FILE = "lease.json"
 RENEWAL_SECONDS = 10.0
 STALE_SECONDS = 3 * RENEWAL_SECONDS
 _POLL_SECONDS = 1.0
+_MOST_BYTES = 2**16
 _RELEASE_SECONDS = 10.0
 
 
@@ -148,7 +149,7 @@ class RenewedLease:
                 self._write()
         with contextlib.suppress(UserError, OSError):
             self.check()
-            self._path.unlink()
+            remove(self._path)
 
     def _write(self) -> None:
         self._renewals += 1
@@ -159,14 +160,15 @@ class RenewedLease:
             "host": socket.gethostname(),
             "machine": _machine(),
         }
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_json_atomically(self._path, lease)
+        write_json(self._path, lease)
 
     def _read(self) -> bytes | None:
         try:
-            return self._path.read_bytes()
+            return read_bytes(self._path, _MOST_BYTES)
         except FileNotFoundError:
             return None
+        except CheckpointError as error:
+            raise UserError(f"{self._path} is not a lease ({error}): remove it if no job saves there") from None
 
 
 def _machine() -> str:
@@ -184,7 +186,7 @@ def _ended_here(content: bytes) -> bool:
 
 def _field(content: bytes, name: str) -> object:
     try:
-        return json.loads(content)[name]
+        return parse_json(content)[name]
     except (ValueError, KeyError, TypeError):
         return None
 

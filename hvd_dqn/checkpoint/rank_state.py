@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hvd_dqn.checkpoint.segments import Segment
+from hvd_dqn.counters import LARGEST
 from hvd_dqn.envs.open_episode import CollectorState
 from hvd_dqn.errors import CheckpointError
 from hvd_dqn.packing import pack, unpack
@@ -60,6 +61,7 @@ class RankState:
             sound = (
                 all(type(n) is int for n in numbers)
                 and 0 <= state.stored <= min(held, state.capacity, state.added)
+                and max(numbers) <= LARGEST
                 and all(segment.count <= state.capacity for segment in state.segments)
                 and all(type(value) is dict for value in state.generators.values())
                 and all(_is_episode(episode) for episode in state.finished_episodes)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -18,24 +18,29 @@ _BYTES_AT_A_TIME = 32 * 2**20
 Exchange = Callable[[np.ndarray, list[int]], np.ndarray]
 
 
-def read_share(held: Sequence[Callable[[], Transition]], rank: int, size: int) -> Transition:
+def read_share(
+    held: Sequence[tuple[int, Callable[[], Iterable[Transition]]]], like: Transition, rank: int, size: int
+) -> Transition:
     """Returns this rank's share of all saved transitions, oldest first.
 
     Every W-th transition of each old rank, counted from the newest, goes to one of W ranks: the shares are equal to
-    within one per old rank, and of the same age.
+    within one per old rank, and of the same age. Beside the share, one part is held at a time.
 
     Args:
-      held: reads what each old rank held, columns [N], oldest first.
+      held: how many transitions each old rank held, and what reads them in parts, columns [N], oldest first.
+      like: columns of any length, with the row shapes and dtypes.
       rank: this rank.
       size: W.
     """
-    ages, parts = [], []
-    for number, read in enumerate(held):
-        transitions = read()
-        age = _ages(transitions)
-        mine = (age + number) % size == rank
-        parts.append([column[mine] for column in transitions])
-        ages.append(age[mine])
+    ages, parts = [np.zeros(0, np.int64)], [[column[:0] for column in like]]
+    for number, (count, read) in enumerate(held):
+        oldest = count - 1
+        for part in read():
+            age = oldest - np.arange(len(part.a_tm1))
+            oldest -= len(part.a_tm1)
+            mine = (age + number) % size == rank
+            parts.append([column[mine] for column in part])
+            ages.append(age[mine])
     return _oldest_first(ages, parts)
 
 
@@ -122,8 +127,16 @@ def _ages(held: Transition) -> np.ndarray:
 
 def _oldest_first(ages: list[np.ndarray], parts: list[list[np.ndarray]]) -> Transition:
     """Joins columns [N_i, ...] of several parts in the order of their ages [N_i], the highest first."""
-    order = np.argsort(-np.concatenate(ages), kind="stable")
-    return Transition(*(np.concatenate(columns)[order] for columns in zip(*parts, strict=True)))
+    place = np.argsort(np.argsort(-np.concatenate(ages), kind="stable"))
+    starts = np.cumsum([0, *map(len, ages)])
+    columns = []
+    for number, like in enumerate(parts[0]):
+        column = np.empty((len(place), *like.shape[1:]), like.dtype)
+        for start, part in zip(starts, parts, strict=False):
+            column[place[start : start + len(part[number])]] = part[number]
+            part[number] = like[:0]  # frees it: never all parts and all columns at a time
+        columns.append(column)
+    return Transition(*columns)
 
 
 def _to_rows(columns: tuple[np.ndarray, ...]) -> np.ndarray:

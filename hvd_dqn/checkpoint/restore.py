@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.reshard import read_share
-from hvd_dqn.checkpoint.segments import read
+from hvd_dqn.checkpoint.segments import read_each
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.errors import CheckpointError, UserError
@@ -56,15 +56,14 @@ def restore_ranks(
     fits = whole and len(ranks) == communicator.size and ranks[own].capacity == replay.capacity
     if communicator.sum(np.array([float(fits)]))[0] == communicator.size:  # COLLECTIVE
         state = ranks[own]
-        look = session.with_keepalive("reading the replay", lambda: _read_replay(session, state, replay))  # COLLECTIVE
-        held = raise_on_any_rank(communicator, look)  # COLLECTIVE
-        replay.restore(held, state.added, state.replay_state)
+        fill = session.with_keepalive("reading the replay", lambda: _fill(session, state, replay))  # COLLECTIVE
+        raise_on_any_rank(communicator, fill)  # COLLECTIVE
         session.segments.adopt(state.segments)
         raise_on_any_rank(communicator, lambda: _restore_generators(generators, state))  # COLLECTIVE
         return RestoredRanks(state.finished_episodes, False, [])
-    readers = [partial(_read_replay, session, state, replay) for state in ranks]
+    readers = [(state.stored, partial(_read_replay, session, state, replay.empty())) for state in ranks]
     look = session.with_keepalive(
-        "reading the replay", lambda: read_share(readers, own, communicator.size)
+        "reading the replay", lambda: read_share(readers, replay.empty(), own, communicator.size)
     )  # COLLECTIVE
     held = raise_on_any_rank(communicator, look)  # COLLECTIVE
     replay.restore(held, len(held.a_tm1))
@@ -112,14 +111,25 @@ def _restore_generators(generators: Mapping[str, np.random.Generator], state: Ra
         raise UserError(f"the checkpoint's generators cannot be used ({repr(error)[:300]})") from None
 
 
-def _read_replay(session: CheckpointSession, state: RankState, replay: Replay) -> Transition:
-    """Reads the transitions that a rank held, oldest first.
+def _fill(session: CheckpointSession, state: RankState, replay: Replay) -> None:
+    """Puts the transitions that a rank held into its replay, one segment at a time."""
+    replay.restore(replay.empty(), state.added - state.stored)
+    for part in _read_replay(session, state, replay.empty()):
+        replay.add(part)
+    if state.replay_state:
+        replay.restore(replay.contents(), state.added, state.replay_state)
+
+
+def _read_replay(session: CheckpointSession, state: RankState, like: Transition) -> Iterator[Transition]:
+    """Reads the transitions that a rank held segment by segment, oldest first.
 
     Raises:
       UserError: if a segment cannot be used.
     """
+    overwritten = sum(segment.count for segment in state.segments) - state.stored
     try:
-        held = read(session.store.replay_folder, state.segments, replay.empty())
+        for part in read_each(session.store.replay_folder, state.segments, like):
+            yield Transition(*(column[overwritten:] for column in part))
+            overwritten = max(0, overwritten - len(part.a_tm1))
     except CheckpointError as error:
         raise UserError(str(error)) from None
-    return Transition(*(column[len(column) - state.stored :] for column in held))

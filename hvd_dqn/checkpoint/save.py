@@ -8,7 +8,7 @@ synchronise through files: each rank writes its part of the checkpoint to a file
 
 from __future__ import annotations
 
-import json
+import contextlib
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -16,19 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from hvd_dqn.checkpoint.files import remove_tree, write_bytes_atomically, write_json_atomically
+from hvd_dqn.checkpoint.files import list_files, read_bytes, remove, write_bytes, write_json
+from hvd_dqn.checkpoint.keepalive import with_keepalive
 from hvd_dqn.checkpoint.rank_state import RankState
+from hvd_dqn.checkpoint.segments import PIECE_BYTES, row_bytes
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.envs.open_episode import CollectorState
-from hvd_dqn.errors import UserError
+from hvd_dqn.errors import StoreError, UserError
+from hvd_dqn.files import METRICS_BYTES, parse_json, read_file
 from hvd_dqn.replay.base import Replay
 from hvd_dqn.transition import Transition
 
+MOST_COPIED_BYTES = 2**30
+"""The most bytes of transitions that are copied, to be written while training continues."""
 _PARTS = "parts-"
+_PART_BYTES = 2**31
 _POLL_SECONDS = 0.02
 _POLL_SECONDS_IN_A_STORE = 0.2
 SECONDS_TO_FINISH = 20.0
@@ -64,7 +70,7 @@ def begin(
     session.watchdog.beat("beginning a checkpoint", allow=2.0)
     parts = session.store.folder / f"{_PARTS}{session.communicator.broadcast_json(secrets.token_hex(8))}"  # COLLECTIVE
     oldest = replay.added - len(replay)
-    first = max(session.segments.written, oldest)
+    first, failure = _write_excess(session, replay, oldest)  # COLLECTIVE
     state = RankState(
         generators={name: generator.bit_generator.state for name, generator in generators.items()},
         added=replay.added,
@@ -77,7 +83,7 @@ def begin(
     )
     session.writing, session.begun_at = Writing(env_steps), env_steps
     new = replay.newest(replay.added - first)
-    session.writing.start("part", _write_part, session, parts, state, new, first, oldest)
+    session.writing.start("part", _write_part, session, parts, state, new, first, oldest, failure)
     if session.communicator.rank == 0:
         given_up = session.writing.given_up
         session.writing.start("manifest", _write_checkpoint, session, parts, checkpoint(), weights, given_up)
@@ -134,13 +140,46 @@ def abandon(session: CheckpointSession, seconds: float = SECONDS_TO_FINISH) -> N
     session.lease.release()
 
 
+def _write_excess(session: CheckpointSession, replay: Replay, oldest: int) -> tuple[int, OSError | UserError | None]:
+    """Writes the oldest new transitions piece by piece where a copy of all new ones would be too large; a collective.
+
+    Training continues only afterwards. A first save of a large replay, or one after a reshard, has so many.
+
+    Returns:
+      The number of the first transition that is left, and why the others could not be written, if so.
+    """
+    first = max(session.segments.written, oldest)
+    bytes_per_row = row_bytes(replay.empty())
+    piece = max(1, PIECE_BYTES // bytes_per_row)
+
+    def write() -> int:
+        left = first
+        while (replay.added - left) * bytes_per_row > MOST_COPIED_BYTES:
+            session.segments.write(replay.numbered(left, piece), left, oldest)
+            left += piece
+        return left
+
+    try:
+        look = with_keepalive(session.communicator, session.watchdog, "saving a large replay", write)  # COLLECTIVE
+        return look(), None
+    except (OSError, UserError) as error:
+        return replay.added, error
+
+
 def _write_part(
-    session: CheckpointSession, parts: Location, state: RankState, new: Transition, first: int, oldest: int
+    session: CheckpointSession,
+    parts: Location,
+    state: RankState,
+    new: Transition,
+    first: int,
+    oldest: int,
+    failure: OSError | UserError | None,
 ) -> None:
     """Writes this rank's new transitions, then the description of all that it holds."""
+    if failure is not None:
+        raise failure
     state.segments.extend(session.segments.write(new, first, oldest))
-    parts.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(_part(parts, session.communicator.rank), state.to_json())
+    write_json(_part(parts, session.communicator.rank), state.to_json())
 
 
 def _write_checkpoint(
@@ -149,21 +188,31 @@ def _write_checkpoint(
     """Waits for all ranks' parts, then writes rank 0's files and the manifest."""
     poll_seconds = _POLL_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _POLL_SECONDS
     for rank in range(session.communicator.size):
-        while not _part(parts, rank).exists():
+        while (content := _read_part(parts, rank)) is None:
             if given_up.wait(poll_seconds):
-                remove_tree(parts, ignore_errors=True)
+                with contextlib.suppress(OSError, StoreError):
+                    remove(parts)
                 raise TimeoutError(f"rank {rank} has not written its part")
-        checkpoint.ranks.append(RankState.from_json(json.loads(_part(parts, rank).read_bytes())))
+        checkpoint.ranks.append(RankState.from_json(parse_json(content)))
     _copy_metrics(session)
     session.store.save(checkpoint, weights(checkpoint.learner["online"]))
-    for old in session.store.folder.glob(f"{_PARTS}*"):  # of jobs that were killed, too
-        remove_tree(old, ignore_errors=True)
+    for name in {name.partition("/")[0] for name in list_files(session.store.folder)}:
+        if name.startswith(_PARTS):  # of jobs that were killed, too
+            with contextlib.suppress(OSError, StoreError):
+                remove(session.store.folder / name)
 
 
 def _copy_metrics(session: CheckpointSession) -> None:
     """Copies all lines written so far: a resume removes those after its checkpoint."""
     if session.metrics is not None:
-        write_bytes_atomically(session.store.folder / session.metrics.name, session.metrics.read_bytes())
+        write_bytes(session.store.folder / session.metrics.name, read_file(session.metrics, METRICS_BYTES))
+
+
+def _read_part(parts: Location, rank: int) -> bytes | None:
+    try:
+        return read_bytes(_part(parts, rank), _PART_BYTES)
+    except FileNotFoundError:
+        return None
 
 
 def _part(parts: Location, rank: int) -> Location:

@@ -9,8 +9,11 @@ A segment is a zstd-compressed safetensors file with the columns of a Transition
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,13 +21,19 @@ import numpy as np
 import safetensors.numpy
 import zstandard
 
-from hvd_dqn.checkpoint.files import read_verified, sha256, write_bytes_atomically
-from hvd_dqn.checkpoint.storage import Location
+from hvd_dqn.checkpoint.files import list_files, read_verified, remove, sha256, write_bytes
+from hvd_dqn.checkpoint.storage import Location, ObjectPath
+from hvd_dqn.counters import LARGEST
 from hvd_dqn.errors import CheckpointError
 from hvd_dqn.transition import Transition
 
 FOLDER = "replay"
 _NAME = re.compile(r"rank-\d{5}-of-\d{5}/\d{12}-[0-9a-f]{64}\.zst")
+_LITTER = re.compile(r"rank-\d{5}-of-\d{5}/(\..*\.tmp|[^/]*\.zst)")
+PIECE_BYTES = 2**27
+"""The most bytes of transitions in a segment: what is packed and unpacked at a time."""
+MOST_BYTES = 2**36
+"""The most bytes of a segment's file."""
 _LEVEL = 1
 """The zstd level. Higher levels take more time from training and hardly compress transitions further."""
 
@@ -55,7 +64,7 @@ class Segment:
             segment = cls(**record)
             sound = (
                 _NAME.fullmatch(segment.file) is not None
-                and all(type(n) is int and n >= 0 for n in (segment.first, segment.count, segment.bytes))
+                and all(type(n) is int and 0 <= n <= LARGEST for n in (segment.first, segment.count, segment.bytes))
                 and segment.file.endswith(f"{segment.sha256}.zst")
             )
         except TypeError:
@@ -87,6 +96,22 @@ class SegmentWriter:
         """Continues after the segments of a loaded checkpoint."""
         self._segments = list(segments)
 
+    def forget_missing(self) -> bool:
+        """Forgets all segments if a local one is gone, so that the next checkpoint writes the whole replay.
+
+        Returns:
+          Whether one is gone.
+        """
+        gone = not isinstance(self._folder, ObjectPath) and not all(map(self._is_there, self._segments))
+        if gone:
+            self._segments = []
+        return gone
+
+    def _is_there(self, segment: Segment) -> bool:
+        with contextlib.suppress(OSError):
+            return os.path.getsize(f"{self._folder}/{segment.file}") == segment.bytes
+        return False
+
     def write(self, transitions: Transition, first: int, oldest: int) -> list[Segment]:
         """Writes the transitions added since the last segment.
 
@@ -101,17 +126,27 @@ class SegmentWriter:
         Raises:
           OSError: if the segment cannot be written.
         """
-        count = len(transitions.a_tm1)
-        if count:
-            content = encode(transitions)
-            digest = sha256(content)
-            name = f"{self._own}/{first:012d}-{digest}.zst"
-            path = self._folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes_atomically(path, content)
-            self._segments.append(Segment(name, first, count, len(content), digest))
+        rows = max(1, PIECE_BYTES // row_bytes(transitions))
+        for start in range(0, len(transitions.a_tm1), rows):
+            self._write_one(Transition(*(column[start : start + rows] for column in transitions)), first + start)
         self._segments = [segment for segment in self._segments if segment.first + segment.count > oldest]
         return list(self._segments)
+
+    def _write_one(self, transitions: Transition, first: int) -> None:
+        content = encode(transitions)
+        digest = sha256(content)
+        name = f"{self._own}/{first:012d}-{digest}.zst"
+        try:
+            write_bytes(self._folder / name, content)
+        except IsADirectoryError:
+            remove(self._folder / name)
+            write_bytes(self._folder / name, content)
+        self._segments.append(Segment(name, first, len(transitions.a_tm1), len(content), digest))
+
+
+def row_bytes(transitions: Transition) -> int:
+    """Returns the bytes of one transition, from columns of any length."""
+    return sum(math.prod(column.shape[1:]) * column.itemsize for column in transitions)
 
 
 def encode(transitions: Transition) -> bytes:
@@ -152,19 +187,23 @@ def decode(content: bytes, like: Transition, count: int) -> Transition:
     return Transition(**columns)
 
 
-def read(folder: Location, segments: list[Segment], like: Transition) -> Transition:
-    """Reads segments and concatenates them, oldest first.
+def read_each(folder: Location, segments: list[Segment], like: Transition) -> Iterator[Transition]:
+    """Reads segments one after the other, oldest first.
 
     Raises:
       CheckpointError: names the first segment that is missing or damaged.
     """
-    parts = [Transition(*(column[:0] for column in like))]
     for segment in segments:
-        content = read_verified(folder / segment.file, segment.facts)
+        content = read_verified(folder / segment.file, segment.facts, MOST_BYTES)
         try:
-            parts.append(decode(content, like, segment.count))
+            yield decode(content, like, segment.count)
         except CheckpointError as error:
             raise CheckpointError(f"{folder / segment.file}: {error}") from None
+
+
+def read(folder: Location, segments: list[Segment], like: Transition) -> Transition:
+    """Reads segments and concatenates them, oldest first; see `read_each`."""
+    parts = [Transition(*(column[:0] for column in like)), *read_each(folder, segments, like)]
     return Transition(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -173,14 +212,12 @@ def remove_unnamed(folder: Location, named: set[str]) -> None:
 
     Called while no rank writes, so a temporary file was left by a killed process.
     """
-    for path in folder.glob("rank-*/.*.tmp"):
-        path.unlink()
-    for path in folder.glob("rank-*/*.zst"):
-        if f"{path.parent.name}/{path.name}" not in named:
-            path.unlink()
-    for path in folder.glob("rank-*"):
-        if not any(path.iterdir()):
-            path.rmdir()
+    found = {"/".join(name.split("/")[:2]) for name in list_files(folder)}
+    for name in filter(_LITTER.fullmatch, found - named):
+        remove(folder / name)
+    for name in list_files(folder):
+        if name.endswith("/"):  # empty now
+            remove(folder / name)
 
 
 _HEADER_BYTES = 4096

@@ -1,4 +1,4 @@
-"""Files in an object store, through fsspec, with the subset of pathlib.Path's interface that checkpoints use.
+"""Files in an object store, through fsspec: read, write, list, remove.
 
 Writes are atomic. There are no folders: the objects below a name are found by listing. fsspec reads credentials from
 the environment. Every call has a time limit.
@@ -6,15 +6,13 @@ the environment. Every call has a time limit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterator
-from fnmatch import fnmatchcase
-from functools import total_ordering
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from hvd_dqn.errors import UserError
+from hvd_dqn.errors import CheckpointError, StoreError, UserError
 from hvd_dqn.locations import check_url, scheme_of
 
 CALL_SECONDS = 30.0
@@ -31,17 +29,6 @@ _S3_CONFIG = {"connect_timeout": 5, "read_timeout": 20, "retries": {"mode": "sta
 _CREDENTIALS_IN_URL = re.compile(r"//[^/\s]*@")
 
 
-class StoreError(UserError):
-    """An object store failed or refused a call. Never means that an object is absent."""
-
-
-class Stat(NamedTuple):
-    """Metadata of an object."""
-
-    st_size: int
-
-
-@total_ordering
 class ObjectPath:
     """A name in an object store: one object, or the prefix of several.
 
@@ -59,7 +46,6 @@ class ObjectPath:
         self._filesystem = filesystem
         self._path = path
         self._url = url
-        self._size: int | None = None
 
     def __truediv__(self, name: str) -> ObjectPath:
         return ObjectPath(self._filesystem, f"{self._path}/{name}", f"{self._url}/{name}")
@@ -70,24 +56,10 @@ class ObjectPath:
     def __repr__(self) -> str:
         return f"ObjectPath({self._url})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ObjectPath) and self._url == other._url
-
-    def __lt__(self, other: ObjectPath) -> bool:
-        return self._url < other._url
-
-    def __hash__(self) -> int:
-        return hash(self._url)
-
     @property
     def name(self) -> str:
         """Returns the last component of the name."""
         return self._path.rpartition("/")[2]
-
-    @property
-    def parent(self) -> ObjectPath:
-        """Returns the name without its last component."""
-        return ObjectPath(self._filesystem, self._path.rpartition("/")[0], self._url.rpartition("/")[0])
 
     def reach(self) -> None:
         """Checks that the store answers and that the bucket exists."""
@@ -97,75 +69,39 @@ class ObjectPath:
             if "does not exist" in str(error):  # some stores raise this for an empty prefix, too
                 raise StoreError(f"{self}: {error}: create the bucket or container first") from None
 
-    def exists(self) -> bool:
-        """Returns True if there is such an object, or one with this prefix."""
-        try:
-            self.stat()
-        except FileNotFoundError:
-            return False
-        return True
+    def read(self, most: int) -> bytes:
+        """Returns the object's content of at most `most` bytes.
 
-    def stat(self) -> Stat:
-        """Returns the object's size in bytes."""
-        self._size = int(self._call("info", self._path)["size"] or 0)
-        return Stat(self._size)
-
-    def read_bytes(self) -> bytes:
-        """Returns the object's content."""
-        size = self.stat().st_size if self._size is None else self._size
+        Raises:
+          CheckpointError: if it is larger, or no object.
+        """
+        found = self._call("info", self._path)
+        size = int(found["size"] or 0)
+        if size > most or found["type"] != "file":
+            raise CheckpointError(f"{self.name} is a {found['type']} of {size:,} bytes, not a file of at most {most:,}")
         content: bytes = self._call("cat_file", self._path, size=size)
         return content
 
-    def write_bytes(self, content: bytes) -> None:
+    def write(self, content: bytes) -> None:
         """Writes or replaces the object in one atomic call."""
         try:
             self._call("pipe_file", self._path, content, size=len(content))
         except FileNotFoundError as error:
             raise StoreError(f"{self}: {error}: create the bucket or container first") from None
-        self._size = None
 
-    def unlink(self, missing_ok: bool = True) -> None:
-        """Removes the object. Some stores do not report whether it existed."""
-        try:
-            self._call("rm_file", self._path)
-        except FileNotFoundError:
-            if not missing_ok:
-                raise
-
-    def rmtree(self) -> None:
-        """Removes all objects with this prefix."""
-        for key in self._below():
-            (self / key).unlink()
-
-    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Does nothing; object stores have no folders."""
-
-    def rmdir(self) -> None:
-        """Does nothing; object stores have no folders."""
-
-    def iterdir(self) -> Iterator[ObjectPath]:
-        """Yields the names one level below."""
-        return self.glob("*")
-
-    def glob(self, pattern: str) -> Iterator[ObjectPath]:
-        """Yields the names below that match a pattern such as */manifest.json: objects, and prefixes as if folders.
-
-        Args:
-          pattern: one component per level; * and ? are wildcards.
-        """
-        wanted = pattern.split("/")
-        found = {tuple(key.split("/")[: len(wanted)]) for key in self._below()}
-        for parts in sorted(found):
-            if len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted)):
-                yield self / "/".join(parts)
-
-    def _below(self) -> list[str]:
+    def names(self) -> list[str]:
         """Returns the names of all objects with this prefix, relative to it."""
         try:
             keys = self._call("find", self._path)
         except FileNotFoundError:
             return []
-        return [key[len(self._path) + 1 :] for key in keys if key.startswith(f"{self._path}/")]
+        return sorted(key[len(self._path) + 1 :] for key in keys if key.startswith(f"{self._path}/"))
+
+    def remove(self) -> None:
+        """Removes the object, or all objects with this prefix."""
+        for path in [self / key for key in self.names()] or [self]:
+            with contextlib.suppress(FileNotFoundError):
+                path._call("rm_file", path._path)
 
     def _call(self, method: str, *arguments: Any, size: int = 0) -> Any:
         """Calls the file system, with a time limit if it is asynchronous."""
@@ -200,7 +136,7 @@ def open_location(url: str, flag: str) -> Location:
     check_url(url, flag)
     scheme, url = scheme_of(url), url.rstrip("/")
     if scheme in ("file", "local"):
-        return Path(url.partition("://")[2])
+        return Path(os.path.realpath(url.partition("://")[2]))
     extra = _EXTRAS.get(scheme)
     # Do not reuse a cached file system: the environment may have changed.
     options: dict[str, Any] = {"skip_instance_cache": True}

@@ -12,9 +12,9 @@ complete. Nothing that is loaded back is pickled.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,17 +24,20 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from hvd_dqn.checkpoint.files import read_verified, remove_tree, sha256, write_bytes_atomically, write_json_atomically
+from hvd_dqn.checkpoint.files import read_bytes, read_verified, remove, sha256, write_bytes, write_json
+from hvd_dqn.checkpoint.listing import MANIFEST, find_checkpoints, step_and_copy
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import FOLDER as REPLAY_FOLDER
-from hvd_dqn.checkpoint.segments import remove_unnamed
+from hvd_dqn.checkpoint.segments import MOST_BYTES, remove_unnamed
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
-from hvd_dqn.errors import USE_OLD_VERSION, CheckpointError, UserError
+from hvd_dqn.counters import Counters
+from hvd_dqn.errors import USE_OLD_VERSION, CheckpointError, StoreError, UserError
+from hvd_dqn.files import parse_json
 
 FORMAT = 4
-MANIFEST = "manifest.json"
-_FILES = ("model.safetensors", "learner.safetensors", "state.json")
-_FOLDER_NAME = re.compile(r"(\d{12,18})(?:-(\d{1,9}))?")
+_FILES = {"model.safetensors": 2**36, "learner.safetensors": 2**36, "state.json": 2**31}
+"""A checkpoint's files, and the most bytes that each may have."""
+_MANIFEST_BYTES = 2**26
 Place = TypeVar("Place", Path, ObjectPath)
 
 
@@ -81,8 +84,7 @@ class CheckpointStore(Generic[Place]):
           OSError: if it cannot be written. Earlier checkpoints are not changed.
         """
         folder = self._free_folder(checkpoint.env_steps)
-        remove_tree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        remove(folder)
         state = {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks]}
         contents = {
             "model.safetensors": safetensors.numpy.save(weights),
@@ -90,7 +92,7 @@ class CheckpointStore(Generic[Place]):
             "state.json": (json.dumps(state, indent=1) + "\n").encode(),
         }
         for name, content in contents.items():
-            write_bytes_atomically(folder / name, content)
+            write_bytes(folder / name, content)
         manifest = {
             "format": FORMAT,
             "env_steps": checkpoint.env_steps,
@@ -99,8 +101,8 @@ class CheckpointStore(Generic[Place]):
             "segments": {segment.file: segment.facts for rank in checkpoint.ranks for segment in rank.segments},
         }
         self._check()
-        write_json_atomically(folder / MANIFEST, manifest | {"sha256": _digest(manifest)})
-        self._remove_old(written=folder)
+        write_json(folder / MANIFEST, manifest | {"sha256": _digest(manifest)})
+        self._remove_old(written=folder.name)
         return folder
 
     def newest_good(self, allow_missing_replay: bool = False) -> tuple[Checkpoint, list[str]]:
@@ -119,7 +121,12 @@ class CheckpointStore(Generic[Place]):
         skipped: list[str] = []
         remedy = ""
         verdicts: dict[str, str | None] = {}
-        for folder in reversed(self._folders()):
+        found: tuple[list[str], list[str]] = find_checkpoints(self.folder)
+        for name in sorted([*found[0], *found[1]], key=step_and_copy, reverse=True):
+            folder = self.folder / name
+            if name in found[1]:
+                skipped.append(f"checkpoint {folder} is incomplete: it has no {MANIFEST}")
+                continue
             try:
                 checkpoint = self._read(folder)
             except CheckpointError as error:
@@ -161,13 +168,13 @@ class CheckpointStore(Generic[Place]):
 
     def _free_folder(self, env_steps: int) -> Place:
         """Returns a folder for this step that holds no checkpoint yet."""
-        numbers = [_step_and_copy(folder)[1] for folder in self._folders() if _step_and_copy(folder)[0] == env_steps]
-        return self.folder / (f"{env_steps:012d}" + (f"-{max(numbers) + 1}" if numbers else ""))
+        steps = [step_and_copy(name) for name in find_checkpoints(self.folder)[0]]
+        copies = [copy for step, copy in steps if step == env_steps]
+        return self.folder / (f"{env_steps:012d}" + (f"-{max(copies) + 1}" if copies else ""))
 
     def _folders(self) -> list[Place]:
-        """Returns the folders that have a manifest, oldest first."""
-        folders = (path.parent for path in self.folder.glob(f"*/{MANIFEST}"))
-        return sorted((folder for folder in folders if _FOLDER_NAME.fullmatch(folder.name)), key=_step_and_copy)
+        """Returns the checkpoints' folders, oldest first."""
+        return [self.folder / name for name in find_checkpoints(self.folder)[0]]
 
     def _best_folder(self) -> tuple[Place | None, list[str]]:
         scored, skipped = [], []
@@ -178,7 +185,7 @@ class CheckpointStore(Generic[Place]):
                 skipped.append(f"checkpoint {folder} cannot be used: {error}")
                 continue
             if score is not None:
-                scored.append((score, _step_and_copy(folder), folder))
+                scored.append((score, step_and_copy(folder.name), folder))
         for _, _, folder in sorted(scored, reverse=True):
             try:
                 self._read(folder)
@@ -189,9 +196,11 @@ class CheckpointStore(Generic[Place]):
 
     def _read(self, folder: Place) -> Checkpoint:
         manifest = _read_manifest(folder)
-        contents = {name: read_verified(folder / name, manifest["files"][name]) for name in _FILES}
+        contents = {name: read_verified(folder / name, manifest["files"][name], most) for name, most in _FILES.items()}
         try:
-            state = json.loads(contents["state.json"])
+            state = parse_json(contents["state.json"])
+            if Counters.from_dict(state["counters"]).env_steps != manifest["env_steps"] or not state["ranks"]:
+                raise CheckpointError(f"its state.json does not belong to env step {manifest['env_steps']:,}")
             return Checkpoint(
                 env_steps=manifest["env_steps"],
                 score=manifest["score"],
@@ -212,31 +221,33 @@ class CheckpointStore(Generic[Place]):
         for segment in (segment for rank in checkpoint.ranks for segment in rank.segments):
             if segment.file not in verdicts:
                 try:
-                    read_verified(self.replay_folder / segment.file, segment.facts)
+                    read_verified(self.replay_folder / segment.file, segment.facts, MOST_BYTES)
                     verdicts[segment.file] = None
                 except CheckpointError as error:
                     verdicts[segment.file] = f"{Path(segment.file).parent.name}: {error}"
         named = {segment.file for rank in checkpoint.ranks for segment in rank.segments}
         return {file: verdict for file, verdict in verdicts.items() if verdict is not None and file in named}
 
-    def _remove_old(self, written: Place) -> None:
+    def _remove_old(self, written: str) -> None:
         """Removes checkpoints older than `written` that are neither among the newest nor the best usable one.
 
         Newer ones stay. A run that skipped damaged checkpoints reaches their steps again and rewrites them.
         """
         self._check()
-        older = [folder for folder in self._folders() if _step_and_copy(folder) < _step_and_copy(written)]
-        replaced = [folder for folder in older if _step_and_copy(folder)[0] == _step_and_copy(written)[0]]
-        others = [folder for folder in older if folder not in replaced]
+        complete, incomplete = find_checkpoints(self.folder)
+        older = [name for name in complete if step_and_copy(name) < step_and_copy(written)]
+        replaced = [name for name in older if step_and_copy(name)[0] == step_and_copy(written)[0]]
+        others = [name for name in older if name not in replaced]
         old = replaced + others[: max(0, len(others) + 1 - self._keep)]
         best = self._best_folder()[0] if old else None
-        for folder in old:
-            if folder != best:
-                (folder / MANIFEST).unlink()
-                remove_tree(folder)
-        for folder in filter(lambda path: _FOLDER_NAME.fullmatch(path.name), self.folder.iterdir()):
-            if _step_and_copy(folder) < _step_and_copy(written) and not (folder / MANIFEST).exists():
-                remove_tree(folder)  # left incomplete by a killed process
+        for name in old:
+            if best is None or name != best.name:
+                with contextlib.suppress(OSError):  # the next call reports what cannot be removed
+                    remove(self.folder / name / MANIFEST)  # first: the rest is no checkpoint any more
+                remove(self.folder / name)
+        for name in incomplete:
+            if step_and_copy(name) < step_and_copy(written):
+                remove(self.folder / name)  # left by a killed process
         self._remove_unnamed_segments()
 
     def _remove_unnamed_segments(self) -> None:
@@ -257,13 +268,6 @@ _MALFORMED = (
 """Errors that malformed files raise when they are read."""
 
 
-def _step_and_copy(folder: Location) -> tuple[int, int]:
-    """Returns a checkpoint's env step, and how often that step had been saved before."""
-    match = _FOLDER_NAME.fullmatch(folder.name)
-    assert match is not None, folder
-    return int(match[1]), int(match[2] or 0)
-
-
 def _without(checkpoint: Checkpoint, lost: set[str]) -> Checkpoint:
     """Returns a checkpoint without the transitions of the lost segments."""
     ranks = [rank.without(lost) for rank in checkpoint.ranks]
@@ -279,7 +283,7 @@ def _read_manifest(folder: Location) -> dict[str, Any]:
       StoreError: if the object store does not answer.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = parse_json(read_bytes(folder / MANIFEST, _MANIFEST_BYTES))
         if manifest["format"] != FORMAT:
             raise CheckpointError(_other_format(manifest["format"]))
         if manifest.pop("sha256") != _digest(manifest):
@@ -292,11 +296,13 @@ def _read_manifest(folder: Location) -> dict[str, Any]:
             and all(type(files[name]) is dict for name in _FILES)
             and type(manifest["segments"]) is dict
         )
+    except (CheckpointError, StoreError):
+        raise
     except _MALFORMED as error:
         raise CheckpointError(f"its {MANIFEST} cannot be read ({_brief(error)})") from None
     if not sound:
         raise CheckpointError(f"its {MANIFEST} does not describe a checkpoint")
-    if env_steps != _step_and_copy(folder)[0]:
+    if env_steps != step_and_copy(folder.name)[0]:
         raise CheckpointError(f"its {MANIFEST} belongs to env step {env_steps:,}")
     return manifest
 

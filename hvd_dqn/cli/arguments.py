@@ -5,20 +5,20 @@ NumPy and TensorFlow are not imported here, so that `train.py --help` answers at
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from hvd_dqn import __version__
+from hvd_dqn.checkpoint.listing import newest_checkpoint
 from hvd_dqn.cli.flags import form
 from hvd_dqn.cli.parsing import parse_dataclass
 from hvd_dqn.config import RESUME_AUTO, Config, field_names, field_types, replace
 from hvd_dqn.errors import UserError, did_you_mean
+from hvd_dqn.files import CONFIG_BYTES, parse_json
 from hvd_dqn.presets import PRESETS, preset_for
-from hvd_dqn.run.directory import RunDirectory, newest_checkpoint
+from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.validation import validate
 
 if sys.version_info >= (3, 11):
@@ -127,11 +127,14 @@ def _preset(name: str) -> dict[str, Any]:
 def _checked_file(path: str) -> dict[str, Any]:
     """Reads a --config file: flat TOML, or the config.json of a run."""
     try:
-        content = Path(path).read_bytes()
-        flat = json.loads(content)["config"] if path.endswith(".json") else tomllib.loads(content.decode())
+        with open(path, "rb") as file:
+            content = file.read(CONFIG_BYTES + 1)
+        if len(content) > CONFIG_BYTES:
+            raise ValueError(f"it has more than {CONFIG_BYTES:,} bytes")
+        flat = parse_json(content)["config"] if path.endswith(".json") else tomllib.loads(content.decode())
     except OSError as error:
         raise UserError(f"cannot read --config {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"--config {path} is not a configuration ({error}): write lines such as seed = 1") from None
     preset = flat.pop("preset", None) if isinstance(flat, dict) else None
     base = _preset(str(preset)) if preset is not None else {}

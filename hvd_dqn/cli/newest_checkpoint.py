@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 
+from hvd_dqn.checkpoint.listing import newest_checkpoint
 from hvd_dqn.cli.arguments import own_directory, parse
 from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
-from hvd_dqn.run.directory import newest_checkpoint, read_config_of
+from hvd_dqn.run.directory import read_config_of
 from hvd_dqn.run.terminal import keep_standard_streams
 
 

@@ -96,24 +96,37 @@ def cpu_quota(membership: Path = Path("/proc/self/cgroup"), mounted: Path = Path
       membership: the file that names this process' groups.
       mounted: where the control groups are.
     """
+    return min([math.inf, *map(_quota_of, control_groups("cpu", membership, mounted))])
+
+
+def control_groups(
+    controller: str, membership: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
+) -> list[Path]:
+    """Returns the folders of this process' control groups and of those above that may limit it; some may not exist.
+
+    Args:
+      controller: cpu or memory.
+      membership: the file that names this process' groups.
+      mounted: where the control groups are.
+    """
     try:
         lines = membership.read_text().splitlines()
     except OSError:
-        return math.inf
-    quotas = [math.inf]
+        return []
+    groups: list[Path] = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         names = controllers.split(",")
         if not controllers:
             roots = [mounted, mounted / "unified"]
-        elif "cpu" in names:
-            roots = [mounted / controllers, mounted / "cpu"]
+        elif controller in names:
+            roots = [mounted / controllers, mounted / controller]
         else:
             continue
         # In a container the path may be the host's, and the container's own group is mounted as the root.
         group = Path(path.lstrip("/"))
-        quotas += [_quota_of(root / part) for root in roots for part in (group, *group.parents)]
-    return min(quotas)
+        groups += [root / part for root in roots for part in (group, *group.parents)]
+    return groups
 
 
 def _quota_of(group: Path) -> float:

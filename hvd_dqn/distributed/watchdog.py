@@ -13,7 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hvd_dqn.errors import CheckpointError, StoreError
+from hvd_dqn.files import read_file, remove, write_file
+
 _TICK_SECONDS = 0.5
+_MARK_BYTES = 10_000
 
 
 class Watchdog:
@@ -110,12 +114,9 @@ class Watchdog:
 
     def _mark(self) -> None:
         """Leaves this rank's mark, or puts a new one in its place: a network file system then looks there again."""
-        path = self._path(self._rank)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(exist_ok=True)
-            new = path.with_name(f".{path.name}")
-            new.write_text(self._what())
-            new.replace(path)
+            if self._marks.parent.is_dir():  # the run directory has not been removed
+                write_file(self._path(self._rank), self._what().encode(), durable=False)
 
     def _what(self) -> str:
         """Returns what the rank is doing, with the call of foreign code that it waits for."""
@@ -124,7 +125,7 @@ class Watchdog:
 
     def _unmark(self) -> None:
         with contextlib.suppress(OSError):
-            self._path(self._rank).unlink(missing_ok=True)
+            remove(self._path(self._rank))
             self._marks.rmdir()
 
     def _path(self, rank: int) -> Path:
@@ -135,8 +136,8 @@ class Watchdog:
         self._mark()
         doing: dict[int, str] = {}
         for rank in range(self._size):
-            with contextlib.suppress(OSError):
-                doing[rank] = self._path(rank).read_text(errors="replace")
+            with contextlib.suppress(OSError, StoreError, CheckpointError):
+                doing[rank] = read_file(self._path(rank), _MARK_BYTES).decode(errors="replace")
         silent = [rank for rank in range(self._size) if rank not in doing]
         if self._rank in silent:  # no mark can be left there
             return "another rank is lost, stopped or far slower"

@@ -57,6 +57,9 @@ class Replay(Protocol):
     def newest(self, count: int) -> Transition:
         """Returns copies of the newest transitions [count], oldest first."""
 
+    def numbered(self, first: int, count: int) -> Transition:
+        """Returns copies of transitions [count] from number `first` on, counted from the first ever added."""
+
     def contents(self) -> Transition:
         """Returns copies of all stored transitions, oldest first."""
 

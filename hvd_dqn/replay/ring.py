@@ -111,9 +111,17 @@ class RingReplay:
         Raises:
           ValueError: if fewer are stored.
         """
-        if not 0 <= count <= len(self):
-            raise ValueError(f"{count} transitions were asked for and {len(self)} are stored")
-        slots = np.arange(self.added - count, self.added) % self.capacity
+        return self.numbered(self.added - count, count)
+
+    def numbered(self, first: int, count: int) -> Transition:
+        """Returns copies of transitions [count] from number `first` on.
+
+        Raises:
+          ValueError: if they are not stored.
+        """
+        if not self.added - len(self) <= first <= first + count <= self.added:
+            raise ValueError(f"{count} transitions from {first} on were asked for and {len(self)} are stored")
+        slots = np.arange(first, first + count) % self.capacity
         return Transition(*(column.take(slots, axis=0) for column in self._storage))
 
     def contents(self) -> Transition:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -14,9 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hvd_dqn.checkpoint.files import write_json_atomically
-from hvd_dqn.checkpoint.storage import Location, ObjectPath, StoreError, open_location
-from hvd_dqn.errors import USE_OLD_VERSION, UserError
+from hvd_dqn.checkpoint.files import list_files, read_bytes, write_json
+from hvd_dqn.checkpoint.listing import newest_checkpoint
+from hvd_dqn.checkpoint.storage import Location, ObjectPath, open_location
+from hvd_dqn.errors import USE_OLD_VERSION, CheckpointError, StoreError, UserError
+from hvd_dqn.files import CONFIG_BYTES, open_regular, parse_json, remove
 from hvd_dqn.locations import is_url, scheme_of
 
 CONFIG_FILE = "config.json"
@@ -26,8 +27,12 @@ _OLD_FIELDS = {"backend", "transport", "commit_period"}
 LOCK_FILE = "lock"
 TOKEN_PREFIX = ".shared-"
 """Of files by which the ranks find out at the start whether they see the same folder."""
-_BEFORE_CONFIG = {LOCK_FILE, "metrics.jsonl", "tensorboard", "profile"}
-"""Entries that a job may create before it writes its configuration."""
+_BEFORE_CONFIG = re.compile(
+    rf"({LOCK_FILE}|{METRICS_FILE}|{re.escape(TOKEN_PREFIX)}.*|\..*\.tmp|(tensorboard|profile|waiting)(/.*)?"
+    r"|checkpoints(/parts-.*|/\..*\.tmp|/replay.*|/)?)"
+)
+"""Files that a job may leave if it ends before it has written its configuration."""
+_OWN = (CONFIG_FILE, METRICS_FILE, LOCK_FILE, "tensorboard", "profile", "waiting", "checkpoints")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -36,13 +41,14 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         """Creates a path object. Reads and writes nothing."""
-        self.path = path
+        self.path = path = Path(os.path.realpath(path))  # a link below it was not put there by the run
         self.metrics = path / METRICS_FILE
         self.tensorboard = path / "tensorboard"
         self.profile = path / "profile"
         self.checkpoints = path / "checkpoints"
         self.waiting = path / "waiting"
         self._lock: int | None = None
+        self._config: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, runs_dir: str, env_id: str, name: str) -> RunDirectory:
@@ -69,14 +75,10 @@ class RunDirectory:
                 path.mkdir(parents=True)
                 return cls(path)
             except FileExistsError:
-                if name and path.is_dir() and _never_began(path):
-                    return cls(path)
-                if name and resumed and _saves_to(path, resumed):
+                if name and (_never_began(path) or (resumed and _saves_to(path, resumed))):
                     return cls(path)
                 if name:
-                    raise UserError(
-                        f"{path} exists already: choose another --name, or resume that run with --resume {path}"
-                    ) from None
+                    raise UserError(_exists_already(path)) from None
             except OSError as error:
                 raise UserError(
                     f"cannot make the run directory {path}: {error.strerror}. Choose a writable folder with --runs-dir"
@@ -91,9 +93,9 @@ class RunDirectory:
           UserError: if the path is not a run directory.
         """
         directory = cls(Path(path))
-        if not directory.path.is_dir():
-            raise UserError(f"--resume {path}: no such directory")
-        if not (directory.path / CONFIG_FILE).is_file():
+        if not os.path.isdir(path):
+            raise UserError(f"--resume {path}: no such directory, or it cannot be read")
+        if not _has_config(directory.path):
             raise UserError(
                 f"--resume {path}: not a run directory: no {CONFIG_FILE} in it; "
                 "give the folder that contains config.json and checkpoints/"
@@ -117,9 +119,8 @@ class RunDirectory:
           url: the run's checkpoint path, or "".
         """
         if newest_checkpoint(self.checkpoints_at(url)) is None:
-            self.metrics.unlink(missing_ok=True)
-            for folder in (self.tensorboard, self.checkpoints):
-                shutil.rmtree(folder, ignore_errors=True)
+            for path in (self.metrics, self.tensorboard, self.checkpoints):
+                remove(path)
 
     def lock(self) -> None:
         """Locks the directory against other jobs until this process ends. The kernel releases the lock.
@@ -127,13 +128,14 @@ class RunDirectory:
         Has no effect on a file system without locks.
 
         Raises:
-          UserError: if another job has locked the directory, or it is not writable.
+          UserError: if another job has locked the directory, it is not writable, or a link in it leads elsewhere.
         """
+        _refuse_links(self.path)
         path = self.path / LOCK_FILE
         try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            lock = open_regular(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise UserError(f"cannot write into the run directory {self.path}: {error.strerror}") from None
+            raise UserError(f"cannot write into the run directory {self.path}: {LOCK_FILE}: {error.strerror}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -153,8 +155,9 @@ class RunDirectory:
 
     def discard_unbegun(self) -> None:
         """Removes the directory of a run that was refused before it began. Does nothing unless it is locked."""
-        if self._lock is not None and _never_began(self.path):
-            shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(StoreError):  # what cannot be read is kept
+            if self._lock is not None and _never_began(self.path):
+                shutil.rmtree(self.path, ignore_errors=True)
 
     def _forget_lock(self) -> None:
         if self._lock is not None:
@@ -169,7 +172,30 @@ class RunDirectory:
 
     def write_config(self, record: dict[str, Any]) -> None:
         """Writes config.json: the resolved configuration and the versions it ran with."""
-        write_json_atomically(self.path / CONFIG_FILE, record)
+        write_json(self.path / CONFIG_FILE, record)
+        self._config = record
+
+    def make_whole(self) -> bool:
+        """Makes the directory again if it was removed while this process works in it; returns whether it was.
+
+        Raises:
+          UserError: if another job uses it now, or it cannot be made.
+        """
+        if self._has_lock() and os.path.lexists(self.path / CONFIG_FILE):
+            return False
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.unlock()
+        self.lock()
+        if self._config is not None:
+            self.write_config(self._config)
+        return True
+
+    def _has_lock(self) -> bool:
+        """Returns whether the file that this process has locked is still there; True without locks."""
+        try:
+            return self._lock is None or os.path.samestat(os.fstat(self._lock), os.stat(self.path / LOCK_FILE))
+        except FileNotFoundError:
+            return False
 
     def read_config(self) -> dict[str, Any]:
         """Returns the flat configuration of config.json.
@@ -180,12 +206,6 @@ class RunDirectory:
         return _read_config(self.path / CONFIG_FILE)
 
 
-def newest_checkpoint(folder: Location) -> int | None:
-    """Returns the env steps of the newest complete checkpoint in a folder, or None."""
-    names = [path.parent.name.partition("-")[0] for path in folder.glob("*/manifest.json")]
-    return max((int(name) for name in names if name.isdecimal()), default=None)
-
-
 def read_config_of(run: str) -> dict[str, Any]:
     """Returns the flat configuration of a run, given its run directory or checkpoint path.
 
@@ -194,10 +214,10 @@ def read_config_of(run: str) -> dict[str, Any]:
     """
     if not is_url(run):
         return RunDirectory.open(run).read_config()
-    path = open_location(run, "--resume") / CONFIG_FILE
-    if not path.exists():
+    folder = open_location(run, "--resume")
+    if not _has_config(folder):
         raise UserError(f"--resume {run}: not the checkpoint path of a run: no {CONFIG_FILE} there")
-    return _read_config(path) | {"checkpoint_path": run}
+    return _read_config(folder / CONFIG_FILE) | {"checkpoint_path": run}
 
 
 def check_checkpoint_path(url: str, resumed: bool, ranks: int) -> None:
@@ -221,16 +241,16 @@ def check_checkpoint_path(url: str, resumed: bool, ranks: int) -> None:
     folder = open_location(url, "--checkpoint-path")
     if isinstance(folder, ObjectPath):
         folder.reach()
-    if (folder / CONFIG_FILE).exists() and not resumed:
+    if _has_config(folder) and not resumed:
         raise UserError(f"{url} already holds a run: resume it with --resume {url}, or choose another location")
 
 
 def _read_config(path: Location) -> dict[str, Any]:
     try:
-        flat = json.loads(path.read_bytes())["config"]
+        flat = parse_json(read_bytes(path, CONFIG_BYTES))["config"]
     except StoreError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (FileNotFoundError, CheckpointError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the configuration of a run of this program ({error!r})") from None
     if not isinstance(flat, dict):
         raise UserError(f"{path} is not the configuration of a run of this program: 'config' is no object")
@@ -246,8 +266,50 @@ def _saves_to(path: Path, checkpoint_path: str) -> bool:
         return False
 
 
+def _has_config(folder: Location) -> bool:
+    """Returns True if there is anything named config.json, whatever it is.
+
+    Raises:
+      StoreError: if that cannot be found out.
+    """
+    try:
+        read_bytes(folder / CONFIG_FILE, CONFIG_BYTES)
+    except FileNotFoundError:
+        return False
+    except CheckpointError:
+        return True
+    return True
+
+
 def _never_began(path: Path) -> bool:
-    """Returns True if a directory is empty or holds only the files of a job that died while it started."""
-    metrics = path / "metrics.jsonl"
-    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(TOKEN_PREFIX)}
-    return names <= _BEFORE_CONFIG and not (metrics.exists() and metrics.stat().st_size)
+    """Returns True if a directory is empty or holds only the files of a job that ended while it started.
+
+    Raises:
+      StoreError: if that cannot be found out.
+    """
+    if not os.path.isdir(path) or not all(_BEFORE_CONFIG.fullmatch(name) for name in list_files(path)):
+        return False
+    metrics = path / METRICS_FILE
+    return not (os.path.isfile(metrics) and os.path.getsize(metrics))
+
+
+def _exists_already(path: Path) -> str:
+    """Returns why a new run cannot use a path, and what to do instead."""
+    remedy = f"resume that run with --resume {path}"
+    if not os.path.isdir(path) or not _has_config(path):
+        remedy = f"move it away: it is no run that can be resumed, as it has no {CONFIG_FILE}"
+    return f"{path} exists already: choose another --name, or {remedy}"
+
+
+def _refuse_links(path: Path) -> None:
+    """Checks that nothing that a job writes in its directory is a link.
+
+    Raises:
+      UserError: if it is.
+    """
+    for own in [path / name for name in _OWN] + [path / "profile" / "horovod.timeline.json"]:
+        if os.path.islink(own):
+            raise UserError(
+                f"{own} is a link to {os.readlink(own)}, and a job writes to no place outside its run directory: put "
+                "the files themselves there, or give another place with --runs-dir or --checkpoint-path"
+            )

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from hvd_dqn.checkpoint.files import write_bytes_atomically
+from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.files import METRICS_BYTES, open_regular, parse_json, read_file, write_file
 
 
 class MetricsWriter(Protocol):
@@ -35,6 +36,9 @@ class MetricsWriter(Protocol):
     def holds(self, kind: str, env_steps: int) -> bool:
         """Returns True if there is a record of this kind at this step."""
 
+    def make_whole(self) -> bool:
+        """Writes all records again if their files were removed; returns whether they were."""
+
     def close(self) -> None:
         """Flushes and closes."""
 
@@ -52,6 +56,10 @@ class NullMetrics:
         """Returns False."""
         return False
 
+    def make_whole(self) -> bool:
+        """Returns False."""
+        return False
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -65,7 +73,7 @@ class _WholeRecords:
         Raises:
           OSError: if it cannot be written.
         """
-        self._file = path.open("ab", buffering=0)
+        self._file = os.fdopen(open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "ab", buffering=0)
 
     def write(self, record: bytes) -> None:
         """Appends a record.
@@ -81,6 +89,10 @@ class _WholeRecords:
             with contextlib.suppress(OSError):
                 self._file.truncate(end)
             raise
+
+    def fileno(self) -> int:
+        """Returns the file's descriptor."""
+        return self._file.fileno()
 
     def close(self) -> None:
         """Closes the file; some file systems report only now that they lost what was written."""
@@ -128,9 +140,12 @@ class DiskMetrics:
         Raises:
           OSError: if they cannot be written.
         """
-        self._path = jsonl
-        self._jsonl = _WholeRecords(jsonl)
-        self._events = _Events(tensorboard)
+        self._path, self._tensorboard = jsonl, tensorboard
+        self._open()
+
+    def _open(self) -> None:
+        self._jsonl = _WholeRecords(self._path)
+        self._events = _Events(self._tensorboard)
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes a record. A value that is None or not finite becomes null in JSON and is not sent to TensorBoard.
@@ -151,33 +166,56 @@ class DiskMetrics:
         """
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        present = self._path.read_bytes()
+        present = self._read()
         lines = (present if saved is None else saved).splitlines()
         retained = [line + b"\n" for line in lines if _env_steps(line) <= env_steps]
         self._jsonl.close()
-        write_bytes_atomically(self._path, b"".join(retained))
+        write_file(self._path, b"".join(retained))
         self._jsonl = _WholeRecords(self._path)
-        for line in retained if not present else []:
-            with contextlib.suppress(KeyError, TypeError):  # not a record of this program
-                self._events.add(_scalar_event(json.loads(line)))
+        if not present:
+            self._add_events(retained)
         self._events.add(Event(step=env_steps + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def holds(self, kind: str, env_steps: int) -> bool:
         """Searches metrics.jsonl."""
-        lines = self._path.read_bytes().splitlines()
-        return any(_env_steps(line) == env_steps and json.loads(line).get("kind") == kind for line in lines)
+        lines = self._read().splitlines()
+        return any(_env_steps(line) == env_steps and parse_json(line).get("kind") == kind for line in lines)
+
+    def make_whole(self) -> bool:
+        """Opens new files if the present ones were removed, and writes into them what those had."""
+        number = self._jsonl.fileno()
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(number), os.stat(self._path)) and self._tensorboard.is_dir():
+                return False
+        content = os.pread(number, os.fstat(number).st_size, 0)
+        self.close()
+        write_file(self._path, content)
+        self._open()
+        self._add_events(content.splitlines())
+        return True
+
+    def _add_events(self, lines: list[bytes]) -> None:
+        for line in lines:
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # not a record of this program
+                self._events.add(_scalar_event(parse_json(line)))
 
     def close(self) -> None:
         """Closes both files."""
         self._jsonl.close()
         self._events.close()
 
+    def _read(self) -> bytes:
+        try:
+            return read_file(self._path, METRICS_BYTES)
+        except CheckpointError as error:
+            raise UserError(f"{self._path} cannot be continued: {error}: move it away") from None
+
 
 def _env_steps(line: bytes) -> float:
     """Returns a line's env step, or infinity for a line that a crash left incomplete."""
     try:
-        return float(json.loads(line)["env_steps"])
-    except (ValueError, KeyError, TypeError):
+        return float(parse_json(line)["env_steps"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         return math.inf
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from hvd_dqn.files import write_file
+
 PHASES = ("collect", "sample", "transfer", "gradient", "allreduce", "apply", "bookkeeping")
 """Phases of an iteration. transfer: copies of arrays to and from TensorFlow. allreduce: includes the wait for other
 ranks. bookkeeping: the rest of the iteration."""
@@ -94,8 +96,7 @@ class IterationProfile:
             }
             for name, start, end, thread in self._events
         ]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"traceEvents": [named, *events], "displayTimeUnit": "ms"}))
+        write_file(path, json.dumps({"traceEvents": [named, *events], "displayTimeUnit": "ms"}).encode())
 
     def _trace(self, phases: Sequence[str], marks: Sequence[float]) -> None:
         if self._traced and len(self._events) < _TRACED_EVENTS:

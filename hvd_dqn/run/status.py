@@ -21,5 +21,7 @@ def write_status(name: str, value: object) -> None:
     """
     path = os.environ.get(VARIABLE)
     if path:
-        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
-            file.write(f"{name}={value}\n")
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK  # no wait for a reader of a pipe
+            with open(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
+                file.write(f"{name}={value}\n")

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hvd_dqn.checkpoint.open_store import open_checkpoint_store
 from hvd_dqn.config import Config, flatten
 from hvd_dqn.distributed.agreement import check_same_job, on_root, raise_on_any_rank
@@ -23,6 +25,7 @@ from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
 from hvd_dqn.networks.spec import flattens_images
 from hvd_dqn.registry import REPLAYS, load
+from hvd_dqn.replay.base import Replay
 from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.heartbeat import make_heartbeat
 from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
@@ -37,11 +40,12 @@ from hvd_dqn.training.agent import Agent, build_agent, configured
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import make_hooks
 from hvd_dqn.training.job import Job, Learning, Updates
+from hvd_dqn.training.memory import check_memory, replay_too_large
 from hvd_dqn.training.overlap import InlineWorker, ThreadWorker
 from hvd_dqn.training.records import Records
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
-from hvd_dqn.validation import environment_arguments, scale, shares
+from hvd_dqn.validation import Shares, environment_arguments, scale, shares
 
 LEARNERS = {
     "tensorflow": "tensorflow (gradients summed by Horovod inside the graph)",
@@ -84,17 +88,24 @@ def assemble(
     raise_on_any_rank(communicator, lambda: _check_device(runtime))  # COLLECTIVE
     maker, spaces = raise_on_any_rank(communicator, lambda: _find_environment(config))  # COLLECTIVE
     check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
+    memory = check_memory(config, own, spaces, communicator, may_refuse=not stream)  # COLLECTIVE
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
     collector = raise_on_any_rank(
         communicator,
         lambda: Collector(maker.vector(own.num_envs_per_rank, seeds.first_env), spaces, config.algorithm.gamma, seeds),
     )  # COLLECTIVE
+    replay_rng = generator(config.job.seed, "replay", rank, *stream)
+    replay = raise_on_any_rank(communicator, lambda: _build_replay(config, own, spaces, replay_rng))  # COLLECTIVE
     profile = IterationProfile(traced=config.runtime.profile)
     agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE
     directory = (handle or RunDirectoryHandle()).open(config, communicator)  # COLLECTIVE
     records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
-    records.display.message(start_report(_derived_sizes(config, runtime, agent, spaces)))
+    records.display.message(
+        start_report(_derived_sizes(config, runtime, agent, spaces) | {"memory": memory.description})
+    )
+    if memory.warning:
+        records.display.warn(memory.warning)
     replay_mebibytes = own.replay_capacity_per_rank * spaces.transition_bytes / 2**20
     if size > 1 and replay_mebibytes > _SAVED_AT_ONCE_MEBIBYTES:
         records.display.warn(late_to_save(f"the replay grows to {replay_mebibytes:,.0f} MiB per rank"))
@@ -131,7 +142,6 @@ def assemble(
         step_limit=config.evaluation.evaluation_step_limit,
         warn=records.display.warn,
     )
-    replay_rng = generator(config.job.seed, "replay", rank, *stream)
     return Job(
         config=config,
         communicator=communicator,
@@ -148,15 +158,7 @@ def assemble(
         learning=Learning(
             agent.learner,
             agent.chosen,
-            configured(
-                load(REPLAYS, config.replay.replay),
-                config,
-                capacity=own.replay_capacity_per_rank,
-                observation_shape=spaces.observation_shape,
-                observation_dtype=spaces.observation_dtype,
-                action_shape=spaces.action_shape,
-                rng=replay_rng,
-            ),
+            replay,
             replay_rng,
             own.batch_size_per_rank,
             _make_updates(config, runtime),
@@ -189,6 +191,22 @@ def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
     environment = config.environment
     maker = EnvironmentMaker(environment.env, environment_arguments(config), environment.vectorization)
     return maker, maker.spaces()
+
+
+def _build_replay(config: Config, own: Shares, spaces: Spaces, rng: np.random.Generator) -> Replay:
+    try:
+        replay: Replay = configured(
+            load(REPLAYS, config.replay.replay),
+            config,
+            capacity=own.replay_capacity_per_rank,
+            observation_shape=spaces.observation_shape,
+            observation_dtype=spaces.observation_dtype,
+            action_shape=spaces.action_shape,
+            rng=rng,
+        )
+    except (MemoryError, ValueError) as error:  # NumPy raises ValueError for more than an address can reach
+        raise UserError(f"{replay_too_large(own, spaces)} ({error})") from None
+    return replay
 
 
 def _fingerprint(config: Config, runtime: Runtime, spaces: Spaces, command: list[str]) -> dict[str, Any]:

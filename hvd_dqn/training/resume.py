@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from hvd_dqn.checkpoint.files import read_bytes
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.restore import restore_ranks
 from hvd_dqn.config import RESUME_AUTO
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.communicator import Communicator
-from hvd_dqn.errors import UserError
+from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.files import METRICS_BYTES
 from hvd_dqn.learner.learner import Learner, load_state
 from hvd_dqn.training.environments import keeps_episodes, own_environments, start_environments
 from hvd_dqn.training.job import Job
@@ -91,7 +93,12 @@ def _saved_metrics(job: Job) -> bytes | None:
     if job.checkpoints.metrics is None:
         return None
     path = job.checkpoints.store.folder / job.checkpoints.metrics.name
-    return path.read_bytes() if path.exists() else None
+    try:
+        return read_bytes(path, METRICS_BYTES)
+    except FileNotFoundError:
+        return None
+    except CheckpointError as error:
+        raise UserError(f"{path} cannot be continued: {error}: move it away") from None
 
 
 def _load_shared_state(job: Job, state: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable
 
-from hvd_dqn.checkpoint.files import write_json_atomically
+from hvd_dqn.checkpoint.files import write_json
 from hvd_dqn.checkpoint.restore import best_parameters
 from hvd_dqn.checkpoint.save import SECONDS_TO_FINISH, abandon, copy_metrics, settle
 from hvd_dqn.config import Config, flatten
@@ -26,7 +26,7 @@ from hvd_dqn.training.assembly import assemble
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.resume import restore
 from hvd_dqn.training.run_directory import RunDirectoryHandle
-from hvd_dqn.training.saving import save
+from hvd_dqn.training.saving import leave_whole, save
 
 Train = Callable[[Job], bool]
 """Trains until the env steps are done; returns False if the job is to stop earlier."""
@@ -80,6 +80,7 @@ def train_to_exit_code(job: Job, config: Config, command: list[str], train: Trai
     if not _evaluate_best(job, begun, command[0]):  # COLLECTIVE
         return EXIT_REQUEUE
     copy_metrics(job.checkpoints, job.records.display.message)  # COLLECTIVE
+    leave_whole(job)  # COLLECTIVE
     return EXIT_DONE
 
 
@@ -121,7 +122,7 @@ def _record_run(job: Job, config: Config, command: list[str]) -> None:
     def write() -> None:
         if job.communicator.rank == 0:
             if job.checkpoints.outside_run_directory:
-                write_json_atomically(job.checkpoints.store.folder / CONFIG_FILE, record)
+                write_json(job.checkpoints.store.folder / CONFIG_FILE, record)
             job.directory.write_config(record)
 
     look = job.checkpoints.with_keepalive("writing the configuration", write)  # COLLECTIVE
@@ -134,6 +135,7 @@ def _save_and_stop(job: Job) -> int:
     if writing is None or writing.env_steps != env_steps:
         save(job, score=None)  # COLLECTIVE
     settle(job.checkpoints)  # COLLECTIVE
+    leave_whole(job)  # COLLECTIVE
     job.records.display.close()
     place = shlex.quote(str(job.directory.path))
     if job.checkpoints.outside_run_directory:

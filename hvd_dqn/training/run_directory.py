@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hvd_dqn.checkpoint.listing import newest_checkpoint
 from hvd_dqn.config import FIXED_ON_RESUME, RESUME_AUTO, Config, flatten, replace
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
 from hvd_dqn.locations import is_url
-from hvd_dqn.run.directory import RunDirectory, check_checkpoint_path, newest_checkpoint, read_config_of
+from hvd_dqn.run.directory import RunDirectory, check_checkpoint_path, read_config_of
 from hvd_dqn.run.shared_folder import check_shared_folder
 from hvd_dqn.validation import flag
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from hvd_dqn.checkpoint.save import begin, settle_or_warn
+from hvd_dqn.checkpoint.save import begin, settle, settle_or_warn
 from hvd_dqn.checkpoint.store import Checkpoint
+from hvd_dqn.distributed.agreement import on_root
+from hvd_dqn.errors import UserError
 from hvd_dqn.learner.learner import state_of
 from hvd_dqn.training.environments import open_episodes
 from hvd_dqn.training.job import Job
@@ -18,6 +20,10 @@ def save(job: Job, score: float | None) -> None:
     """
     env_steps, learner = job.counters.env_steps, job.learning.learner
     settle_or_warn(job.checkpoints, job.records.display.warn)  # COLLECTIVE
+    try:
+        _make_whole(job)  # COLLECTIVE
+    except UserError as error:
+        job.records.display.warn(f"{error}; training continues")
     begin(
         job.checkpoints,
         env_steps,
@@ -28,3 +34,37 @@ def save(job: Job, score: float | None) -> None:
         finished_episodes=job.acting.finished_episodes,
         open_episodes=open_episodes(job),  # COLLECTIVE
     )  # COLLECTIVE
+
+
+def leave_whole(job: Job) -> None:
+    """Saves once more if the run directory was removed after the last checkpoint; a collective.
+
+    Raises:
+      UserError: on all ranks, if it cannot be made again.
+    """
+    if _make_whole(job):  # COLLECTIVE
+        save(job, job.evaluation.score_at(job.counters.env_steps))  # COLLECTIVE
+        settle(job.checkpoints)  # COLLECTIVE
+
+
+def _make_whole(job: Job) -> bool:
+    """Makes what was removed from the run directory again; a collective.
+
+    Returns:
+      Whether anything was.
+
+    Raises:
+      UserError: on all ranks, if it cannot be made again.
+    """
+
+    def make() -> list[bool]:
+        begun_at, store = job.checkpoints.begun_at, job.checkpoints.store
+        empty = begun_at is not None and not job.checkpoints.outside_run_directory and store.empty
+        return [job.directory.make_whole(), job.records.metrics.make_whole(), empty]
+
+    segments_gone = job.checkpoints.segments.forget_missing()
+    gone = any(on_root(job.communicator, make))  # COLLECTIVE
+    gone |= any(job.communicator.gather_json(segments_gone))  # COLLECTIVE
+    if gone:
+        job.records.display.warn(f"{job.directory.path} was removed, or a part of it: making it again")
+    return gone

@@ -16,6 +16,7 @@ LOWER = (
     "config",
     "counters",
     "errors",
+    "files",
     "fingerprint",
     "locations",
     "packing",

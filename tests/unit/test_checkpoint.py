@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from hvd_dqn.checkpoint import store as checkpoint_module
-from hvd_dqn.checkpoint.files import sha256, write_bytes_atomically
+from hvd_dqn.checkpoint.files import sha256, write_bytes
+from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.store import MANIFEST, Checkpoint, CheckpointStore
 from hvd_dqn.errors import UserError
 
@@ -27,7 +28,7 @@ def _checkpoint(env_steps: int, score: float | None = None) -> Checkpoint:
         score,
         {"online": np.arange(9, dtype=np.float32) + env_steps, "optimizer/mean": np.zeros(9, np.float32)},
         {"counters": {"env_steps": env_steps}, "best_score": score},
-        [],
+        [RankState({}, 0, 0, 1, [], [], None)],
     )
 
 
@@ -105,21 +106,22 @@ def test_a_folder_is_a_checkpoint_only_once_its_manifest_is_there(tmp_path: Path
         (folder / later).unlink()
     checkpoint, passed_over = store.newest_good()
     _assert_is(checkpoint, 1000)
-    assert passed_over == []
+    (line,) = passed_over
+    assert line.endswith(f"{folder} is incomplete: it has no manifest.json")
     assert store.best()[0] is None
 
 
 def _spoil_writing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Makes the writing of one file fail, as a kill or a full disk would."""
-    write = checkpoint_module.write_bytes_atomically
+    write = checkpoint_module.write_bytes
 
     def spoilt(path: Path, content: bytes) -> None:
         if path.name == name:
             raise OSError("spoilt")
         write(path, content)
 
-    monkeypatch.setattr(checkpoint_module, "write_bytes_atomically", spoilt)
-    monkeypatch.setattr(checkpoint_module, "write_json_atomically", lambda path, value: spoilt(path, b"{}"))
+    monkeypatch.setattr(checkpoint_module, "write_bytes", spoilt)
+    monkeypatch.setattr(checkpoint_module, "write_json", lambda path, value: spoilt(path, b"{}"))
 
 
 def test_the_manifest_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +140,7 @@ def test_the_manifest_is_written_last(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_file_that_cannot_be_written_leaves_no_temporary_one(tmp_path: Path) -> None:
     (tmp_path / "file" / "in the way").mkdir(parents=True)
     with pytest.raises(OSError, match=r"directory|not empty"):
-        write_bytes_atomically(tmp_path / "file", b"content")
+        write_bytes(tmp_path / "file", b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -209,6 +209,14 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
         _parse("--config", str(tmp_path / "absent.toml"))
     with pytest.raises(UserError, match="directory"):
         _parse("--config", str(tmp_path))
+    with pytest.raises(UserError, match="more than"):
+        _parse("--config", "/dev/zero")
+    for name in ("deep.json", "deep.toml"):
+        (tmp_path / name).write_text("a = " * name.endswith("toml") + "[" * 100_000)
+        with pytest.raises(UserError, match="is not a configuration"):
+            _parse("--config", str(tmp_path / name))
+    with pytest.raises(UserError, match="is not JSON"):
+        _parse("--env-kwargs", "[" * 100_000)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not a configuration"):
         _parse("--config", str(tmp_path / "binary.toml"))

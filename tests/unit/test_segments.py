@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hvd_dqn.checkpoint import segments as segments_module
 from hvd_dqn.checkpoint.files import sha256
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import Segment, SegmentWriter, decode, encode, read, remove_unnamed
@@ -75,6 +76,15 @@ def test_each_transition_is_written_once(tmp_path: Path) -> None:
     _assert_equal(read(tmp_path, two, _blank()), _transitions(0, 15))
 
 
+def test_a_large_replay_is_written_and_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments_module, "PIECE_BYTES", 10 * segments_module.row_bytes(_blank()) + 1)
+    writer = SegmentWriter(tmp_path, 0, 1)
+    segments = writer.write(_transitions(0, 35), 0, oldest=0)
+    assert [(segment.first, segment.count) for segment in segments] == [(0, 10), (10, 10), (20, 10), (30, 5)]
+    assert [len(part.a_tm1) for part in segments_module.read_each(tmp_path, segments, _blank())] == [10, 10, 10, 5]
+    _assert_equal(read(tmp_path, segments, _blank()), _transitions(0, 35))
+
+
 def test_segments_that_the_replay_has_dropped_are_forgotten(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path, 0, 1)
     for first in (0, 10, 20):
@@ -125,7 +135,7 @@ def _save(store: CheckpointStore, env_steps: int, segments: list[Segment]) -> Pa
     stored = sum(segment.count for segment in segments)
     rank = RankState({}, env_steps, stored, max(1, stored), segments, [], None)
     vectors = {"online": np.zeros(3, np.float32)}
-    return store.save(Checkpoint(env_steps, None, vectors, {"counters": {}}, [rank]), vectors)
+    return store.save(Checkpoint(env_steps, None, vectors, {"counters": {"env_steps": env_steps}}, [rank]), vectors)
 
 
 def _flip_a_bit(path: Path) -> None:
@@ -159,7 +169,8 @@ def _three_checkpoints(folder: Path) -> tuple[CheckpointStore, list[Segment]]:
         segments = writer.write(_transitions(first, count), first, oldest=0)
         rank = RankState({}, first + count, min(22, first + count), 22, segments, [], None)
         vectors = {"online": np.zeros(3, np.float32)}
-        store.save(Checkpoint(first + count, None, vectors, {"counters": {}}, [rank]), vectors)
+        state = {"counters": {"env_steps": first + count}}
+        store.save(Checkpoint(first + count, None, vectors, state, [rank]), vectors)
     return store, segments
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hvd_dqn.checkpoint.lease import NoLease
+from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.store import Checkpoint, CheckpointStore
 from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.errors import UserError
@@ -42,7 +43,8 @@ def test_closing_without_a_limit_returns_when_nothing_is_written_any_more() -> N
 def test_a_thread_that_is_left_behind_completes_no_checkpoint_and_removes_nothing(tmp_path: Path) -> None:
     lock = NoLease()
     store = CheckpointStore(tmp_path, 1, lock.check)
-    store.save(Checkpoint(1, None, {}, {}, []), {})
+    rank = RankState({}, 0, 0, 1, [], [], None)
+    store.save(Checkpoint(1, None, {}, {"counters": {"env_steps": 1}}, [rank]), {})
     lock.release()
     with pytest.raises(UserError):
         store.save(Checkpoint(2, None, {}, {}, []), {})
