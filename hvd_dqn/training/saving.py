@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from hvd_dqn.checkpoint.save import begin, settle, settle_or_warn
 from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.distributed.agreement import on_root
@@ -60,7 +62,10 @@ def _make_whole(job: Job) -> bool:
     def make() -> list[bool]:
         begun_at, store = job.checkpoints.begun_at, job.checkpoints.store
         empty = begun_at is not None and not job.checkpoints.outside_run_directory and store.empty
-        return [job.directory.make_whole(), job.records.metrics.make_whole(), empty]
+        removed = job.directory.make_whole()
+        with contextlib.suppress(OSError):  # metrics that cannot be written are warned about at the next record
+            removed |= job.records.metrics.make_whole()
+        return [removed, empty]
 
     segments_gone = job.checkpoints.segments.forget_missing()
     gone = any(on_root(job.communicator, make))  # COLLECTIVE
