@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import numpy as np
@@ -18,8 +18,9 @@ Result = TypeVar("Result")
 def with_keepalive(
     communicator: Communicator, watchdog: Watchdog, doing: str, action: Callable[[], Result]
 ) -> Callable[[], Result]:
-    """Runs each rank's action in a thread and exchanges heartbeats until all ranks are done; a collective.
+    """Runs each rank's action and exchanges heartbeats in a thread until all ranks are done; a collective.
 
+    The action runs in the calling thread, on which an environment's code may depend (signals, graphics contexts).
     Every call of an object store ends within a bounded time, but many calls may follow one another. Without the
     heartbeats the watchdog would end a rank that waits for another rank's calls.
 
@@ -32,9 +33,18 @@ def with_keepalive(
     Returns:
       A function that returns the action's result or raises its error.
     """
-    with ThreadPoolExecutor(1) as executor:
-        future = executor.submit(action)
-        while communicator.sum(np.array([float(not future.done())]))[0]:  # COLLECTIVE
+    own: Future[Result] = Future()
+
+    def exchange() -> None:
+        while communicator.sum(np.array([float(not own.done())]))[0]:  # COLLECTIVE
             watchdog.beat(doing)
-            wait([future], _PERIOD_SECONDS)
-    return future.result
+            wait([own], _PERIOD_SECONDS)
+
+    with ThreadPoolExecutor(1) as executor:
+        exchanging = executor.submit(exchange)
+        try:
+            own.set_result(action())
+        except BaseException as error:
+            own.set_exception(error)
+    exchanging.result()
+    return own.result

@@ -126,7 +126,8 @@ class EnvironmentMaker:
         """
         env = self.single("a first environment")
         try:
-            return read_spaces(self._id, env.observation_space, env.action_space)
+            spaces: Spaces = self._built(lambda: read_spaces(self._id, env.observation_space, env.action_space))
+            return spaces
         finally:
             env.close()
 

@@ -105,6 +105,19 @@ IN_MID_RUN = {
         f"--env hostile_envs:OtherShape-v0 {QUICK}",
         ["rank 1: environment 2 returned an observation of shape (5,) at its step 40", "says (3,)"],
     ),
+    **{
+        f"environment that {what} in {call}": Mistake(
+            "--env misbehaving_envs:Misbehaves-v0 --env-kwargs "
+            f'{{{{"rank":1,"call":"{call}","at":{at},"what":"{what}","saves":true}}}} {QUICK}',
+            [says, "misbehaving_envs.py"],
+        )
+        for what, call, at, says in (
+            ("exits", "step", 30, "rank 1: environment 2 raised SystemExit: 0, in step() at its step 31"),
+            ("interrupts", "reset", 1, "rank 1: environment 2 raised KeyboardInterrupt, in reset()"),
+            ("raises", "reset", 0, "rank 1: environment 2 raised RuntimeError: gone, in reset()"),
+            ("exits", "get_state", 0, "rank 1: environment 2 raised SystemExit: 0, in get_state()"),
+        )
+    },
     "environment that raises": Mistake(
         f"--env hostile_envs:Raises-v0 {QUICK}",
         ["rank 1: environment 2 raised RuntimeError: the floor gave way, in step() at its step 40", "hostile_envs.py"],

@@ -9,7 +9,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from hvd_dqn.envs.make import EnvironmentMaker, SingleFromVector
 from hvd_dqn.envs.spaces import read_spaces
@@ -130,6 +130,48 @@ def test_arguments_of_the_single_form_are_answered_with_the_form_that_takes_them
 def test_an_environment_that_cannot_be_made_is_named_with_its_line() -> None:
     with pytest.raises(UserError, match=r"(?s)cannot make OddSpaces-v0.*KeyboardInterrupt.*toy_environments.py"):
         EnvironmentMaker("OddSpaces-v0", {"kind": "interrupted"}, "sync").vector(2)
+
+
+class _Bare(gym.Env):
+    """An environment in which something is missing."""
+
+    def __init__(self, **has: gym.Space) -> None:
+        self.__dict__.update(has)
+
+
+class _Forgetful(gym.Wrapper):
+    def __init__(self, env: gym.Env) -> None:
+        pass  # no super().__init__(env)
+
+
+class _BareVector(VectorEnv):
+    """A vector form in which everything is missing."""
+
+    def __init__(self, num_envs: int, **arguments: object) -> None:
+        pass
+
+
+_BOX, _ACTIONS = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+UNFINISHED = {
+    "no spaces": _Bare,
+    "no actions": lambda: _Bare(observation_space=_BOX),
+    "no observations": lambda: _Bare(action_space=_ACTIONS),
+    "a wrapper without super().__init__": lambda: _Forgetful(_Bare()),
+    "no environment": object,
+}
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async", "native"])
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_an_unfinished_environment_is_refused(name: str, vectorization: str) -> None:
+    gym.registry.pop("Unfinished-v0", None)
+    gym.register("Unfinished-v0", UNFINISHED[name], vector_entry_point=_BareVector)
+    maker = EnvironmentMaker("Unfinished-v0", {}, vectorization)
+    with pytest.raises(UserError, match="Unfinished-v0"):
+        maker.spaces()
+    if vectorization == "native":
+        with pytest.raises(UserError, match="Unfinished-v0"):
+            maker.vector(2)
 
 
 def test_a_module_that_cannot_be_imported_is_refused_with_the_remedy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,3 +58,9 @@ def test_an_error_is_raised_where_the_result_is_asked_for(tmp_path: Path) -> Non
 
     with pytest.raises(UserError, match="no"):
         _wait(open_location("memory://x/run", "--checkpoint-path"), fail, tmp_path / "waiting")
+
+
+def test_the_action_runs_in_the_calling_thread(tmp_path: Path) -> None:
+    """Continuing an environment's episode runs its code, which may install signal handlers."""
+    folder = open_location("memory://x/run", "--checkpoint-path")
+    assert _wait(folder, threading.current_thread, tmp_path / "waiting")[0] is threading.current_thread()
