@@ -193,8 +193,8 @@ def _read_all(copy: Path, allow_missing_replay: bool = False) -> Checkpoint | No
         checkpoint, _ = store.newest_good(allow_missing_replay)
         ranks = [RankState.from_json(json.loads(json.dumps(rank.to_json()))) for rank in checkpoint.ranks]
         for rank in ranks:
-            held = read(store.replay_folder, rank.segments, BLANK)
-            assert len(held.a_tm1) >= rank.stored
+            held = [read(store.replay_folder, segment, BLANK) for segment in rank.segments]
+            assert sum(len(part.a_tm1) for part in held) >= rank.stored
     except (UserError, CheckpointError) as error:
         said = str(error)
     else:
