@@ -24,7 +24,7 @@ def read_share(
     """Returns this rank's share of all saved transitions, oldest first.
 
     Every W-th transition of each old rank, counted from the newest, goes to one of W ranks: the shares are equal to
-    within one per old rank, and of the same age. One part is held at a time in addition to the share.
+    within one per old rank, and of the same age. In addition to the share, one part is held at a time.
 
     Args:
       held: how many transitions each old rank held, and what reads them in parts, columns [N], oldest first.

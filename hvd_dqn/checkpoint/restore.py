@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.reshard import read_share
-from hvd_dqn.checkpoint.segments import read_each
+from hvd_dqn.checkpoint.segments import read
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.errors import CheckpointError, UserError
@@ -28,6 +28,8 @@ class RestoredRanks(NamedTuple):
     """Whether the replay was resharded; random generators are then not restored. Equal on all ranks."""
     stored: list[int]
     """Transitions that each rank holds now, where the replay was resharded."""
+    damaged: dict[str, str]
+    """Segments that cannot be used, as a message by file, equal on all ranks. If there are any, nothing is restored."""
 
 
 def restore_ranks(
@@ -54,21 +56,29 @@ def restore_ranks(
     """
     communicator, own = session.communicator, session.communicator.rank
     fits = whole and len(ranks) == communicator.size and ranks[own].capacity == replay.capacity
-    if communicator.sum(np.array([float(fits)]))[0] == communicator.size:  # COLLECTIVE
-        state = ranks[own]
-        fill = session.with_keepalive("reading the replay", lambda: _fill(session, state, replay))  # COLLECTIVE
-        raise_on_any_rank(communicator, fill)  # COLLECTIVE
-        session.segments.adopt(state.segments)
-        raise_on_any_rank(communicator, lambda: _restore_generators(generators, state))  # COLLECTIVE
-        return RestoredRanks(state.finished_episodes, False, [])
-    readers = [(state.stored, partial(_read_replay, session, state, replay.empty())) for state in ranks]
-    look = session.with_keepalive(
-        "reading the replay", lambda: read_share(readers, replay.empty(), own, communicator.size)
-    )  # COLLECTIVE
-    held = raise_on_any_rank(communicator, look)  # COLLECTIVE
-    replay.restore(held, len(held.a_tm1))
+    exact = communicator.sum(np.array([float(fits)]))[0] == communicator.size  # COLLECTIVE
+    damaged: dict[str, str] = {}
+
+    def fill() -> None:
+        if exact:
+            _fill(ranks[own], _read_replay(session, ranks[own], replay.empty(), damaged), replay)
+            return
+        readers = [(state.stored, partial(_read_replay, session, state, replay.empty(), damaged)) for state in ranks]
+        held = read_share(readers, replay.empty(), own, communicator.size)
+        replay.restore(held, len(held.a_tm1))
+
+    look = session.with_keepalive("reading the replay", fill)  # COLLECTIVE
+    raise_on_any_rank(communicator, look)  # COLLECTIVE
+    for part in communicator.gather_json(damaged):  # COLLECTIVE
+        damaged |= part
+    if damaged:
+        return RestoredRanks([], not exact, [], damaged)
+    if exact:
+        session.segments.adopt(ranks[own].segments)
+        raise_on_any_rank(communicator, lambda: _restore_generators(generators, ranks[own]))  # COLLECTIVE
+        return RestoredRanks(ranks[own].finished_episodes, False, [], {})
     episodes = [episode for state in ranks for episode in state.finished_episodes] if own == 0 else []
-    return RestoredRanks(episodes, True, communicator.gather_json(len(replay)))  # COLLECTIVE
+    return RestoredRanks(episodes, True, communicator.gather_json(len(replay)), {})  # COLLECTIVE
 
 
 def best_parameters(
@@ -111,25 +121,31 @@ def _restore_generators(generators: Mapping[str, np.random.Generator], state: Ra
         raise UserError(f"the checkpoint's generators cannot be used ({repr(error)[:300]})") from None
 
 
-def _fill(session: CheckpointSession, state: RankState, replay: Replay) -> None:
-    """Puts the transitions that a rank held into its replay, one segment at a time."""
+def _fill(state: RankState, parts: Iterable[Transition], replay: Replay) -> None:
+    """Puts the transitions that a rank held into its replay, one part at a time."""
     replay.restore(replay.empty(), state.added - state.stored)
-    for part in _read_replay(session, state, replay.empty()):
+    for part in parts:
         replay.add(part)
-    if state.replay_state:
+    if state.replay_state and replay.added == state.added:
         replay.restore(replay.contents(), state.added, state.replay_state)
 
 
-def _read_replay(session: CheckpointSession, state: RankState, like: Transition) -> Iterator[Transition]:
+def _read_replay(
+    session: CheckpointSession, state: RankState, like: Transition, damaged: dict[str, str]
+) -> Iterator[Transition]:
     """Reads the transitions that a rank held segment by segment, oldest first.
 
-    Raises:
-      UserError: if a segment cannot be used.
+    Args:
+      session: this rank's.
+      state: the rank's.
+      like: columns of any length, with the row shapes and dtypes.
+      damaged: takes the segments that cannot be used, which are left out.
     """
     overwritten = sum(segment.count for segment in state.segments) - state.stored
-    try:
-        for part in read_each(session.store.replay_folder, state.segments, like):
+    for segment in state.segments:
+        try:
+            part = read(session.store.replay_folder, segment, like)
             yield Transition(*(column[overwritten:] for column in part))
-            overwritten = max(0, overwritten - len(part.a_tm1))
-    except CheckpointError as error:
-        raise UserError(str(error)) from None
+        except CheckpointError as error:
+            damaged[segment.file] = str(error)
+        overwritten = max(0, overwritten - segment.count)

@@ -13,7 +13,6 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -187,24 +186,19 @@ def decode(content: bytes, like: Transition, count: int) -> Transition:
     return Transition(**columns)
 
 
-def read_each(folder: Location, segments: list[Segment], like: Transition) -> Iterator[Transition]:
-    """Reads segments one after the other, oldest first.
+def read(folder: Location, segment: Segment, like: Transition) -> Transition:
+    """Reads a segment, see `decode`.
 
     Raises:
-      CheckpointError: names the first segment that is missing or damaged.
+      CheckpointError: if it is missing or damaged; names it and its rank.
+      StoreError: if it cannot be read.
     """
-    for segment in segments:
-        content = read_verified(folder / segment.file, segment.facts, MOST_BYTES)
-        try:
-            yield decode(content, like, segment.count)
-        except CheckpointError as error:
-            raise CheckpointError(f"{folder / segment.file}: {error}") from None
-
-
-def read(folder: Location, segments: list[Segment], like: Transition) -> Transition:
-    """Reads segments and concatenates them, oldest first; see `read_each`."""
-    parts = [Transition(*(column[:0] for column in like)), *read_each(folder, segments, like)]
-    return Transition(*map(np.concatenate, zip(*parts, strict=True)))
+    path = folder / segment.file
+    try:
+        return decode(read_verified(path, segment.facts, MOST_BYTES), like, segment.count)
+    except CheckpointError as error:
+        named = str(error) if path.name in str(error) else f"{path.name}: {error}"
+        raise CheckpointError(f"{segment.file.partition('/')[0]}: {named}") from None
 
 
 def remove_unnamed(folder: Location, named: set[str]) -> None:

@@ -105,12 +105,15 @@ class CheckpointStore(Generic[Place]):
         self._remove_old(written=folder.name)
         return folder
 
-    def newest_good(self, allow_missing_replay: bool = False) -> tuple[Checkpoint, list[str]]:
+    def newest_good(
+        self, allow_missing_replay: bool = False, damaged: dict[str, str] | None = None
+    ) -> tuple[Checkpoint, list[str]]:
         """Reads the newest usable checkpoint.
 
         Args:
           allow_missing_replay: accept a checkpoint with damaged segments, and leave out their transitions. Its own
             files must be intact.
+          damaged: the segments that are, as a message by file; who asks reads the others. None checks all here.
 
         Returns:
           The checkpoint, and one line for each newer checkpoint that was skipped or for the missing transitions.
@@ -120,7 +123,7 @@ class CheckpointStore(Generic[Place]):
         """
         skipped: list[str] = []
         remedy = ""
-        verdicts: dict[str, str | None] = {}
+        verdicts: dict[str, str] = {}
         found: tuple[list[str], list[str]] = find_checkpoints(self.folder)
         for name in sorted([*found[0], *found[1]], key=step_and_copy, reverse=True):
             folder = self.folder / name
@@ -132,7 +135,7 @@ class CheckpointStore(Generic[Place]):
             except CheckpointError as error:
                 skipped.append(f"checkpoint {folder} cannot be used: {error}")
                 continue
-            damage = self._damage(checkpoint, verdicts)
+            damage = self._damage(checkpoint, verdicts) if damaged is None else _named_by(checkpoint, damaged)
             if not damage:
                 return checkpoint, skipped
             whole = _without(checkpoint, set(damage))
@@ -211,7 +214,7 @@ class CheckpointStore(Generic[Place]):
         except _MALFORMED as error:
             raise CheckpointError(f"its contents are not a checkpoint ({_brief(error)})") from None
 
-    def _damage(self, checkpoint: Checkpoint, verdicts: dict[str, str | None]) -> dict[str, str]:
+    def _damage(self, checkpoint: Checkpoint, verdicts: dict[str, str]) -> dict[str, str]:
         """Returns the damaged segments of a checkpoint, as a message by file.
 
         Args:
@@ -222,11 +225,10 @@ class CheckpointStore(Generic[Place]):
             if segment.file not in verdicts:
                 try:
                     read_verified(self.replay_folder / segment.file, segment.facts, MOST_BYTES)
-                    verdicts[segment.file] = None
+                    verdicts[segment.file] = ""
                 except CheckpointError as error:
                     verdicts[segment.file] = f"{Path(segment.file).parent.name}: {error}"
-        named = {segment.file for rank in checkpoint.ranks for segment in rank.segments}
-        return {file: verdict for file, verdict in verdicts.items() if verdict is not None and file in named}
+        return _named_by(checkpoint, verdicts)
 
     def _remove_old(self, written: str) -> None:
         """Removes checkpoints older than `written` that are neither among the newest nor the best usable one.
@@ -266,6 +268,12 @@ _MALFORMED = (
     safetensors.SafetensorError,
 )
 """Errors that malformed files raise when they are read."""
+
+
+def _named_by(checkpoint: Checkpoint, verdicts: dict[str, str]) -> dict[str, str]:
+    """Returns those of the verdicts that are bad and on segments of this checkpoint."""
+    named = {segment.file for rank in checkpoint.ranks for segment in rank.segments}
+    return {file: verdict for file, verdict in verdicts.items() if verdict and file in named}
 
 
 def _without(checkpoint: Checkpoint, lost: set[str]) -> Checkpoint:

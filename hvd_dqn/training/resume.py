@@ -27,23 +27,38 @@ def restore(job: Job) -> None:
     Raises:
       UserError: on all ranks, if there is no usable checkpoint or it does not fit the configuration.
     """
-    state = None
-    if job.config.job.resume:
-        load = (lambda: _load_newest(job)) if job.communicator.rank == 0 else lambda: None
-        look = job.checkpoints.with_keepalive("reading the checkpoint", load)  # COLLECTIVE
-        state = on_root(job.communicator, look)  # COLLECTIVE
-    if state is None:
+    if not (job.config.job.resume and _restore_newest(job)):  # COLLECTIVE
         job.counters.change_train_period(job.config.learner.train_period)
         job.counters.wait_for_replay(job.config.replay.learning_starts)
         job.records.restart_speed(job.counters)
         start_environments(job)  # COLLECTIVE
-    else:
-        _load_shared_state(job, state)
-        ranks = [RankState.from_json(record) for record in state["ranks"]]
-        _restore_ranks(job, ranks, whole=state["lost"] == 0)  # COLLECTIVE
-        _continue_episodes(job, ranks)  # COLLECTIVE
     broadcast_learner(job.communicator, job.learning.learner)  # COLLECTIVE
     job.acting.values.load(job.learning.learner.online)
+
+
+def _restore_newest(job: Job) -> bool:
+    """Restores the newest checkpoint that turns out to be good as all ranks read it; a collective.
+
+    Returns:
+      False if there is no checkpoint yet.
+    """
+    damaged: dict[str, str] = {}
+    while True:
+        load = (lambda: _load_newest(job, damaged)) if job.communicator.rank == 0 else lambda: None
+        look = job.checkpoints.with_keepalive("reading the checkpoint", load)  # COLLECTIVE
+        state = on_root(job.communicator, look)  # COLLECTIVE
+        if state is None:
+            return False
+        _load_shared_state(job, state)
+        ranks = [RankState.from_json(record) for record in state["ranks"]]
+        found = _restore_ranks(job, ranks, whole=state["lost"] == 0)  # COLLECTIVE
+        if not found:
+            break
+        damaged.update(found)
+    accept = (lambda: _accept(job, state["passed_over"])) if job.communicator.rank == 0 else lambda: None
+    on_root(job.communicator, job.checkpoints.with_keepalive("reading the metrics", accept))  # COLLECTIVE
+    _continue_episodes(job, ranks)  # COLLECTIVE
+    return True
 
 
 def broadcast_learner(communicator: Communicator, learner: Learner) -> None:
@@ -52,28 +67,39 @@ def broadcast_learner(communicator: Communicator, learner: Learner) -> None:
     learner.load(online, target, slots)
 
 
-def _load_newest(job: Job) -> dict[str, Any] | None:
-    """Loads the newest good checkpoint into rank 0's learner and returns its state; None where there is none yet."""
+def _load_newest(job: Job, damaged: dict[str, str]) -> dict[str, Any] | None:
+    """Loads the newest good checkpoint into rank 0's learner and returns its state; None where there is none yet.
+
+    Args:
+      job: the job.
+      damaged: segments that are known to be, as a message by file.
+    """
     store, metrics, display = job.checkpoints.store, job.records.metrics, job.records.display
     if store.empty:
         if job.config.job.resume != RESUME_AUTO:
             display.warn(f"{job.directory.path} has no checkpoint yet: the run starts from the beginning")
         metrics.cut_after(-1)
         return None
-    checkpoint, passed_over = store.newest_good(job.config.job.allow_missing_replay)
-    for line in passed_over:
-        display.warn(line)
+    checkpoint, passed_over = store.newest_good(job.config.job.allow_missing_replay, damaged)
     try:
         load_state(job.learning.learner, checkpoint.learner, 0)
     except ValueError as error:
         raise UserError(f"{job.directory.path} was trained with another configuration: {error}") from None
+    ranks = [rank.to_json() for rank in checkpoint.ranks]
+    return {**checkpoint.state, "ranks": ranks, "lost": checkpoint.lost, "passed_over": passed_over}
+
+
+def _accept(job: Job, passed_over: list[str]) -> None:
+    """Reports the checkpoint that is restored, and cuts the metrics after it; called on rank 0 alone."""
+    metrics, display, env_steps = job.records.metrics, job.records.display, job.counters.env_steps
+    for line in passed_over:
+        display.warn(line)
     saved = _saved_metrics(job)
     if saved is not None:
-        metrics.cut_after(checkpoint.env_steps, saved)
-    _check_work_left(job, checkpoint.env_steps)
-    metrics.cut_after(checkpoint.env_steps)
-    display.message(f"resumed from the checkpoint at env step {checkpoint.env_steps:,}")
-    return {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks], "lost": checkpoint.lost}
+        metrics.cut_after(env_steps, saved)
+    _check_work_left(job, env_steps)
+    metrics.cut_after(env_steps)
+    display.message(f"resumed from the checkpoint at env step {env_steps:,}")
 
 
 def _check_work_left(job: Job, env_steps: int) -> None:
@@ -111,20 +137,25 @@ def _load_shared_state(job: Job, state: dict[str, Any]) -> None:
         ) from None
 
 
-def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> None:
-    """Gives each rank its own state back, and reports where the replay had to be resharded; a collective."""
+def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> dict[str, str]:
+    """Gives each rank its own state back, and reports where the replay had to be resharded; a collective.
+
+    Returns:
+      The damaged segments, as a message by file; nothing is restored then.
+    """
     restored = restore_ranks(
         job.checkpoints, ranks, whole, replay=job.learning.replay, generators=job.generators
     )  # COLLECTIVE
     job.acting.finished_episodes = restored.finished_episodes
-    if not restored.resharded:
-        return
+    if restored.damaged or not restored.resharded:
+        return restored.damaged
     if min(restored.stored) == 0:
         job.counters.wait_for_replay(job.config.replay.learning_starts)
     job.records.display.message(
         f"the replay of {sum(state.stored for state in ranks):,} transitions on {len(ranks)} rank(s) was resharded: "
         f"{sum(restored.stored):,} on {len(restored.stored)}"
     )
+    return {}
 
 
 def _continue_episodes(job: Job, ranks: list[RankState]) -> None:

@@ -129,7 +129,9 @@ def _stored(run_directory: Path) -> list[Transition]:
         *(np.zeros((0, *shape), dtype) for shape, dtype in zip(CARTPOLE_SHAPES, CARTPOLE_DTYPES, strict=True))
     )
     ranks = [RankState.from_json(record) for record in state["ranks"]]
-    held = [read(run_directory / "checkpoints" / "replay", rank.segments, blank) for rank in ranks]
+    folder = run_directory / "checkpoints" / "replay"
+    parts = [[read(folder, segment, blank) for segment in rank.segments] for rank in ranks]
+    held = [Transition(*map(np.concatenate, zip(blank, *part, strict=True))) for part in parts]
     return [
         Transition(*(column[len(column) - rank.stored :] for column in columns))
         for rank, columns in zip(ranks, held, strict=True)

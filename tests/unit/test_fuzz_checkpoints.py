@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import zstandard
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from hvd_dqn.checkpoint.files import sha256
@@ -28,7 +28,11 @@ from hvd_dqn.checkpoint.segments import SegmentWriter, decode, encode, read
 from hvd_dqn.checkpoint.store import MANIFEST, Checkpoint, CheckpointStore
 from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
 from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.files import remove
 from hvd_dqn.transition import Transition
+
+from .permissions import modes_apply
+from .whole_runs import QUICK, contents, run
 
 pytestmark = pytest.mark.faults
 
@@ -193,8 +197,8 @@ def _read_all(copy: Path, allow_missing_replay: bool = False) -> Checkpoint | No
         checkpoint, _ = store.newest_good(allow_missing_replay)
         ranks = [RankState.from_json(json.loads(json.dumps(rank.to_json()))) for rank in checkpoint.ranks]
         for rank in ranks:
-            held = read(store.replay_folder, rank.segments, BLANK)
-            assert len(held.a_tm1) >= rank.stored
+            held = [read(store.replay_folder, segment, BLANK) for segment in rank.segments]
+            assert sum(len(part.a_tm1) for part in held) >= rank.stored
     except (UserError, CheckpointError) as error:
         said = str(error)
     else:
@@ -313,3 +317,74 @@ def test_a_segment_that_unpacks_to_far_more_than_it_should_takes_no_memory() -> 
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+def _put(how: str, path: Path, outside: Path) -> None:
+    """Puts something else in the place of a file or folder."""
+    if how == "unreadable":
+        path.chmod(0)
+        return
+    if how == "link":
+        path.rename(outside / "moved")
+        path.symlink_to(outside / "moved")
+        return
+    content = path.read_bytes() if path.is_file() else b""
+    remove(path)
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "pipe":
+        os.mkfifo(path)
+    elif how == "folder":
+        path.mkdir()
+
+
+def _newest_good(run_directory: Path) -> int:
+    """Returns the env steps of the newest checkpoint that is whole, 0 without one; root reads everything."""
+    try:
+        return CheckpointStore(run_directory / "checkpoints", keep=9).newest_good()[0].env_steps
+    except UserError:
+        return 0
+
+
+def test_a_run_whose_files_are_replaced_by_anything_resumes_or_is_refused_and_loses_no_good_checkpoint(
+    tmp_path: Path,
+) -> None:
+    """Without a traceback (whole_runs fails), a hang, another exit code, or a write outside."""
+    whole = tmp_path / "CartPole-v1" / "whole"
+    assert run(*QUICK, "--runs-dir", tmp_path, "--name", "whole", "--total-env-steps", "150").code == 0
+    names = sorted(str(path.relative_to(whole)) for path in whole.rglob("*"))
+    names = [name for name in names if "tensorboard" not in name]  # written by TensorBoard
+    deadline, number = time.monotonic() + SECONDS, 0
+
+    def example(data: st.DataObject) -> None:
+        nonlocal number
+        number += 1
+        folder, outside = tmp_path / f"copy {number}", tmp_path / f"outside {number}"
+        copy = shutil.copytree(whole, folder / "CartPole-v1" / "a")
+        outside.mkdir()
+        for _ in range(data.draw(st.integers(1, 2))):
+            path = copy / data.draw(st.sampled_from(names))
+            how = data.draw(st.sampled_from(["unreadable", "link", "cut", "pipe", "folder", "gone"]))
+            if path.exists() and path.parent.resolve() == path.parent and not (outside / "moved").exists():
+                _put(how, path, outside)
+        good_before = _newest_good(copy)
+        before = contents(outside)
+        try:
+            with modes_apply():
+                auto = data.draw(st.booleans())
+                resume = ("--resume", "auto", "--name", "a") if auto else ("--resume", str(copy))
+                ended = run(*resume, "--runs-dir", folder, "--total-env-steps", "200", "--keep-checkpoints", "9")
+        finally:
+            for path in (copy, *copy.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o755)
+        assert ended.code in (0, 2), ended.printed
+        assert contents(outside) == before
+        assert _newest_good(copy) >= good_before, ended.printed
+        shutil.rmtree(folder)
+
+    rounds = 0
+    while rounds == 0 or time.monotonic() < deadline:
+        test = settings(PROFILE, max_examples=4, phases=[Phase.generate])(hypothesis.given(st.data())(example))
+        hypothesis.seed(time.time_ns() if LONG else rounds)(test)()
+        rounds += 1

@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium
 import pytest
 
+from hvd_dqn import files
 from hvd_dqn.checkpoint import save
 from hvd_dqn.checkpoint.files import sha256
 
@@ -248,3 +249,18 @@ def test_a_replay_too_large_to_copy_is_saved_in_pieces_and_resumes_exactly(
         learners.append((directory / "checkpoints" / "000000000300" / "learner.safetensors").read_bytes())
         assert len(list(directory.glob("checkpoints/replay/*/*.zst"))) > 300 / 50
     assert learners[0] == learners[1]
+
+
+def test_a_resume_reads_each_segment_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    read_file = files.read_file
+
+    def counting(path: Path, most: int) -> bytes:
+        opened.append(path.name)
+        return read_file(path, most)
+
+    monkeypatch.setattr(files, "read_file", counting)
+    state = json.loads((directory / "checkpoints" / STEPS / "state.json").read_text())
+    assert run("--resume", directory, "--total-env-steps", "200").code == 0
+    named = [Path(segment["file"]).name for segment in state["ranks"][0]["segments"]]
+    assert sorted(name for name in opened if name.endswith(".zst")) == sorted(named)

@@ -39,6 +39,11 @@ def _blank(kind: str = "vector") -> Transition:
     return Transition(*(column[:0] for column in _transitions(0, 1, kind)))
 
 
+def _read(folder: Path, segments: list[Segment]) -> Transition:
+    parts = [_blank(), *(read(folder, segment, _blank()) for segment in segments)]
+    return Transition(*map(np.concatenate, zip(*parts, strict=True)))
+
+
 def _assert_equal(left: Transition, right: Transition) -> None:
     for name, a, b in zip(Transition._fields, left, right, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
@@ -73,7 +78,7 @@ def test_each_transition_is_written_once(tmp_path: Path) -> None:
     assert all(segment.file.startswith("rank-00001-of-00004/") for segment in two)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list(tmp_path.rglob("*.*"))) == 2
-    _assert_equal(read(tmp_path, two, _blank()), _transitions(0, 15))
+    _assert_equal(_read(tmp_path, two), _transitions(0, 15))
 
 
 def test_a_large_replay_is_written_and_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +86,7 @@ def test_a_large_replay_is_written_and_read_in_pieces(tmp_path: Path, monkeypatc
     writer = SegmentWriter(tmp_path, 0, 1)
     segments = writer.write(_transitions(0, 35), 0, oldest=0)
     assert [(segment.first, segment.count) for segment in segments] == [(0, 10), (10, 10), (20, 10), (30, 5)]
-    assert [len(part.a_tm1) for part in segments_module.read_each(tmp_path, segments, _blank())] == [10, 10, 10, 5]
-    _assert_equal(read(tmp_path, segments, _blank()), _transitions(0, 35))
+    _assert_equal(_read(tmp_path, segments), _transitions(0, 35))
 
 
 def test_segments_that_the_replay_has_dropped_are_forgotten(tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_a_replay_saved_now_and_then_comes_back_slot_by_slot(batches: list[int],
             number += count
             first = max(writer.written, kept.added - len(kept))
             segments = writer.write(kept.newest(kept.added - first), first, kept.added - len(kept))
-        held, back = read(Path(folder), segments, _blank()), replay()
+        held, back = _read(Path(folder), segments), replay()
         back.restore(Transition(*(column[len(column) - len(kept) :] for column in held)), kept.added)
     assert len(back) == len(kept)
     if len(kept):
@@ -191,7 +195,7 @@ def test_a_damaged_segment_that_all_share_costs_its_transitions_if_that_is_asked
     assert f"lacks {22 - left} transitions" in passed_over[0]
     (rank,) = checkpoint.ranks
     assert (rank.stored, checkpoint.lost) == (left, 22 - left)
-    held = read(store.replay_folder, rank.segments, _blank())
+    held = _read(store.replay_folder, rank.segments)
     expected = [n for n in range(3, 25) if n // 10 not in lost]
     assert held.r_t[len(held.r_t) - rank.stored :].tolist() == expected
     assert RankState.from_json(json.loads(json.dumps(rank.to_json()))) == rank
