@@ -91,8 +91,11 @@ def start(
     with _quiet_stderr():
         import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        with contextlib.suppress(
+            RuntimeError
+        ):  # a process that has computed before, such as a notebook's, keeps its pools
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
         from hvd_dqn.distributed.devices import own_gpu, pin, visible_gpus
 
         gpus = visible_gpus(device)
