@@ -47,9 +47,13 @@ def build_two_headed(spec: NetworkSpec) -> keras.Model:
     """Returns a network with two outputs: the actions' [B, A, Z], and a prediction of the reward [B, 1]."""
     inputs = keras.Input(spec.observation_shape, dtype=np.dtype(spec.observation_dtype).name)
     features = hidden_layers(torso(inputs, spec), spec.hidden_sizes, spec)
-    outputs = layers.Dense(spec.num_actions * spec.outputs_per_action)(features)
+    first, second = (keras.initializers.HeUniform(seed=spec.seed + number) for number in (98, 99))
+    outputs = layers.Dense(spec.num_actions * spec.outputs_per_action, kernel_initializer=first, name="outputs")(
+        features
+    )
     outputs = layers.Reshape((spec.num_actions, spec.outputs_per_action))(outputs)
-    return keras.Model(inputs, [outputs, layers.Dense(1)(features)])
+    rewards = layers.Dense(1, kernel_initializer=second, name="rewards")(features)
+    return keras.Model(inputs, [outputs, rewards])
 
 
 class PriorityReplay(RingReplay):
