@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.algorithms.base import Losses, Values
-from hvd_dqn.algorithms.categorical import cross_entropy, expected_value, support
+from hvd_dqn.algorithms.categorical import CategoricalValues, cross_entropy, expected_value
 from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.algorithms.selection import select_actions
 from hvd_dqn.transition import Transition
 
 
-class C51:
+class C51(CategoricalValues):
     """Learns the return's distribution over atoms; its mean is the action value."""
-
-    takes_fractions = False
-    native_rule: str | None = None
-
-    def __init__(self, atoms: int, value_min: float, value_max: float, double: bool) -> None:
-        """Places the atoms.
-
-        Args:
-          atoms: their number.
-          value_min: the lowest return.
-          value_max: the highest.
-          double: whether the online network chooses the target's action (van Hasselt et al. 2016).
-        """
-        self.outputs_per_action = atoms
-        self._atom_values = support(value_min, value_max, atoms)
-        self._double = double
-
-    def action_values(self, outputs: Any) -> tf.Tensor:
-        """Returns the distributions' means [B, A]."""
-        return expected_value(outputs, self._atom_values)
 
     def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
         """Computes the cross-entropy with the projected target distribution; see `Algorithm`.

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
+
+
+class CategoricalValues:
+    """What the two algorithms have in common: atoms, and action values as means of distributions over them."""
+
+    takes_fractions = False
+    native_rule: str | None = None
+
+    def __init__(self, atoms: int, value_min: float, value_max: float, double: bool) -> None:
+        """Places the atoms.
+
+        Args:
+          atoms: their number.
+          value_min: value of the lowest.
+          value_max: value of the highest.
+          double: whether the online network chooses the target's action (van Hasselt et al. 2016).
+        """
+        self.outputs_per_action = atoms
+        self._atom_values = support(value_min, value_max, atoms)
+        self._double = double
+
+    def action_values(self, outputs: Any) -> tf.Tensor:
+        """Returns the distributions' means [B, A]."""
+        return expected_value(outputs, self._atom_values)
 
 
 def support(value_min: float, value_max: float, atoms: int) -> np.ndarray:

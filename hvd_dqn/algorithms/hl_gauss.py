@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.algorithms.base import Losses, Values
-from hvd_dqn.algorithms.categorical import cross_entropy, expected_value, support
+from hvd_dqn.algorithms.categorical import CategoricalValues, cross_entropy, expected_value
 from hvd_dqn.algorithms.checks import check_ranks
 from hvd_dqn.algorithms.dqn import one_step_targets
 from hvd_dqn.algorithms.noise import Noise
@@ -20,28 +19,8 @@ RELATIVE_WIDTH = 0.75
 """Standard deviation of the blurred target in widths of a bin, Farebrother et al. (2024), section 3.1."""
 
 
-class HLGauss:
+class HLGauss(CategoricalValues):
     """Learns a histogram whose mean is the action value; its target is a Gaussian around DQN's target."""
-
-    takes_fractions = False
-    native_rule: str | None = None
-
-    def __init__(self, atoms: int, value_min: float, value_max: float, double: bool) -> None:
-        """Places the bins.
-
-        Args:
-          atoms: the number of bins.
-          value_min: centre of the lowest bin.
-          value_max: centre of the highest.
-          double: whether the online network chooses the target's action (van Hasselt et al. 2016).
-        """
-        self.outputs_per_action = atoms
-        self._atom_values = support(value_min, value_max, atoms)
-        self._double = double
-
-    def action_values(self, outputs: Any) -> tf.Tensor:
-        """Returns the histograms' means [B, A]."""
-        return expected_value(outputs, self._atom_values)
 
     def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
         """Computes the cross-entropy with the blurred target; see `Algorithm`. The priority is the TD error's size."""
