@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from hvd_dqn.networks.nature import ScaledConv2D
-from hvd_dqn.networks.outputs import layer_seed, q_network
-from hvd_dqn.networks.spec import NetworkSpec, layer_name
+from hvd_dqn.networks.nature import as_images, convolution
+from hvd_dqn.networks.outputs import q_network
+from hvd_dqn.networks.spec import NetworkSpec
 
 FILTERS, SIZE = 16, 3
 """Of the convolution, whose stride is 1."""
@@ -23,17 +23,6 @@ def build(spec: NetworkSpec) -> keras.Model:
 
 def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
     """Returns the convolution's features [B, 1024] for images of 10 x 10."""
-    height, width, *channels = spec.observation_shape
-    x = layers.Reshape((height, width, *(channels or [1])))(inputs)
     # A grid's integers are flags or kinds of objects: scaled by the largest one, not by a byte's.
     scale = 1.0 / spec.largest_integer if np.issubdtype(spec.observation_dtype, np.integer) else 1.0
-    x = ScaledConv2D(
-        scale,
-        FILTERS,
-        SIZE,
-        activation="relu",
-        kernel_initializer=keras.initializers.HeUniform(layer_seed(spec, "scaled_conv2d", 0)),
-        dtype=spec.policy,
-        name=layer_name("scaled_conv2d", 0),
-    )(x)
-    return layers.Flatten()(x)
+    return layers.Flatten()(convolution(as_images(inputs, spec), spec, 0, scale, FILTERS, SIZE, stride=1))

@@ -24,20 +24,33 @@ def build(spec: NetworkSpec) -> keras.Model:
 
 def torso(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
     """Returns the convolutions' features [B, 3136] for images of 84 x 84."""
-    height, width, *channels = spec.observation_shape
-    x = layers.Reshape((height, width, *(channels or [1])))(inputs)
+    x = as_images(inputs, spec)
     for depth, (filters, size, stride) in enumerate(CONVOLUTIONS):
-        x = ScaledConv2D(
-            spec.input_scale if depth == 0 else 1.0,
-            filters,
-            size,
-            strides=stride,
-            activation="relu",
-            kernel_initializer=keras.initializers.HeUniform(layer_seed(spec, "scaled_conv2d", depth)),
-            dtype=spec.policy,
-            name=layer_name("scaled_conv2d", depth),
-        )(x)
+        x = convolution(x, spec, depth, spec.input_scale if depth == 0 else 1.0, filters, size, stride)
     return layers.Flatten()(x)
+
+
+def as_images(inputs: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
+    """Returns the observations as images [B, height, width, channels]."""
+    height, width, *channels = spec.observation_shape
+    return layers.Reshape((height, width, *(channels or [1])))(inputs)
+
+
+def convolution(
+    x: keras.KerasTensor, spec: NetworkSpec, depth: int, scale: float, filters: int, size: int, stride: int
+) -> keras.KerasTensor:
+    """Returns ReLU features of a convolution of `scale` times x; its number `depth` names and seeds it."""
+    layer = ScaledConv2D(
+        scale,
+        filters,
+        size,
+        strides=stride,
+        activation="relu",
+        kernel_initializer=keras.initializers.HeUniform(layer_seed(spec, "scaled_conv2d", depth)),
+        dtype=spec.policy,
+        name=layer_name("scaled_conv2d", depth),
+    )
+    return layer(x)
 
 
 class ScaledConv2D(layers.Conv2D):
