@@ -1,7 +1,8 @@
 """The ranks of a job that an MPI launcher has started: MPI sends everything in host memory.
 
-The gradients of the general learner go through Horovod inside the graph; Horovod starts when that learner is built.
-The native learner calls MPI_Allreduce itself, and no thread of Horovod's takes time from it.
+The native learner calls MPI_Allreduce itself, and no thread of Horovod's takes time from it. The gradients of the
+general learner go through Horovod inside the graph; Horovod starts when that learner is built, and from then on sends
+everything else, too: Open MPI 4.1 may deadlock when two threads communicate at once (its issue 11428).
 """
 
 from __future__ import annotations
@@ -14,54 +15,18 @@ import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.distributed.communicator import JSONCollectives, MPIHandles, Values
+from hvd_dqn.distributed.horovod import HorovodCommunicator
 
 _BACKGROUND_NICENESS = 10
 
 
-class MPICommunicator(JSONCollectives):
-    """Collectives by mpi4py on a communicator of its own, apart from Horovod's messages."""
+class _Direct(JSONCollectives):
+    """Collectives by mpi4py on a communicator of its own."""
 
-    controller = "MPI"
-
-    def __init__(self, local_rank: int) -> None:
-        """Initialises MPI; a collective.
-
-        Args:
-          local_rank: this rank's number on its host.
-        """
-        # Before Horovod: who initialises MPI ends it, and Horovod would as soon as one rank has exited.
-        from mpi4py import MPI
-
-        self._mpi = MPI
-        self._communicator = MPI.COMM_WORLD.Dup()  # COLLECTIVE
-        self.rank: int = self._communicator.Get_rank()
-        self.size: int = self._communicator.Get_size()
-        self.local_rank = local_rank
-        self._hvd: Any = None
-        handles = (MPI._handleof(of) for of in (MPI.FLOAT, MPI.SUM, self._communicator))
-        self.mpi_handles: MPIHandles | None = MPIHandles(str(MPI.__file__), *handles)
-
-    def start_horovod(self) -> None:
-        """Starts Horovod on MPI's ranks.
-
-        Its thread looks for gradients without a pause: every update waits for it, and waking it takes as long as a
-        small network's update. So that it takes little time from the learner on the same core, it runs at a lower
-        priority, and has the core while the learner waits.
-        """
-        if self._hvd is None:
-            import horovod.tensorflow as hvd
-
-            pause = os.environ.setdefault("HOROVOD_CYCLE_TIME", "0")
-            before = set(os.listdir("/proc/self/task"))
-            hvd.init()  # COLLECTIVE
-            if float(pause) == 0:
-                for thread in set(os.listdir("/proc/self/task")) - before:
-                    os.setpriority(os.PRIO_PROCESS, int(thread), _BACKGROUND_NICENESS)
-            self._hvd = hvd
-
-    def allreduce_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
-        """Sums a vector over the ranks by Horovod's ring-allreduce."""
-        return self._hvd.allreduce(vector, op=self._hvd.Sum)
+    def __init__(self, communicator: Any) -> None:
+        """Takes mpi4py's communicator."""
+        self._communicator = communicator
+        self.rank = communicator.Get_rank()
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums an array over the ranks."""
@@ -77,27 +42,91 @@ class MPICommunicator(JSONCollectives):
 
     def gather(self, values: np.ndarray) -> list[np.ndarray]:
         """Returns every rank's uint8 array [N_r], in the order of ranks."""
-        sizes = np.empty(self.size, np.int64)
+        sizes = np.empty(self._communicator.Get_size(), np.int64)
         self._communicator.Allgather(np.array(len(values), np.int64), sizes)
         joined = np.empty(sizes.sum(), np.uint8)
         self._communicator.Allgatherv(values, [joined, sizes])
         return np.split(joined, np.cumsum(sizes)[:-1])
 
-    def start_timeline(self, path: Path) -> None:
-        """Lets Horovod write its timeline, if it sums the gradients; rank 0 does."""
-        if self._hvd is not None:
-            self._hvd.start_timeline(str(path))
-
     def barrier(self) -> None:
         """Waits for all ranks."""
         self._communicator.Barrier()
 
+
+class MPICommunicator(JSONCollectives):
+    """Collectives by mpi4py until Horovod starts, and by Horovod from then on: one thread at a time uses MPI."""
+
+    controller = "MPI"
+
+    def __init__(self, local_rank: int) -> None:
+        """Initialises MPI; a collective.
+
+        Args:
+          local_rank: this rank's number on its host.
+        """
+        # Before Horovod: who initialises MPI ends it, and Horovod would as soon as one rank has exited.
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        own = MPI.COMM_WORLD.Dup()  # COLLECTIVE
+        self.rank: int = own.Get_rank()
+        self.size: int = own.Get_size()
+        self.local_rank = local_rank
+        self._sender: _Direct | HorovodCommunicator = _Direct(own)
+        handles = (MPI._handleof(of) for of in (MPI.FLOAT, MPI.SUM, own))
+        self.mpi_handles: MPIHandles | None = MPIHandles(str(MPI.__file__), *handles)
+
+    def start_horovod(self) -> None:
+        """Starts Horovod on MPI's ranks.
+
+        Its thread looks for gradients without a pause: every update waits for it, and waking it takes as long as a
+        small network's update. So that it takes little time from the learner on the same core, it runs at a lower
+        priority, and has the core while the learner waits.
+        """
+        if self._horovod is None:
+            pause = os.environ.setdefault("HOROVOD_CYCLE_TIME", "0")
+            before = set(os.listdir("/proc/self/task"))
+            self._sender = HorovodCommunicator()  # COLLECTIVE
+            if float(pause) == 0:
+                for thread in set(os.listdir("/proc/self/task")) - before:
+                    os.setpriority(os.PRIO_PROCESS, int(thread), _BACKGROUND_NICENESS)
+
+    def allreduce_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
+        """Sums a vector over the ranks by Horovod's ring-allreduce."""
+        assert self._horovod is not None
+        return self._horovod.allreduce_in_graph(vector)
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Sums an array over the ranks."""
+        return self._sender.sum(values)
+
+    def broadcast(self, values: Values) -> Values:
+        """Sends rank 0's tensor or array to all."""
+        return self._sender.broadcast(values)
+
+    def gather(self, values: np.ndarray) -> list[np.ndarray]:
+        """Returns every rank's uint8 array [N_r], in the order of ranks."""
+        return self._sender.gather(values)
+
+    def start_timeline(self, path: Path) -> None:
+        """Lets Horovod write its timeline, if it sums the gradients; rank 0 does."""
+        if self._horovod is not None:
+            self._horovod.start_timeline(path)
+
+    def barrier(self) -> None:
+        """Waits for all ranks."""
+        self._sender.barrier()
+
     def shutdown(self) -> None:
         """Ends Horovod; mpi4py ends MPI when the process exits."""
-        if self._hvd is not None:
-            self._hvd.shutdown()
+        if self._horovod is not None:
+            self._horovod.shutdown()
 
     def abort(self, code: int) -> None:
         """Ends the job through MPI."""
         self._mpi.COMM_WORLD.Abort(code)
         os._exit(code)
+
+    @property
+    def _horovod(self) -> HorovodCommunicator | None:
+        return self._sender if isinstance(self._sender, HorovodCommunicator) else None

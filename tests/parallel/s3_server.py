@@ -26,14 +26,15 @@ class Door:
           behind: the port to forward to.
         """
         self._behind = behind
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open_ends: list[socket.socket] = []
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def shut(self) -> None:
         """Lets nothing through any more."""
-        for end in (self._listener, *self._open_ends):
+        listener, self._listener = self._listener, None
+        for end in (*([listener] if listener else []), *self._open_ends):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
@@ -45,13 +46,19 @@ class Door:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        while listener is self._listener:
+            try:
                 near, _ = listener.accept()
+            except OSError:  # the door is shut, or a client has gone before it was let in
+                continue
+            try:
                 far = socket.create_connection(("127.0.0.1", self._behind))
-                self._open_ends += [near, far]
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=_pump, args=ends, daemon=True).start()
+            except OSError:
+                near.close()
+                continue
+            self._open_ends += [near, far]
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=_pump, args=ends, daemon=True).start()
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
