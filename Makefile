@@ -3,7 +3,7 @@
 # Everything lands in this folder: .tools/ holds uv at the version below, .venv/ the Python environment.
 
 UV_VERSION := 0.13.9
-EXTRAS ?= atari envpool dev
+EXTRAS ?= atari envpool minatar dev
 UV_SYNC_FLAGS ?=
 PRESET ?= cartpole
 NP ?= $(shell test "$$(env -u OMP_NUM_THREADS nproc)" -ge 4 && echo 4 || echo 2)

@@ -111,7 +111,14 @@ class ReplayConfig:
     """Experience replay."""
 
     replay: str = "uniform"
-    """uniform: samples all stored transitions with equal probability."""
+    """uniform: samples all stored transitions with equal probability. prioritized: samples those with a large error
+    more often, and weights their losses less (Schaul et al. 2016), as one buffer of all ranks would."""
+    priority_exponent: float = 0.5
+    """Exponent of a transition's priority in its probability, of prioritized. 0: uniform."""
+    importance_exponent: float = 0.4
+    """Exponent of the weights that correct for unequal probabilities, of prioritized. 1: fully corrected."""
+    importance_rise_env_steps: int = 0
+    """Env steps over which --importance-exponent rises to 1. 0: it stays."""
     replay_capacity: int = 50_000
     """Capacity of the replay buffer in transitions, summed over ranks."""
     learning_starts: int = 1_000
@@ -136,6 +143,8 @@ class AlgorithmConfig:
     """Loss of the TD error, of dqn and munchausen. mse: squared. huber: quadratic up to 1, then linear."""
     gamma: float = 0.99
     """Discount per env step."""
+    n_step: int = 1
+    """Env steps whose rewards are summed before the value of the next observation (Sutton 1988)."""
     atoms: int = 51
     """Atoms of c51, bins of hl-gauss."""
     value_min: float = -10.0
@@ -275,6 +284,7 @@ FIXED_ON_RESUME = {
     "env": "the run was trained on it; start a new run for another",
     "env_kwargs": "the transitions in its replay are those of another task; start a new run",
     "algorithm": "its weights mean something else to another one; start a new run",
+    "n_step": "the transitions in its replay span this many steps; start a new run",
     "atoms": "its network has other outputs; start a new run",
     "value_min": "its network's outputs stand for other returns; start a new run",
     "value_max": "its network's outputs stand for other returns; start a new run",

@@ -4,6 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
+_MINATAR = {
+    "env": "MinAtar/Breakout-v0",
+    "total_env_steps": 2_000_000,
+    "num_envs": 16,
+    "learning_rate": 2.5e-4,
+    "global_batch_size": 32,
+    "train_period": 4,
+    "target_update_period": 1_000,
+    "replay_capacity": 100_000,
+    "learning_starts": 5_000,
+    "epsilon_decay_env_steps": 100_000,
+    "epsilon_end": 0.1,
+    "max_grad_norm": 0.0,
+    "evaluation_period": 100_000,
+    "checkpoint_period": 100_000,
+    "log_period": 10_000,
+}
+"""Young and Tian (2019), https://arxiv.org/abs/1903.03176, with an update every four steps and Adam, as in Obando-Ceron
+and Castro (2021), "Revisiting Rainbow", and sixteen environments in place of one."""
+_RAINBOW = {
+    "algorithm": "c51",
+    "double": True,
+    "dueling": True,
+    "noisy": True,
+    "n_step": 3,
+    "replay": "prioritized",
+    "epsilon_start": 0.0,
+    "epsilon_end": 0.0,
+}
+"""All parts of Hessel et al. (2018), "Rainbow", https://arxiv.org/abs/1710.02298."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     "cartpole": {},
     "lunarlander": {
@@ -63,6 +94,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "final_evaluation_episodes": 30,
         "checkpoint_period": 100_000,
         "log_period": 10_000,
+    },
+    "minatar-dqn": _MINATAR,
+    "minatar-rainbow": {
+        **_MINATAR,
+        **_RAINBOW,
+        "value_min": 0.0,
+        "value_max": 100.0,
+        "learning_rate": 1e-4,
     },
     "maze": {
         "env": "hvd_dqn/TreasureMaze-v0",

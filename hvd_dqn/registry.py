@@ -25,7 +25,10 @@ NETWORKS = {
     "minatar": "hvd_dqn.networks.minatar:build",
 }
 """Functions NetworkSpec -> keras.Model."""
-REPLAYS = {"uniform": "hvd_dqn.replay.ring:RingReplay"}
+REPLAYS = {
+    "uniform": "hvd_dqn.replay.ring:RingReplay",
+    "prioritized": "hvd_dqn.replay.prioritized:PrioritizedReplay",
+}
 """Classes with the protocol of `hvd_dqn.replay.base.Replay`."""
 
 

@@ -28,11 +28,13 @@ _AT_LEAST_ONE = [
     "evaluation_episodes",
     "final_evaluation_episodes",
     "quantiles",
+    "n_step",
 ]
 _NOT_NEGATIVE = [
     "seed",
     "snapshot_period",
     "epsilon_decay_env_steps",
+    "importance_rise_env_steps",
     "max_grad_norm",
     "skip_nonfinite",
     "evaluation_period",
@@ -41,7 +43,15 @@ _NOT_NEGATIVE = [
     "time_reserve_seconds",
     "threads_per_rank",
 ]
-_PROBABILITIES = ["epsilon_start", "epsilon_end", "epsilon_decay_per_episode", "gamma", "munchausen_bonus"]
+_PROBABILITIES = [
+    "epsilon_start",
+    "epsilon_end",
+    "epsilon_decay_per_episode",
+    "gamma",
+    "munchausen_bonus",
+    "priority_exponent",
+    "importance_exponent",
+]
 _MOST_LAYERS = 100
 _GROWING = ["num_envs", "global_batch_size", "replay_capacity", "learning_starts", "train_period"]
 

@@ -32,7 +32,7 @@ class RankState:
     open_episodes: CollectorState | None
     """Of this rank's environments; None where a checkpoint ends all episodes."""
     replay_state: dict[str, np.ndarray] = field(default_factory=dict)
-    """The replay's arrays other than transitions, such as priorities, by name."""
+    """The replay's arrays other than transitions, such as priorities, by name: a row per stored transition."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the state as JSON-ready values."""
@@ -65,7 +65,7 @@ class RankState:
                 and all(segment.count <= state.capacity for segment in state.segments)
                 and all(type(value) is dict for value in state.generators.values())
                 and all(_is_episode(episode) for episode in state.finished_episodes)
-                and all(isinstance(array, np.ndarray) for array in state.replay_state.values())
+                and all(_has_rows(array, state.stored) for array in state.replay_state.values())
             )
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise CheckpointError(f"a rank's state cannot be read ({repr(error)[:300]})") from None
@@ -77,8 +77,18 @@ class RankState:
         """Returns the state without the transitions of the lost segment files."""
         oldest = self.added - self.stored
         segments = [segment for segment in self.segments if segment.file not in lost]
-        stored = sum(max(0, segment.first + segment.count - max(segment.first, oldest)) for segment in segments)
-        return replace(self, segments=segments, stored=min(self.stored, stored))
+        ends = [(segment.first - oldest, segment.first + segment.count - oldest) for segment in segments]
+        rows = [slice(max(0, start), max(0, end)) for start, end in ends]
+        stored = sum(part.stop - part.start for part in rows)
+        replay_state = {
+            name: np.concatenate([array[:0], *(array[part] for part in rows)])
+            for name, array in self.replay_state.items()
+        }
+        return replace(self, segments=segments, stored=min(self.stored, stored), replay_state=replay_state)
+
+
+def _has_rows(array: Any, count: int) -> bool:
+    return isinstance(array, np.ndarray) and array.ndim > 0 and len(array) == count
 
 
 def _is_episode(episode: Any) -> bool:

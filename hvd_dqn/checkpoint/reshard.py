@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from hvd_dqn.shares import share
-from hvd_dqn.transition import Transition
 
 _BYTES_AT_A_TIME = 32 * 2**20
 """Most bytes that a rank sends in one exchange."""
 
 Exchange = Callable[[np.ndarray, list[int]], np.ndarray]
+Columns = Sequence[np.ndarray]
+"""All that a replay stores, a row per transition: arrays [N, ...], see `hvd_dqn.replay.base.columns_of`."""
 
 
 def read_share(
-    held: Sequence[tuple[int, Callable[[], Iterable[Transition]]]], like: Transition, rank: int, size: int
-) -> Transition:
+    held: Sequence[tuple[int, Callable[[], Iterable[Columns]]]], like: Columns, rank: int, size: int
+) -> list[np.ndarray]:
     """Returns this rank's share of all saved transitions, oldest first.
 
     Every W-th transition of each old rank, counted from the newest, goes to one of W ranks: the shares are equal to
@@ -36,8 +37,8 @@ def read_share(
     for number, (count, read) in enumerate(held):
         oldest = count - 1
         for part in read():
-            age = oldest - np.arange(len(part.a_tm1))
-            oldest -= len(part.a_tm1)
+            age = oldest - np.arange(len(part[0]))
+            oldest -= len(part[0])
             mine = (age + number) % size == rank
             parts.append([column[mine] for column in part])
             ages.append(age[mine])
@@ -45,8 +46,8 @@ def read_share(
 
 
 def rebalance(
-    held: Transition, counts: list[int], *, rank: int, capacity: int, exchange: Exchange, beat: Callable[[], None]
-) -> tuple[Transition, int]:
+    held: Columns, counts: list[int], *, rank: int, capacity: int, exchange: Exchange, beat: Callable[[], None]
+) -> tuple[list[np.ndarray], int]:
     """Moves transitions from ranks that hold more than their share to those that hold less; a collective.
 
     A rank hands over every n-th that it holds, so that old and new ones are spread over the ranks alike.
@@ -63,7 +64,7 @@ def rebalance(
       What this rank holds now, oldest first, and how many moved between any two ranks.
     """
     plan = plan_transfers(counts, capacity)
-    age = _ages(held)
+    age = np.arange(len(held[0]))[::-1]  # how many transitions are newer than each
     chosen = evenly_spaced(int(plan[rank].sum()), len(age))
     taker = interleaved(plan[rank])
     at_a_time = max(1, _BYTES_AT_A_TIME // _row_bytes((age, *held)))
@@ -120,12 +121,7 @@ def interleaved(counts: np.ndarray) -> np.ndarray:
     return labels[np.argsort(positions, kind="stable")]
 
 
-def _ages(held: Transition) -> np.ndarray:
-    """Returns int64 [N], how many transitions are newer than each; 0 is the newest."""
-    return np.arange(len(held.a_tm1))[::-1]
-
-
-def _oldest_first(ages: list[np.ndarray], parts: list[list[np.ndarray]]) -> Transition:
+def _oldest_first(ages: list[np.ndarray], parts: list[list[np.ndarray]]) -> list[np.ndarray]:
     """Joins columns [N_i, ...] of several parts in the order of their ages [N_i], the highest first."""
     place = np.argsort(np.argsort(-np.concatenate(ages), kind="stable"))
     starts = np.cumsum([0, *map(len, ages)])
@@ -136,7 +132,7 @@ def _oldest_first(ages: list[np.ndarray], parts: list[list[np.ndarray]]) -> Tran
             column[place[start : start + len(part[number])]] = part[number]
             part[number] = like[:0]  # frees it: never all parts and all columns at a time
         columns.append(column)
-    return Transition(*columns)
+    return columns
 
 
 def _to_rows(columns: tuple[np.ndarray, ...]) -> np.ndarray:

@@ -15,7 +15,7 @@ from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.learner.learner import Vector
-from hvd_dqn.replay.base import Replay
+from hvd_dqn.replay.base import Replay, empty_columns, refill
 from hvd_dqn.transition import Transition
 
 
@@ -63,9 +63,18 @@ def restore_ranks(
         if exact:
             _fill(ranks[own], _read_replay(session, ranks[own], replay.empty(), damaged), replay)
             return
-        readers = [(state.stored, partial(_read_replay, session, state, replay.empty(), damaged)) for state in ranks]
-        held = read_share(readers, replay.empty(), own, communicator.size)
-        replay.restore(held, len(held.a_tm1))
+        extra = list(replay.extra_state())
+        known = all(sorted(state.replay_state) == sorted(extra) for state in ranks)  # else another replay's
+        readers = [
+            (state.stored, partial(_with_extra, session, state, replay, damaged, extra if known else []))
+            for state in ranks
+        ]
+        like = empty_columns(replay) if known else list(replay.empty())
+        held = read_share(readers, like, own, communicator.size)
+        if known:
+            refill(replay, held, len(held[0]))
+        else:
+            replay.restore(Transition(*held), len(held[0]))
 
     look = session.with_keepalive("reading the replay", fill)  # COLLECTIVE
     raise_on_any_rank(communicator, look)  # COLLECTIVE
@@ -126,8 +135,19 @@ def _fill(state: RankState, parts: Iterable[Transition], replay: Replay) -> None
     replay.restore(replay.empty(), state.added - state.stored)
     for part in parts:
         replay.add(part)
-    if state.replay_state and replay.added == state.added:
-        replay.restore(replay.contents(), state.added, state.replay_state)
+    if state.replay_state.keys() == replay.extra_state().keys() and replay.added == state.added:
+        replay.load_extra_state(state.replay_state)
+
+
+def _with_extra(
+    session: CheckpointSession, state: RankState, replay: Replay, damaged: dict[str, str], extra: list[str]
+) -> Iterator[list[np.ndarray]]:
+    """Reads the transitions that a rank held, see `_read_replay`, with the rows of some arrays of its replay's own."""
+    start = 0
+    for part in _read_replay(session, state, replay.empty(), damaged):
+        end = start + len(part.a_tm1)
+        yield [*part, *(state.replay_state[name][start:end] for name in extra)]
+        start = end
 
 
 def _read_replay(

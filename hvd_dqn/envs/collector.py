@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from hvd_dqn.envs.continuation import EpisodeSeeds, make_continuation
 from hvd_dqn.envs.guard import autoreset_mode
+from hvd_dqn.envs.n_step import NStep
 from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.transition import Transition
@@ -28,7 +29,16 @@ class Collector:
     it is no transition, so it is never returned.
     """
 
-    def __init__(self, vector_env: VectorEnv[Any, Any, Any], spaces: Spaces, gamma: float, seeds: EpisodeSeeds) -> None:
+    def __init__(
+        self,
+        vector_env: VectorEnv[Any, Any, Any],
+        spaces: Spaces,
+        gamma: float,
+        seeds: EpisodeSeeds,
+        *,
+        n_step: int = 1,
+        clip_rewards: bool = False,
+    ) -> None:
         """Takes the environments over; `reset` or `restore` must be called before `step`.
 
         Args:
@@ -37,6 +47,8 @@ class Collector:
           spaces: of one environment.
           gamma: discount of a step that does not end the task.
           seeds: where the episodes' seeds come from.
+          n_step: steps of a transition.
+          clip_rewards: whether transitions hold rewards clipped to -1..1. Episodes' returns do not.
 
         Raises:
           UserError: if the environment resets in a mode other than NEXT_STEP or SAME_STEP.
@@ -47,6 +59,10 @@ class Collector:
         self._dtype = spaces.observation_dtype
         self._gamma = np.float32(gamma)
         self._shape = (self.num_envs, *spaces.observation_shape)
+        self._clip_rewards = clip_rewards
+        self._all = np.arange(self.num_envs)
+        self._joins_steps = n_step > 1
+        self._n_step = NStep(n_step, self.num_envs, spaces)
         self._continuation = make_continuation(vector_env, seeds, spaces.num_actions)
         self._closed = False
         self.observation = np.zeros(self._shape, self._dtype)
@@ -79,6 +95,7 @@ class Collector:
                 actions=None if self._resetting[i] else needed.actions,
                 state=needed.state,
                 lasting=needed.lasting,
+                last_steps=self._n_step.window(i),
             )
             for i, needed in enumerate(saved)
         ]
@@ -96,7 +113,8 @@ class Collector:
           How many of the episodes continue. One that was saved by another kind of vector environment does not.
 
         Raises:
-          UserError: if an environment is not deterministic, so that the actions lead elsewhere.
+          UserError: if an environment is not deterministic, so that the actions lead elsewhere, or if an episode was
+            saved with other transitions.
         """
         observation, continued = self._continuation.begin(episodes, generator, first_number)
         self.observation = np.array(observation, self._dtype)
@@ -104,10 +122,12 @@ class Collector:
         self._resetting = np.zeros(self.num_envs, np.bool_)
         self._returns = np.zeros(self.num_envs, np.float64)
         self._lengths = np.zeros(self.num_envs, np.int64)
+        self._n_step.clear()
         for i, episode in enumerate(episodes):
             if episode is not None and continued[i]:
                 self._numbers[i], self._resetting[i] = episode.number, episode.ended
                 self._returns[i], self._lengths[i] = episode.episode_return, episode.length
+                self._n_step.restore(i, episode.last_steps)
         return int(continued.sum())
 
     def step(self, actions: np.ndarray) -> tuple[Transition, list[Episode]]:
@@ -117,8 +137,8 @@ class Collector:
           actions: int [E].
 
         Returns:
-          The transitions [N], N <= E (an environment that only reset itself gives none), and the episodes that
-          ended in this step.
+          The transitions [N] that this step completes, and the episodes that ended in it. An environment that only
+          reset itself completes none; with n-step transitions, one completes up to n where its episode ends.
 
         Raises:
           JobFault: if an environment breaks its contract or raises anything.
@@ -132,17 +152,20 @@ class Collector:
         transition = Transition(
             s_tm1=self.observation,
             a_tm1=actions.astype(np.int32),
-            r_t=reward.astype(np.float32),
+            r_t=(np.clip(reward, -1.0, 1.0) if self._clip_rewards else reward).astype(np.float32),
             discount_t=self._gamma * ~terminated,
             s_t=self._with_final_observations(s_t, done, info) if self._same_step else s_t,
         )
         if anything_begun:
             self._numbers += begun
+        acted = self._all
         if anything_begun and not self._same_step:
             acted = np.flatnonzero(~self._resetting)
             transition = Transition(*(column.take(acted, axis=0) for column in transition))
             reward = np.where(self._resetting, 0.0, reward)
             self._lengths -= self._resetting
+        if self._joins_steps:
+            transition = self._n_step.add(transition, acted, done[acted])
         self._returns += reward
         self._lengths += 1
         episodes = self._finished_episodes(done)
@@ -150,6 +173,10 @@ class Collector:
         if not self._same_step:
             self._resetting = done
         return transition, episodes
+
+    def cut(self) -> Transition:
+        """Returns the transitions [N] that have not reached their n steps, as if all episodes were truncated here."""
+        return self._n_step.cut(self.observation)
 
     def close(self) -> None:
         """Closes the environments."""

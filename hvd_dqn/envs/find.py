@@ -15,7 +15,12 @@ import gymnasium as gym
 from hvd_dqn.envs.foreign import brief, where
 from hvd_dqn.errors import UserError, did_you_mean
 
-_ATARI = " (Atari needs the extra [atari]: pip install 'hvd-dqn[atari]')"
+_EXTRAS = {
+    "ale_py": " (Atari needs the extra [atari]: pip install 'hvd-dqn[atari]')",
+    "hvd_dqn.envs.minatar": " (MinAtar needs the extra [minatar]: make setup EXTRAS='atari minatar', or "
+    "pip install 'hvd-dqn[minatar]')",
+}
+"""What is missing where the module of known ids cannot be imported."""
 
 
 def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
@@ -29,6 +34,8 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     place, _, name = env_id.rpartition(":")
     if not place and name.startswith("ALE/"):
         place = "ale_py"
+    if not place and name.startswith("MinAtar/"):
+        place = "hvd_dqn.envs.minatar"
     module = _import(place, env_id) if place else None
     cls = getattr(module, name, None)
     if module is not None and name not in gym.registry and isinstance(cls, type) and issubclass(cls, gym.Env):
@@ -50,8 +57,8 @@ def _import(place: str, env_id: str) -> ModuleType:
         return _import_file(Path(place).absolute()) if place.endswith(".py") else importlib.import_module(place)
     except BaseException as error:  # a script may even exit
         what = f"cannot import the module of --env {env_id!r}: {brief(error)}"
-        if place == "ale_py":
-            raise UserError(what + _ATARI) from None
+        if place in _EXTRAS:
+            raise UserError(what + _EXTRAS[place]) from None
         if isinstance(error, FileNotFoundError) or (isinstance(error, ModuleNotFoundError) and error.name == place):
             raise UserError(
                 f"{what} (give its file's path, ./{place.removesuffix('.py')}.py:Id, or install it, or "
@@ -89,6 +96,10 @@ def _remedy(name: str, module: ModuleType | None) -> str:
         own += [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, gym.Env)]
         known = f"it has {', '.join(sorted(own)[:20])}" if own else "it registers none"
         return f" (the module {module.__name__} was imported; {known}{did_you_mean(name, own)})"
+    if name.startswith("MinAtar/") and not any(key.startswith("MinAtar/") for key in gym.registry):
+        return (
+            " (MinAtar needs the extra [minatar]: make setup EXTRAS='atari minatar', or pip install 'hvd-dqn[minatar]')"
+        )
     if name.partition("-")[0].endswith(("NoFrameskip", "Deterministic")):
         game = name.partition("NoFrameskip")[0].partition("Deterministic")[0]
         return f" (Atari's games are ALE/{game}-v5, or as here ale_py:{name})"

@@ -103,10 +103,13 @@ class VectorGuard(VectorWrapper):
         """Steps all and checks observations, rewards and flags."""
         self._step += 1
         self._calls.running = self.name, "step()"
-        with foreign(self.name, f"step() at its step {self._step}"):
-            observation, reward, *flags, info = self.env.step(actions)
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(actions)
             reward = np.array(reward, np.float64)
-            terminated, truncated = (np.array(flag, np.bool_) for flag in flags)
+            terminated, truncated = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
+        except BaseException as error:  # no with-block around each step; see `Guard.step`
+            with foreign(self.name, f"step() at its step {self._step}"):
+                raise error
         self._calls.running = None
         for what, column in (("rewards", reward), ("terminated", terminated), ("truncated", truncated)):
             if column.shape != (self.num_envs,):

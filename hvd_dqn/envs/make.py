@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from hvd_dqn.envs.atari import is_atari, vector_arguments
@@ -135,7 +137,12 @@ class EnvironmentMaker:
         """Makes one environment as Gymnasium registers it; a game of Atari as its vector form shows it."""
         if is_atari(self._id):
             return SingleFromVector(self._make_native(1))
-        return channels_last(gym.make(self._id, disable_env_checker=True, **self._arguments))
+        spec: str | EnvSpec = self._id
+        if self._id.startswith("MinAtar/"):
+            from hvd_dqn.envs.minatar import MinAtarGame
+
+            spec = replace(gym.spec(self._id), entry_point=MinAtarGame)
+        return channels_last(gym.make(spec, disable_env_checker=True, **self._arguments))
 
     def _make_member(self, name: str) -> gym.Env[Any, Any]:
         """Makes one environment of several; called in its own process where it has one."""

@@ -35,6 +35,8 @@ class OpenEpisode:
     """What the environment or the vector environment gave: plain values and arrays (packing.py)."""
     lasting: Any = None
     """What wrappers keep from one episode to the next, such as running means, as of this episode's reset or end."""
+    last_steps: Any = None
+    """The last steps, from which n-step transitions still have to end: arrays by column; None if there are none."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the episode as JSON-ready values."""
@@ -65,7 +67,7 @@ class OpenEpisode:
         return replace(episode, observation=observation)
 
 
-_PACKED = ("observation", "actions", "state", "lasting")
+_PACKED = ("observation", "actions", "state", "lasting", "last_steps")
 
 
 def _fits(actions: np.ndarray, length: int) -> bool:

@@ -1,8 +1,12 @@
 """What the job asks of a learner: K synchronous updates in one call, on flat vectors.
 
 Each update is: local gradient -> one flat vector -> one allreduce -> optimizer step. Loss, priority, mean Q and the
-caller's signals ride in the same vector, so an update costs exactly one collective. A learner knows no ranks: it is
-handed the allreduce, which is the identity where there is one rank.
+caller's signals ride in the same vector, so an update costs exactly one collective. A learner is handed the allreduce,
+which is the identity where there is one rank.
+
+Where losses are weighted, the vector ends in a slot of each rank for its largest weight, and one for its largest
+priority. The gradient is linear in the weights, so the sum is divided by the largest weight of the global batch after
+the allreduce, when every rank knows it: normalising the weights costs no collective of its own.
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ class StepSettings(NamedTuple):
     first_row: int  # row of the global batch at which this rank's B rows begin
     global_batch_size: int  # rows of the global batch
     num_signals: int  # F, numbers that ride along
+    weighted: bool = False  # whether weights are to be divided by the largest one of the global batch
+    rank: int = 0  # which of the W slots for the largest weights is this rank's
+    size: int = 1  # W
 
 
 class Report(NamedTuple):
@@ -50,6 +57,7 @@ class Report(NamedTuple):
     mean_q: float  # of the actions taken
     signals: np.ndarray  # float32 [F], sums over the ranks
     priorities: np.ndarray  # float32 [K, B], of this rank's transitions
+    largest_priority: float  # of all ranks' in the applied updates; 0 where losses are not weighted
 
 
 class Learner(Protocol):
@@ -70,7 +78,8 @@ class Learner(Protocol):
 
         Args:
           batches: K local batches, columns [K, batch_size_per_rank, ...].
-          weights: float32 [K, batch_size_per_rank], factors of the transitions' losses.
+          weights: float32 [K, batch_size_per_rank], factors of the transitions' losses; where losses are weighted, up
+            to a factor that is the same on all ranks.
           signals: float32 [F], this rank's numbers; their sums over the ranks come back.
 
         Returns:
@@ -89,7 +98,12 @@ def no_clock(phases: Sequence[str], marks: Sequence[float]) -> None:
 
 
 def make_report(
-    local_steps: float, steps: float, sums: Sequence[float], signals: Sequence[float], priorities: np.ndarray
+    local_steps: float,
+    steps: float,
+    sums: Sequence[float],
+    signals: Sequence[float],
+    priorities: np.ndarray,
+    largest_priority: float = 0.0,
 ) -> Report:
     """Builds the report of K updates.
 
@@ -99,6 +113,7 @@ def make_report(
       sums: of the statistics over the applied updates.
       signals: sums over the ranks.
       priorities: float32 [K, B].
+      largest_priority: of all ranks' in the applied updates.
     """
     updates = len(priorities)
     loss, priority, mean_q = (float(total) / max(1.0, float(steps)) for total in sums)
@@ -111,6 +126,7 @@ def make_report(
         mean_q=mean_q,
         signals=np.array(signals, np.float32),
         priorities=priorities,
+        largest_priority=largest_priority,
     )
 
 

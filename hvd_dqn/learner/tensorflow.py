@@ -23,6 +23,7 @@ from hvd_dqn.learner.learner import NUM_STATISTICS, Clock, Report, StepSettings,
 from hvd_dqn.learner.optimizers import OPTIMIZERS, clip_by_global_norm
 from hvd_dqn.transition import Transition
 
+_SMALLEST_WEIGHT = 1e-30
 Slots = tuple[tf.Tensor, ...]
 Allreduce = Callable[[tf.Tensor], tf.Tensor]
 
@@ -98,11 +99,12 @@ class TensorFlowLearner:
         copied = time.perf_counter()
         self.online, *slots, report, priorities, waited = self._updates(*inputs)  # COLLECTIVE: K allreduces
         self.slots = tuple(slots)
-        local_steps, steps, *sums = report.numpy().tolist()
+        local_steps, steps, largest_priority, *sums = report.numpy().tolist()
         end = time.perf_counter()
         self._clock(("transfer", "allreduce", "gradient"), (start, copied, copied + float(waited), end))
         self.step += int(steps)
-        return make_report(local_steps, steps, sums[:NUM_STATISTICS], sums[NUM_STATISTICS:], priorities.numpy())
+        statistics, totals = sums[:NUM_STATISTICS], sums[NUM_STATISTICS:]
+        return make_report(local_steps, steps, statistics, totals, priorities.numpy(), largest_priority)
 
     def load(self, online: Vector, target: Vector, slots: Sequence[Vector]) -> None:
         """Takes these vectors."""
@@ -149,7 +151,7 @@ class TensorFlowLearner:
             online, slots, report = self._step(k, step, online, slots, report, local, vector)
             return k + 1, online, slots, report, priorities.write(k, priority), seconds
 
-        report = tf.zeros([2 + NUM_STATISTICS + self._settings.num_signals])
+        report = tf.zeros([3 + NUM_STATISTICS + self._settings.num_signals])
         priorities = tf.TensorArray(tf.float32, updates, element_shape=[self._settings.batch_size_per_rank])
         _, online, slots, report, priorities, seconds = tf.while_loop(
             lambda k, *_: k < updates,
@@ -174,7 +176,7 @@ class TensorFlowLearner:
         mean over the global batch, however unevenly the batch is shared.
 
         Returns:
-          float32 [P + statistics + F], and the transitions' priorities [B].
+          float32 [P + statistics + F], 2 W more where losses are weighted, and the transitions' priorities [B].
         """
         settings, scale = self._settings, self._compilation.loss_scale
         rows, batch_size = settings.batch_size_per_rank, settings.global_batch_size
@@ -196,7 +198,12 @@ class TensorFlowLearner:
         if scale != 1.0:
             gradients = [gradient / scale for gradient in gradients]
         means = [tf.reduce_sum(values) / batch_size for values in (losses.priority, losses.q)]
-        return tf.concat([*gradients, tf.stack([loss, *means]), signals], axis=0), losses.priority
+        vector = [*gradients, tf.stack([loss, *means]), signals]
+        if settings.weighted:
+            largest = tf.stack([tf.reduce_max(weights), tf.reduce_max(losses.priority)])
+            own_slot = tf.one_hot(settings.rank, settings.size)  # [W]
+            vector.append(tf.reshape(largest[:, None] * own_slot, [-1]))
+        return tf.concat(vector, axis=0), losses.priority
 
     def _apply(
         self,
@@ -215,15 +222,21 @@ class TensorFlowLearner:
           step: updates before this call.
           online: float32 [P].
           slots: float32 [P] each.
-          report: float32 [2 + statistics + F]: this rank's finite gradients, updates applied, the statistics' sums
-            over these, the signals' sums over the ranks.
+          report: float32 [3 + statistics + F]: this rank's finite gradients, updates applied, the largest priority in
+            these, the statistics' sums over these, the signals' sums over the ranks.
           local: this rank's part of the vector.
-          vector: float32 [P + statistics + F], the sum over the ranks.
+          vector: the sum over the ranks of what `_local_vector` returns.
 
         Returns:
           Online parameters, slots and report after the update.
         """
-        gradient, statistics, signals = tf.split(vector, [self.layout.total, NUM_STATISTICS, -1])
+        sizes = [self.layout.total, NUM_STATISTICS, self._settings.num_signals, -1]
+        gradient, statistics, signals, largest = tf.split(vector, sizes)
+        priority = tf.constant(0.0)
+        if self._settings.weighted:
+            weight, priority = tf.unstack(tf.reduce_max(tf.reshape(largest, [2, -1]), axis=1))
+            factor = 1.0 / tf.maximum(weight, _SMALLEST_WEIGHT)  # no rank has a weight where all have a fault
+            gradient, statistics = gradient * factor, statistics * tf.stack([factor, 1.0, 1.0])
         square = _square_sum(gradient)
         healthy = tf.equal(report[1], tf.cast(k, tf.float32))  # all before it were applied
         finite = tf.math.is_finite(square + tf.reduce_sum(tf.square(vector[self.layout.total :])))
@@ -239,10 +252,11 @@ class TensorFlowLearner:
         # Whose fault it is matters only for the first such sum: the updates after it may be tried again.
         local_finite = finite if local is vector else tf.math.is_finite(_square_sum(local))
         at_fault = tf.logical_and(healthy, tf.logical_not(tf.logical_or(finite, local_finite)))
-        local_steps, sums, _ = tf.split(report, [1, 1 + NUM_STATISTICS, -1])
+        local_steps, steps, most_urgent, sums, _ = tf.split(report, [1, 1, 1, NUM_STATISTICS, -1])
         local_steps += 1.0 - tf.cast(at_fault, tf.float32)
-        sums = tf.where(apply, sums + tf.concat([[1.0], statistics], axis=0), sums)
-        return new_online, new_slots, tf.concat([local_steps, sums, signals], axis=0)
+        after = tf.concat([steps + 1.0, tf.maximum(most_urgent, priority), sums + statistics], axis=0)
+        results = tf.where(apply, after, tf.concat([steps, most_urgent, sums], axis=0))
+        return new_online, new_slots, tf.concat([local_steps, results, signals], axis=0)
 
     def _signature(self, action_shape: tuple[int, ...]) -> list[tf.TensorSpec]:
         """Returns the input specification of `_run_updates`; K is left open."""

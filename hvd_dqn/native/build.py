@@ -21,6 +21,7 @@ class Demands(NamedTuple):
     network: str  # its registered name
     dueling: bool  # whether it has two streams
     noisy: bool  # whether its weights are noisy
+    weighted: bool  # whether losses are weighted
     rule: str | None  # the algorithm's native rule
     precision: str
     on_gpu: bool
@@ -35,6 +36,7 @@ def obstacle(demands: Demands) -> str:
         "the network is not the MLP": demands.network != "mlp",
         "it has no dueling streams": demands.dueling,
         "it has no noisy weights": demands.noisy,
+        "it has no prioritized replay": demands.weighted,
         "it does not have this algorithm": demands.rule not in RULES or demands.action_shape != (),
         f"it computes in float32, not in {demands.precision}": demands.precision != "float32",
         "it computes on CPUs, and this rank has a GPU": demands.on_gpu,

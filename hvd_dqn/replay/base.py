@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +16,6 @@ class Sample(NamedTuple):
     transitions: Transition  # columns [K, B, ...]
     indices: np.ndarray  # int64 [K, B], where each lies, for `update_priorities`
     probabilities: np.ndarray  # float64 [K, B], of drawing each at this draw
-    weights: np.ndarray  # float32 [K, B], factors of the losses that correct for unequal probabilities
 
 
 class Replay(Protocol):
@@ -27,6 +27,11 @@ class Replay(Protocol):
 
     capacity: int
     added: int
+    """Transitions ever added."""
+    prioritized: bool
+    """Whether transitions are drawn with unequal probabilities, so that the losses must be weighted."""
+    largest_priority: float
+    """Of all transitions of the job so far, equal on all ranks. The job sets it; new transitions may use it."""
 
     def __len__(self) -> int:
         """Returns the number of transitions stored."""
@@ -63,14 +68,45 @@ class Replay(Protocol):
     def contents(self) -> Transition:
         """Returns copies of all stored transitions, oldest first."""
 
-    def restore(self, transitions: Transition, added: int, extra: dict[str, np.ndarray] | None = None) -> None:
+    def restore(self, transitions: Transition, added: int) -> None:
         """Replaces all contents.
 
         Args:
           transitions: the newest ones [N], oldest first; those beyond the capacity are dropped.
           added: how many have ever been added, N of them included.
-          extra: what `extra_state` returned for these N; None where they come from elsewhere.
         """
 
     def extra_state(self) -> dict[str, np.ndarray]:
-        """Returns what a checkpoint must hold besides the transitions, arrays by name: priorities, for example."""
+        """Returns what a checkpoint must hold besides the transitions, such as priorities.
+
+        Returns:
+          Arrays by name, with a row for each stored transition, oldest first.
+        """
+
+    def load_extra_state(self, extra: dict[str, np.ndarray]) -> None:
+        """Puts back what `extra_state` returned, row by row of the transitions that are stored now."""
+
+
+def columns_of(replay: Replay) -> list[np.ndarray]:
+    """Returns all that a replay stores, a row per transition [N, ...], oldest first: copies."""
+    return [*replay.contents(), *replay.extra_state().values()]
+
+
+def empty_columns(replay: Replay) -> list[np.ndarray]:
+    """Returns what `columns_of` returns of an empty replay, which shows dtypes and shapes."""
+    return [*replay.empty(), *(column[:0] for column in replay.extra_state().values())]
+
+
+def refill(replay: Replay, columns: Sequence[np.ndarray], added: int) -> None:
+    """Replaces all contents by what `columns_of` returned, or some of its rows.
+
+    Args:
+      replay: the replay.
+      columns: the newest rows [N, ...], oldest first; those beyond the capacity are dropped.
+      added: how many transitions have ever been added, N of them included.
+    """
+    count = len(Transition._fields)
+    replay.restore(Transition(*columns[:count]), added)
+    kept = slice(len(columns[0]) - len(replay), None)
+    names = replay.extra_state()
+    replay.load_extra_state({name: column[kept] for name, column in zip(names, columns[count:], strict=True)})

@@ -14,6 +14,8 @@ class RingReplay:
     All memory is taken at construction (NumPy's zero pages, so it is charged as it fills).
     """
 
+    prioritized = False
+
     def __init__(
         self,
         capacity: int,
@@ -40,6 +42,7 @@ class RingReplay:
         self._rng = rng
         self.added = 0
         """Transitions ever added: number n lies at n % capacity for as long as it lives."""
+        self.largest_priority = 1.0
         self._storage = Transition(
             s_tm1=np.zeros((capacity, *observation_shape), observation_dtype),
             a_tm1=np.zeros((capacity, *action_shape), np.int32),
@@ -84,7 +87,7 @@ class RingReplay:
         return sample
 
     def gather(self, indices: np.ndarray) -> Sample:
-        """Returns the transitions at some indices [K, B], with weights of one and no probabilities yet."""
+        """Returns the transitions at some indices [K, B], with no probabilities yet."""
         if self._sampled.indices.shape != indices.shape:
             self._sampled = self.blank(*indices.shape)
         # Into memory of earlier samples: fresh pages for a batch of images cost more than copying them.
@@ -96,7 +99,7 @@ class RingReplay:
         """Returns zeros in the form of `sample`; see `Replay`."""
         shape = (updates, batch_size)
         transitions = Transition(*(np.zeros((*shape, *column.shape[1:]), column.dtype) for column in self._storage))
-        return Sample(transitions, np.zeros(shape, np.int64), np.zeros(shape), np.ones(shape, np.float32))
+        return Sample(transitions, np.zeros(shape, np.int64), np.zeros(shape))
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
         """Ignores them: all transitions are drawn alike."""
@@ -128,7 +131,7 @@ class RingReplay:
         """Returns copies of all stored transitions, oldest first."""
         return self.newest(len(self))
 
-    def restore(self, transitions: Transition, added: int, extra: dict[str, np.ndarray] | None = None) -> None:
+    def restore(self, transitions: Transition, added: int) -> None:
         """Replaces all contents; see `Replay`."""
         self.added = added - len(transitions.a_tm1)
         self.add(transitions)
@@ -136,3 +139,6 @@ class RingReplay:
     def extra_state(self) -> dict[str, np.ndarray]:
         """Returns nothing: the transitions are all there is."""
         return {}
+
+    def load_extra_state(self, extra: dict[str, np.ndarray]) -> None:
+        """Does nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -26,6 +27,7 @@ class StopRequest:
         self.started = time.monotonic()
         self._handled: list[signal.Signals] = []
         self._wakeup: int | None = None
+        self._looked_at = -math.inf
         self._handler = self._handle
 
     def install(self) -> None:
@@ -38,8 +40,16 @@ class StopRequest:
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child handles its own signals
         threading.Thread(target=self._listen, args=(read_end,), name="signals", daemon=True).start()
 
-    def keep_handlers(self) -> None:
-        """Installs the handlers where they are not: an environment or its libraries may have replaced them."""
+    def keep_handlers(self, every_seconds: float = 0.0) -> None:
+        """Installs the handlers where they are not: an environment or its libraries may have replaced them.
+
+        Args:
+          every_seconds: time since the last look within which it does nothing.
+        """
+        now = time.monotonic()
+        if now < self._looked_at + every_seconds:
+            return
+        self._looked_at = now
         if self._wakeup is None or all(signal.getsignal(n) is self._handler for n in self._handled):
             return
         for number in self._handled:

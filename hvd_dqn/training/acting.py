@@ -19,7 +19,7 @@ class Collected(NamedTuple):
     """One step in each of this rank's environments."""
 
     transitions: Transition | None
-    """[N], N <= E; None after a fault."""
+    """[N]; None after a fault."""
     episodes: list[Episode]
     """Those that ended in this step."""
     fault: str | None = None
@@ -35,8 +35,6 @@ class Acting:
     values: ActionValues
     rng: np.random.Generator
     """Of the policy."""
-    clip_rewards: bool
-    """Whether what is learned from are rewards clipped to -1..1; episodes' returns are not."""
     finished_episodes: list[tuple[int, float, int]] = field(default_factory=list)
     """(env step, return, length) of episodes that ended on this rank since the last log line."""
 
@@ -57,7 +55,5 @@ class Acting:
             transitions, episodes = self.collector.step(actions)
         except Exception as error:
             return Collected(None, [], describe(error))
-        if self.clip_rewards:
-            transitions = transitions._replace(r_t=np.clip(transitions.r_t, -1.0, 1.0))
         self.finished_episodes += [(env_steps, *episode) for episode in episodes]
         return Collected(transitions, episodes)

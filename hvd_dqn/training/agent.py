@@ -20,7 +20,7 @@ from hvd_dqn.learner.learner import Learner, StepSettings
 from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
-from hvd_dqn.registry import ALGORITHMS, NETWORKS, load
+from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, load
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.shares import first_index, share
@@ -65,7 +65,8 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     )
     model = load(NETWORKS, network)(spec)
     flat = NoisyNetwork(model) if config.network.noisy else FlatNetwork(model)
-    settings = step_settings(config, communicator.rank, communicator.size)
+    prioritized = load(REPLAYS, config.replay.replay).prioritized
+    settings = step_settings(config, communicator.rank, communicator.size)._replace(weighted=prioritized)
     chosen = choose_learner(config, runtime, network, algorithm, spaces)  # COLLECTIVE
     if chosen == "native":
         from hvd_dqn.native.build import NativeAgent
@@ -129,6 +130,8 @@ def step_settings(config: Config, rank: int, size: int) -> StepSettings:
         first_row=first_index(batch, rank, size),
         global_batch_size=batch,
         num_signals=len(Signals()),
+        rank=rank,
+        size=size,
     )
 
 
@@ -165,6 +168,7 @@ def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: 
             network=network,
             dueling=config.network.dueling,
             noisy=config.network.noisy,
+            weighted=load(REPLAYS, config.replay.replay).prioritized,
             rule=algorithm.native_rule,
             precision=config.network.precision,
             on_gpu=runtime.on_gpu,

@@ -92,7 +92,13 @@ def assemble(
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
     collector = raise_on_any_rank(
         communicator,
-        lambda: Collector(maker.vector(own.num_envs_per_rank, seeds.first_env), spaces, config.algorithm.gamma, seeds),
+        lambda: configured(
+            Collector,
+            config,
+            vector_env=maker.vector(own.num_envs_per_rank, seeds.first_env),
+            spaces=spaces,
+            seeds=seeds,
+        ),
     )  # COLLECTIVE
     replay_rng = generator(config.job.seed, "replay", rank, *stream)
     replay = raise_on_any_rank(communicator, lambda: _build_replay(config, own, spaces, replay_rng))  # COLLECTIVE
@@ -153,7 +159,6 @@ def assemble(
             _build_exploration(config, communicator, own.num_envs_per_rank),
             agent.action_values(config.learner.policy_lag == 0),
             generator(config.job.seed, "policy", rank, *stream),
-            config.environment.clip_rewards,
         ),
         learning=Learning(
             agent.learner,

@@ -137,7 +137,7 @@ class Job:
 
     def signals(self, collected: Collected) -> Signals:
         """Returns this rank's own signals at the end of an iteration."""
-        self.stop.keep_handlers()
+        self.stop.keep_handlers(every_seconds=0.1)
         return Signals(
             stop=self.stop.requested,
             stop_at_checkpoint=self.stop.at_checkpoint,
@@ -160,6 +160,7 @@ class Job:
             "recent_episodes": self.records.recent.state(),
             "averages": self.records.averages.state(),
             "best_score": self.evaluation.best_score,
+            "largest_priority": self.learning.replay.largest_priority,
         }
 
     def load_shared_state(self, state: dict[str, Any]) -> None:
@@ -173,5 +174,6 @@ class Job:
         self.records.recent.load(state["recent_episodes"])
         self.records.averages.load(state["averages"])
         self.evaluation.best_score = None if state["best_score"] is None else float(state["best_score"])
+        self.learning.replay.largest_priority = float(state["largest_priority"])
         self.learning.learner.step = self.counters.learner_steps
         self.records.restart_speed(self.counters)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hvd_dqn.learner.learner import NUM_STATISTICS, Report, make_report
 from hvd_dqn.replay.base import Sample
+from hvd_dqn.replay.prioritized import importance_weights
 from hvd_dqn.training.faults import raise_not_finite, where_not_finite
 from hvd_dqn.training.job import Job
 from hvd_dqn.transition import Transition
@@ -47,13 +48,27 @@ def learn(job: Job, due: int, signals: np.ndarray, healthy: bool) -> Learned:
     replay = job.learning.replay
     with job.records.profile.phase("sample"):
         sample = replay.sample(*shape) if healthy else replay.blank(*shape)
-    report, applied = _learn_all(job, sample, signals)  # COLLECTIVE
+    weights = _loss_weights(job, sample) if healthy else np.zeros(shape, np.float32)
+    report, applied = _learn_all(job, sample.transitions, weights, signals)  # COLLECTIVE
+    replay.largest_priority = max(replay.largest_priority, report.largest_priority)
     if healthy:
         replay.update_priorities(sample.indices[applied], report.priorities[applied])
     return Learned(report, due - len(applied))
 
 
-def _learn_all(job: Job, sample: Sample, signals: np.ndarray) -> tuple[Report, np.ndarray]:
+def _loss_weights(job: Job, sample: Sample) -> np.ndarray:
+    """Returns the factors float32 [K, B] of the transitions' losses."""
+    if not job.learning.replay.prioritized:
+        return np.ones(sample.indices.shape, np.float32)
+    config = job.config.replay
+    rise = config.importance_rise_env_steps
+    risen = min(1.0, job.counters.env_steps / rise) if rise else 0.0
+    exponent = config.importance_exponent + risen * (1.0 - config.importance_exponent)
+    share = job.learning.batch_size_per_rank / config.global_batch_size
+    return importance_weights(sample.probabilities, share, exponent)
+
+
+def _learn_all(job: Job, batches: Transition, weights: np.ndarray, signals: np.ndarray) -> tuple[Report, np.ndarray]:
     """Runs the updates of all batches but those that are skipped; a collective.
 
     One call makes all of them, or each makes one where they are slow, so that the watchdog sees that they are made.
@@ -61,7 +76,7 @@ def _learn_all(job: Job, sample: Sample, signals: np.ndarray) -> tuple[Report, n
     Returns:
       The report of the applied updates, and the numbers of their batches.
     """
-    batches, weights, learner = sample.transitions, sample.weights, job.learning.learner
+    learner = job.learning.learner
     piece = 1 if job.learning.one_by_one else len(weights)
     job.learning.iterations += 1
     job.watchdog.beat("learning", allow=_ALLOWED_AT_FIRST if job.learning.iterations <= 2 else 1.0)
@@ -100,5 +115,6 @@ def _merged(reports: list[Report]) -> Report:
     steps = sum(report.steps for report in reports)
     sums = np.sum([report.steps * np.array([report.loss, report.priority, report.mean_q]) for report in reports], 0)
     tried = [report.priorities[: report.steps + 1] for report in reports]  # the last one of each was not applied
-    merged = make_report(steps, steps, sums.tolist(), reports[0].signals.tolist(), np.concatenate(tried))
+    largest = max(report.largest_priority for report in reports)
+    merged = make_report(steps, steps, sums.tolist(), reports[0].signals.tolist(), np.concatenate(tried), largest)
     return merged._replace(finite=True, local_finite=True)

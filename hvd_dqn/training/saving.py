@@ -9,7 +9,7 @@ from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.learner import state_of
-from hvd_dqn.training.environments import open_episodes
+from hvd_dqn.training.environments import keeps_episodes, open_episodes
 from hvd_dqn.training.job import Job
 
 
@@ -26,6 +26,8 @@ def save(job: Job, score: float | None) -> None:
         _make_whole(job)  # COLLECTIVE
     except UserError as error:
         job.records.display.warn(f"{error}; training continues")
+    if not keeps_episodes(job):
+        job.learning.replay.add(job.acting.collector.cut())
     begin(
         job.checkpoints,
         env_steps,

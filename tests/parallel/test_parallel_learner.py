@@ -80,3 +80,15 @@ def test_both_learners_end_in_the_same_weights(stream: Stream, ranks: int) -> No
     for ours, theirs in zip(native, general, strict=True):
         np.testing.assert_allclose(ours["priorities"], theirs["priorities"], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(ours["gradient_huber"], theirs["gradient_huber"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_weights_are_divided_by_the_largest_of_all_ranks(stream: Stream, ranks: int) -> None:
+    """The same gradient and loss as one rank with all weights, and every rank learns the job's largest priority."""
+    full, parts = stream("tensorflow", 1)[0], stream("tensorflow", ranks)
+    assert np.abs(full["gradient_weighted"]).max() > 0.01
+    largest = max(float(part["largest_priority"]) for part in parts)
+    for part in parts:
+        np.testing.assert_allclose(part["gradient_weighted"], full["gradient_weighted"], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(part["report_weighted"], full["report_weighted"], rtol=1e-5)
+        assert part["report_weighted"][3] == pytest.approx(largest)

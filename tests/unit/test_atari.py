@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,7 +18,6 @@ from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.seeded_episodes import SeededEpisodes
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.presets import PRESETS
-from hvd_dqn.training.acting import Acting
 
 from .toy_environments import Counting
 
@@ -54,13 +53,13 @@ def test_arguments_of_the_vector_form_reach_a_game_stepped_in_either_way() -> No
 def test_what_is_learned_from_is_clipped_and_what_is_reported_is_not(clips: bool) -> None:
     members: Any = [lambda: SeededEpisodes(Counting(length=3))]
     vector = SyncVectorEnv(members, autoreset_mode=gym.vector.AutoresetMode.NEXT_STEP)
-    collector = Collector(vector, Spaces((2,), np.dtype(np.float32), 0, 2), 0.99, EpisodeSeeds(1))
+    spaces = Spaces((2,), np.dtype(np.float32), 0, 2)
+    collector = Collector(vector, spaces, 0.99, EpisodeSeeds(1), clip_rewards=clips)
     collector.reset()
-    acting = Acting(collector, cast(Any, None), cast(Any, None), np.random.default_rng(0), clips)
-    steps = [acting.step(np.zeros(1, np.int64), step) for step in range(3)]
-    rewards = [float(step.transitions.r_t[0]) for step in steps if step.transitions is not None]
+    steps = [collector.step(np.zeros(1, np.int64)) for _ in range(3)]
+    rewards = [float(transitions.r_t[0]) for transitions, _ in steps]
     assert rewards == ([1.0, 1.0, 1.0] if clips else [11.0, 12.0, 13.0])
-    assert [episode.episode_return for episode in steps[-1].episodes] == [36.0]
+    assert [episode.episode_return for episode in steps[-1][1]] == [36.0]
 
 
 def _parse(*arguments: str, run_config: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -99,6 +99,9 @@ ZERO_MEANS_OFF_OR_NONE = {
     "gamma",
     "policy_lag",
     "munchausen_bonus",
+    "priority_exponent",
+    "importance_exponent",
+    "importance_rise_env_steps",
     *ANY_SIGN,
 }
 

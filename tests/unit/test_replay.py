@@ -183,9 +183,8 @@ def test_a_sample_tells_where_its_transitions_lie_and_how_likely_they_were() -> 
     sample = replay.sample(3, 40)
     in_place = np.array([5, 6, 2, 3, 4])  # number n lies at n % 5
     np.testing.assert_array_equal(in_place[sample.indices], sample.transitions.r_t)
-    assert (sample.indices.dtype, sample.probabilities.dtype, sample.weights.dtype) == (np.int64, float, np.float32)
+    assert (sample.indices.dtype, sample.probabilities.dtype) == (np.int64, float)
     np.testing.assert_array_equal(sample.probabilities, np.full((3, 40), 1 / 5))
-    np.testing.assert_array_equal(sample.weights, np.ones((3, 40)))
 
 
 def test_probabilities_are_those_of_the_number_stored_at_the_draw() -> None:

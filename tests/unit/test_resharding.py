@@ -45,7 +45,7 @@ def test_a_share_read_in_parts_has_every_nth_of_each_rank_oldest_first(held: lis
 
     like = Transition(*(column[:0] for column in next(parts(0, 1))))
     readers = [(count, partial(parts, number, count)) for number, count in enumerate(held)]
-    shares = [read_share(readers, like, rank, size) for rank in range(size)]
+    shares = [Transition(*read_share(readers, like, rank, size)) for rank in range(size)]
     for rank, share in enumerate(shares):
         assert (np.diff(share.s_tm1[:, 0]) <= 0).all()
         assert ((share.s_tm1[:, 0] + share.a_tm1) % size == rank).all()

@@ -60,7 +60,10 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "epsilon_decay_env_steps": [100, 100_000],
     "epsilon_decay_per_episode": [0.5, 0.999],
     "epsilon_ladder": [True],
-    "replay": [],  # there is one
+    "replay": [],  # test_prioritized_runs.py
+    "priority_exponent": [0.9],
+    "importance_exponent": [0.9],
+    "importance_rise_env_steps": [100],
     "replay_capacity": [40, 4000],
     "learning_starts": [1, 450],
     "global_batch_size": [1, 32],
@@ -96,6 +99,7 @@ REFUSED: dict[str, Any] = {
     "env": "Acrobot-v1",
     "env_kwargs": '{"sutton_barto_reward": true}',
     "algorithm": "another",
+    "n_step": 3,
     "atoms": 21,
     "value_min": -5.0,
     "value_max": 5.0,

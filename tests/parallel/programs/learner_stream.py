@@ -51,7 +51,7 @@ def global_batches(rng: np.random.Generator, updates: int) -> Transition:
 
 
 def make_learner(
-    communicator: Communicator, *, optimizer: str, learning_rate: float, loss: str, clip: float
+    communicator: Communicator, *, optimizer: str, learning_rate: float, loss: str, clip: float, weighted: bool = False
 ) -> Learner:
     """Builds the learner that the command line names, for this rank's share."""
     network = FlatNetwork(build(NetworkSpec((4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)))
@@ -64,6 +64,9 @@ def make_learner(
         first_row=first_index(GLOBAL_BATCH_SIZE, rank, size),
         global_batch_size=GLOBAL_BATCH_SIZE,
         num_signals=2,
+        weighted=weighted,
+        rank=rank,
+        size=size,
     )
     algorithm = DQN(loss, double=loss == "huber")
     initial = network.initial_parameters()
@@ -84,12 +87,20 @@ def own_part(communicator: Communicator, batches: Transition) -> tuple[Transitio
     return part, np.ones(part.a_tm1.shape, np.float32)
 
 
-def gradient(communicator: Communicator, loss: str) -> tuple[np.ndarray, Report]:
-    """Returns the global gradient [P] that one unclipped step of plain gradient descent takes."""
-    learner = make_learner(communicator, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0)
+def gradient(communicator: Communicator, loss: str, weighted: bool = False) -> tuple[np.ndarray, Report]:
+    """Returns the global gradient [P] that one unclipped step of plain gradient descent takes.
+
+    Weighted, the losses' factors are unlike and above one, the largest on the last rank.
+    """
+    learner = make_learner(
+        communicator, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, weighted=weighted
+    )
     before = np.array(learner.online)
-    batches = own_part(communicator, global_batches(np.random.default_rng(1), 1))
-    report = learner.learn(*batches, np.array([1.0, communicator.rank], np.float32))
+    batches, weights = own_part(communicator, global_batches(np.random.default_rng(1), 1))
+    if weighted:
+        first = first_index(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)
+        weights *= 1.5 + np.arange(first, first + weights.shape[1], dtype=np.float32) ** 1.5
+    report = learner.learn(batches, weights, np.array([1.0, communicator.rank], np.float32))
     return (before - np.array(learner.online)) / HUGE_STEP, report
 
 
@@ -114,6 +125,10 @@ def main() -> None:
         saved[f"gradient_{loss}"], report = gradient(communicator, loss)
         saved[f"report_{loss}"] = np.array([report.loss, report.priority, report.mean_q])
         saved["signals"], saved["priorities"] = report.signals, report.priorities
+    if KIND == "tensorflow":
+        saved["gradient_weighted"], report = gradient(communicator, "huber", weighted=True)
+        saved["report_weighted"] = np.array([report.loss, report.priority, report.mean_q, report.largest_priority])
+        saved["largest_priority"] = report.priorities.max()
     np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
     communicator.shutdown()
 

@@ -37,7 +37,7 @@ def main() -> None:
     reshard._BYTES_AT_A_TIME = 100 * 32  # some hundred rows
     first = [10_000, 20_000, 30_000][communicator.rank]
     beats: list[None] = []
-    held, moved = reshard.rebalance(
+    columns, moved = reshard.rebalance(
         numbered(first, HELD[communicator.rank]),
         HELD,
         rank=communicator.rank,
@@ -45,6 +45,7 @@ def main() -> None:
         exchange=communicator.exchange,
         beat=lambda: beats.append(None),
     )
+    held = Transition(*columns)
     numbers = held.a_tm1.tolist()
     expected = [numbered(number, 1) for number in numbers]
     same = all(

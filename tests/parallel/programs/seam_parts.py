@@ -59,6 +59,8 @@ def build_two_headed(spec: NetworkSpec) -> keras.Model:
 class PriorityReplay(RingReplay):
     """Draws in proportion to the priorities; a checkpoint holds them."""
 
+    prioritized = True
+
     def __init__(
         self,
         capacity: int,
@@ -82,7 +84,6 @@ class PriorityReplay(RingReplay):
         indices = self._rng.choice(len(self), size=(updates, batch_size), p=shares)
         sample = self.gather(indices)
         sample.probabilities[:] = shares[indices]
-        np.divide(1.0 / len(self), shares[indices], out=sample.weights, casting="unsafe")
         return sample
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
@@ -94,9 +95,7 @@ class PriorityReplay(RingReplay):
         places = np.arange(self.added - len(self), self.added) % self.capacity
         return {"priorities": self._priorities[places]}
 
-    def restore(self, transitions: Transition, added: int, extra: dict[str, np.ndarray] | None = None) -> None:
-        """Puts transitions and priorities back."""
-        super().restore(transitions, added, extra)
-        if extra is not None:
-            places = np.arange(self.added - len(self), self.added) % self.capacity
-            self._priorities[places] = extra["priorities"]
+    def load_extra_state(self, extra: dict[str, np.ndarray]) -> None:
+        """Puts the priorities back."""
+        places = np.arange(self.added - len(self), self.added) % self.capacity
+        self._priorities[places] = extra["priorities"]

@@ -1,0 +1,177 @@
+#!/usr/bin/env python
+"""Trains what the documentation says can be learned, seed by seed, and prints and draws the results.
+
+Each finished run becomes one line of bench/results/learned.jsonl. A run that was interrupted resumes from its last
+checkpoint in .bench/learned, and finished runs are not repeated. `last` is the last periodic evaluation, greedy and of
+the last weights; `training` is the mean return of the last 100 training episodes, exploration included.
+
+    .venv/bin/python bench/learned.py --tasks minatar-breakout-dqn --seeds 0 1 2
+    .venv/bin/python bench/learned.py --plot docs/pictures
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from parts.jobs import ROOT, environment, launcher, print_machine, verdict
+
+from hvd_dqn.statistics import bootstrap_interval
+
+RESULTS = Path(__file__).parent / "results" / "learned.jsonl"
+RUNS = ROOT / ".bench" / "learned"
+
+
+class Task(NamedTuple):
+    """What is to be learned, and how far."""
+
+    game: str
+    """The picture in which its curve is drawn."""
+    flags: tuple[str, ...]
+    measure: str = "last"
+    """Or training: which mean return is compared with the aim."""
+    reach: float | None = None
+    source: str = ""
+    """Of the aim."""
+
+
+def _minatar(game: str, preset: str, reach: float | None = None, source: str = "") -> Task:
+    flags = ("--preset", preset, "--env", f"MinAtar/{game}-v0", "--total-env-steps", "2000000")
+    return Task(f"MinAtar {game}", flags, "training", reach, source)
+
+
+_YOUNG = "Young and Tian (2019), DQN at 2 M"
+TASKS = {
+    "cartpole": Task("CartPole", ("--preset", "cartpole"), "last", 475.0, "the environment's own threshold"),
+    "lunarlander": Task("LunarLander", ("--preset", "lunarlander"), "last", 220.0, "RL Zoo's QR-DQN"),
+    "acrobot": Task("Acrobot", ("--preset", "acrobot"), "last", -75.0, "RL Zoo's DQN"),
+    "mountaincar": Task("MountainCar", ("--preset", "mountaincar"), "last", -100.0, "RL Zoo's QR-DQN"),
+    "minatar-asterix-dqn": _minatar("Asterix", "minatar-dqn", 14.3, _YOUNG),
+    "minatar-breakout-dqn": _minatar("Breakout", "minatar-dqn", 9.7, _YOUNG),
+    "minatar-asterix-rainbow": _minatar("Asterix", "minatar-rainbow", 1.5 * 14.3, f"1.5 x {_YOUNG}"),
+    "minatar-breakout-rainbow": _minatar("Breakout", "minatar-rainbow", 1.5 * 9.7, f"1.5 x {_YOUNG}"),
+}
+"""What a documented number needs."""
+
+
+def read(path: Path) -> dict[tuple[str, int, int], dict[str, Any]]:
+    """Returns the finished runs by task, ranks and seed."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    records = [json.loads(line) for line in lines]
+    return {(record["task"], record["ranks"], record["seed"]): record for record in records}
+
+
+def measure(name: str, ranks: int, seed: int, core: int, path: Path) -> None:
+    """Runs one job to its end, from where it was interrupted, and appends its line."""
+    before = ["taskset", "-c", str(core)] if ranks == 1 else launcher(ranks, "mpirun")
+    run_name = f"{name}-{ranks}-{seed}"
+    words = [*before, sys.executable, str(ROOT / "train.py"), *TASKS[name].flags, "--seed", str(seed)]
+    words += ["--runs-dir", str(RUNS), "--name", run_name, "--resume", "auto", "--progress", "off"]
+    since = time.monotonic()
+    job = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+    if job.returncode:
+        raise SystemExit(f"{' '.join(words)}:\n{job.stdout[-2000:]}{job.stderr[-2000:]}")
+    (folder,) = {path.parent for path in RUNS.glob(f"**/{run_name}/metrics.jsonl")}
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    training = [(r["env_steps"], r["mean_return"]) for r in records if r["kind"] == "training"]
+    found = {
+        "task": name,
+        "ranks": ranks,
+        "seed": seed,
+        "commit": _commit(),
+        "flags": " ".join(TASKS[name].flags),
+        "seconds": round(time.monotonic() - since),
+        "training": _thinned([point for point in training if point[1] is not None]),
+        "evaluations": [(r["env_steps"], r["mean_return"]) for r in records if r["kind"] == "evaluation"],
+        "best_checkpoint": next((r["mean_return"] for r in records if r["kind"] == "final_evaluation"), None),
+    }
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(found) + "\n")
+    shutil.rmtree(folder)
+
+
+def report(found: dict[tuple[str, int, int], dict[str, Any]]) -> None:
+    """Prints each task's results beside its aim."""
+    print(f"\n{'task':<28}{'W':>2} {'seeds':>5}  {'mean (95 % interval)':<28}{'aim':>7}  each seed")
+    for name, ranks in sorted({(name, ranks) for name, ranks, _ in found}):
+        task = TASKS[name]
+        runs = [record for (other, w, _), record in sorted(found.items()) if (other, w) == (name, ranks)]
+        curve = "evaluations" if task.measure == "last" else "training"
+        values = np.array([record[curve][-1][1] for record in runs])
+        low, high = bootstrap_interval(values)
+        each = " ".join(f"{value:.1f}" for value in values)
+        aim, outcome = (f"{task.reach:.1f}", verdict(values.mean() >= task.reach)) if task.reach else ("-", "")
+        interval = f"{values.mean():.1f} ({low:.1f} to {high:.1f})"
+        print(f"{name:<28}{ranks:>2} {len(values):>5}  {interval:<28}{aim:>7}  {each} {outcome} [{task.measure}]")
+
+
+def draw(found: dict[tuple[str, int, int], dict[str, Any]], folder: Path) -> None:
+    """Draws one picture per game: each task's mean curve over its seeds, and the seeds' range."""
+    folder.mkdir(exist_ok=True, parents=True)
+    for game in sorted({TASKS[name].game for name, _, _ in found}):
+        figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+        kinds = sorted({(name, ranks) for name, ranks, _ in found if TASKS[name].game == game})
+        for color, (name, ranks) in enumerate(kinds):
+            runs = [record for (other, w, _), record in found.items() if (other, w) == (name, ranks)]
+            curve = "evaluations" if TASKS[name].measure == "last" else "training"
+            steps = np.array([step for step, _ in runs[0][curve]])
+            values = np.array([np.interp(steps, *np.array(record[curve]).T) for record in runs])
+            axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=f"C{color}", alpha=0.15, linewidth=0)
+            label = f"{name}, {ranks} rank(s), {len(runs)} seeds"
+            axes.plot(steps, values.mean(axis=0), color=f"C{color}", linewidth=2, label=label)
+        axes.set_title(game)
+        axes.set_xlabel("env steps")
+        axes.set_ylabel("mean return" if curve == "training" else "mean return of greedy episodes")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        figure.savefig(folder / f"{game.replace(' ', '-').lower()}.png", dpi=130)
+        plt.close(figure)
+
+
+def _thinned(points: list[Any], most: int = 100) -> list[Any]:
+    return points[:: -(-len(points) // most)][:most] + points[-1:] if len(points) > most else points
+
+
+def _commit() -> str:
+    return subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
+def main() -> None:
+    """Measures what is missing, seed by seed, then reports and draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], metavar="TASK", help="what to train")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1])
+    parser.add_argument("--core", type=int, default=0, help="of a run on one rank")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of the lines")
+    parser.add_argument("--plot", type=Path, help="folder of the pictures to draw")
+    arguments = parser.parse_args()
+    print_machine()
+    for seed in arguments.seeds:
+        for name in arguments.tasks:
+            for ranks in arguments.ranks:
+                if (name, ranks, seed) not in read(arguments.results):
+                    measure(name, ranks, seed, arguments.core, arguments.results)
+                    print(f"{name}, {ranks} rank(s), seed {seed}: done", flush=True)
+    found = read(arguments.results)
+    report(found)
+    if arguments.plot:
+        draw(found, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
