@@ -250,7 +250,9 @@ class TensorFlowLearner:
 
         new_online, new_slots = tf.cond(apply, applied, lambda: (online, slots))
         # Whose fault it is matters only for the first such sum: the updates after it may be tried again.
-        local_finite = finite if local is vector else tf.math.is_finite(_square_sum(local))
+        local_finite = finite
+        if local is not vector:
+            local_finite = tf.cond(finite, lambda: finite, lambda: tf.math.is_finite(_square_sum(local)))
         at_fault = tf.logical_and(healthy, tf.logical_not(tf.logical_or(finite, local_finite)))
         local_steps, steps, most_urgent, sums, _ = tf.split(report, [1, 1, 1, NUM_STATISTICS, -1])
         local_steps += 1.0 - tf.cast(at_fault, tf.float32)
