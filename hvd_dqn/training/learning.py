@@ -49,11 +49,12 @@ def learn(job: Job, due: int, signals: np.ndarray, healthy: bool) -> Learned:
     with job.records.profile.phase("sample"):
         sample = replay.sample(*shape) if healthy else replay.blank(*shape)
     weights = _loss_weights(job, sample) if healthy else np.zeros(shape, np.float32)
-    report, applied = _learn_all(job, sample.transitions, weights, signals)  # COLLECTIVE
+    report, skipped = _learn_all(job, sample.transitions, weights, signals)  # COLLECTIVE
     replay.largest_priority = max(replay.largest_priority, report.largest_priority)
     if healthy:
+        applied = np.delete(np.arange(due), skipped) if skipped else slice(None)
         replay.update_priorities(sample.indices[applied], report.priorities[applied])
-    return Learned(report, due - len(applied))
+    return Learned(report, len(skipped))
 
 
 def _loss_weights(job: Job, sample: Sample) -> np.ndarray:
@@ -68,13 +69,13 @@ def _loss_weights(job: Job, sample: Sample) -> np.ndarray:
     return importance_weights(sample.probabilities, share, exponent)
 
 
-def _learn_all(job: Job, batches: Transition, weights: np.ndarray, signals: np.ndarray) -> tuple[Report, np.ndarray]:
+def _learn_all(job: Job, batches: Transition, weights: np.ndarray, signals: np.ndarray) -> tuple[Report, list[int]]:
     """Runs the updates of all batches but those that are skipped; a collective.
 
     One call makes all of them, or each makes one where they are slow, so that the watchdog sees that they are made.
 
     Returns:
-      The report of the applied updates, and the numbers of their batches.
+      The report of the applied updates, and the numbers of the batches that were skipped.
     """
     learner = job.learning.learner
     piece = 1 if job.learning.one_by_one else len(weights)
@@ -93,7 +94,7 @@ def _learn_all(job: Job, batches: Transition, weights: np.ndarray, signals: np.n
             _skip(job, job.counters.updates_tried + tried, len(skipped), reports[-1].local_finite)  # COLLECTIVE
     seconds = time.monotonic() - began
     job.learning.last_seconds = seconds / _ALLOWED_AT_FIRST if job.learning.iterations == 1 else seconds
-    return _merged(reports), np.setdiff1d(np.arange(len(weights)), skipped)
+    return _merged(reports), skipped
 
 
 def _skip(job: Job, update: int, skipped_here: int, local_finite: bool) -> None:
