@@ -46,9 +46,9 @@ class Task(NamedTuple):
     """Of the aim."""
 
 
-def _minatar(game: str, preset: str, reach: float | None = None, source: str = "") -> Task:
-    flags = ("--preset", preset, "--env", f"MinAtar/{game}-v0", "--total-env-steps", "2000000")
-    return Task(f"MinAtar {game}", flags, "training", reach, source)
+def _minatar(game: str, preset: str, *flags: str, reach: float | None = None, source: str = "") -> Task:
+    words = ("--preset", preset, "--env", f"MinAtar/{game}-v0", "--total-env-steps", "2000000", *flags)
+    return Task(f"MinAtar {game}", words, "training", reach, source)
 
 
 _YOUNG = "Young and Tian (2019), DQN at 2 M"
@@ -57,10 +57,24 @@ TASKS = {
     "lunarlander": Task("LunarLander", ("--preset", "lunarlander"), "last", 220.0, "RL Zoo's QR-DQN"),
     "acrobot": Task("Acrobot", ("--preset", "acrobot"), "last", -75.0, "RL Zoo's DQN"),
     "mountaincar": Task("MountainCar", ("--preset", "mountaincar"), "last", -100.0, "RL Zoo's QR-DQN"),
-    "minatar-asterix-dqn": _minatar("Asterix", "minatar-dqn", 14.3, _YOUNG),
-    "minatar-breakout-dqn": _minatar("Breakout", "minatar-dqn", 9.7, _YOUNG),
-    "minatar-asterix-rainbow": _minatar("Asterix", "minatar-rainbow", 1.5 * 14.3, f"1.5 x {_YOUNG}"),
-    "minatar-breakout-rainbow": _minatar("Breakout", "minatar-rainbow", 1.5 * 9.7, f"1.5 x {_YOUNG}"),
+    "minatar-asterix-dqn": _minatar("Asterix", "minatar-dqn", reach=14.3, source=_YOUNG),
+    "minatar-breakout-dqn": _minatar("Breakout", "minatar-dqn", reach=9.7, source=_YOUNG),
+    "minatar-asterix-rainbow": _minatar("Asterix", "minatar-rainbow", reach=1.5 * 14.3, source=f"1.5 x {_YOUNG}"),
+    "minatar-breakout-rainbow": _minatar("Breakout", "minatar-rainbow", reach=1.5 * 9.7, source=f"1.5 x {_YOUNG}"),
+    **{
+        f"minatar-{game.lower()}-{name}": _minatar(game, "minatar-dqn", *flags)
+        for game in ("Asterix", "Breakout")
+        for name, flags in {
+            "n3": ("--n-step", "3"),
+            "double": ("--double",),
+            "dueling": ("--dueling",),
+            "prioritized": ("--replay", "prioritized"),
+            "munchausen": ("--algorithm", "munchausen"),
+            "munchausen-n3": ("--algorithm", "munchausen", "--n-step", "3"),
+            "hl-gauss-n3": ("--algorithm", "hl-gauss", "--n-step", "3", "--value-min", "-2", "--value-max", "60"),
+            "qr-n3": ("--algorithm", "qr", "--n-step", "3"),
+        }.items()
+    },
 }
 """What a documented number needs."""
 
