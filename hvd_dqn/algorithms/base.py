@@ -33,6 +33,8 @@ class Algorithm(Protocol):
     """Z, numbers that the network's head gives for each action: 1, atoms or quantiles."""
     takes_fractions: bool
     """Whether the network's outputs are quantiles at fractions that it is given (IQN)."""
+    has_value_range: bool
+    """Whether it represents returns from --value-min to --value-max alone."""
     native_rule: str | None
     """The name under which hvd_dqn/native has the same rule, None if it has not."""
 

@@ -14,6 +14,7 @@ class CategoricalValues:
     """What the two algorithms have in common: atoms, and action values as means of distributions over them."""
 
     takes_fractions = False
+    has_value_range = True
     native_rule: str | None = None
 
     def __init__(self, atoms: int, value_min: float, value_max: float, double: bool) -> None:

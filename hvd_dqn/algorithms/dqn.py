@@ -17,6 +17,7 @@ class DQN:
 
     outputs_per_action = 1
     takes_fractions = False
+    has_value_range = False
 
     def __init__(self, loss: str, double: bool) -> None:
         """Chooses the loss of the TD error.

@@ -19,6 +19,7 @@ class MunchausenDQN:
 
     outputs_per_action = 1
     takes_fractions = False
+    has_value_range = False
     native_rule: str | None = None
 
     def __init__(

@@ -11,6 +11,7 @@ from hvd_dqn.envs.continuation import EpisodeSeeds, make_continuation
 from hvd_dqn.envs.guard import autoreset_mode
 from hvd_dqn.envs.n_step import NStep
 from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
+from hvd_dqn.envs.return_range import ReturnRange
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.transition import Transition
 
@@ -38,6 +39,7 @@ class Collector:
         *,
         n_step: int = 1,
         clip_rewards: bool = False,
+        return_range: ReturnRange | None = None,
     ) -> None:
         """Takes the environments over; `reset` or `restore` must be called before `step`.
 
@@ -49,6 +51,7 @@ class Collector:
           seeds: where the episodes' seeds come from.
           n_step: steps of a transition.
           clip_rewards: whether transitions hold rewards clipped to -1..1. Episodes' returns do not.
+          return_range: takes the rewards as they are learned from; None where it is not of interest.
 
         Raises:
           UserError: if the environment resets in a mode other than NEXT_STEP or SAME_STEP.
@@ -59,7 +62,7 @@ class Collector:
         self._dtype = spaces.observation_dtype
         self._gamma = np.float32(gamma)
         self._shape = (self.num_envs, *spaces.observation_shape)
-        self._clip_rewards = clip_rewards
+        self._clip_rewards, self._return_range = clip_rewards, return_range
         self._all = np.arange(self.num_envs)
         self._joins_steps = n_step > 1
         self._n_step = NStep(n_step, self.num_envs, spaces)
@@ -123,6 +126,8 @@ class Collector:
         self._returns = np.zeros(self.num_envs, np.float64)
         self._lengths = np.zeros(self.num_envs, np.int64)
         self._n_step.clear()
+        if self._return_range:
+            self._return_range.forget_open_episodes()
         for i, episode in enumerate(episodes):
             if episode is not None and continued[i]:
                 self._numbers[i], self._resetting[i] = episode.number, episode.ended
@@ -164,6 +169,8 @@ class Collector:
             transition = Transition(*(column.take(acted, axis=0) for column in transition))
             reward = np.where(self._resetting, 0.0, reward)
             self._lengths -= self._resetting
+        if self._return_range:
+            self._return_range.add(transition.r_t, acted, done[acted])
         if self._joins_steps:
             transition = self._n_step.add(transition, acted, done[acted])
         self._returns += reward

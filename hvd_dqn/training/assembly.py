@@ -19,12 +19,13 @@ from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.continuation import EpisodeSeeds
 from hvd_dqn.envs.greedy import GreedyEvaluation
 from hvd_dqn.envs.make import EnvironmentMaker
+from hvd_dqn.envs.return_range import ReturnRange
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
 from hvd_dqn.networks.spec import flattens_images
-from hvd_dqn.registry import REPLAYS, load
+from hvd_dqn.registry import ALGORITHMS, REPLAYS, load
 from hvd_dqn.replay.base import Replay
 from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.heartbeat import make_heartbeat
@@ -45,6 +46,7 @@ from hvd_dqn.training.overlap import InlineWorker, ThreadWorker
 from hvd_dqn.training.records import Records
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
+from hvd_dqn.training.value_range import ValueRange
 from hvd_dqn.validation import Shares, environment_arguments, scale, shares
 
 LEARNERS = {
@@ -90,6 +92,8 @@ def assemble(
     check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
     memory = check_memory(config, own, spaces, communicator, may_refuse=not stream)  # COLLECTIVE
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
+    algorithm = load(ALGORITHMS, config.algorithm.algorithm)
+    return_range = ReturnRange(own.num_envs_per_rank, config.algorithm.gamma) if algorithm.has_value_range else None
     collector = raise_on_any_rank(
         communicator,
         lambda: configured(
@@ -98,6 +102,7 @@ def assemble(
             vector_env=maker.vector(own.num_envs_per_rank, seeds.first_env),
             spaces=spaces,
             seeds=seeds,
+            return_range=return_range,
         ),
     )  # COLLECTIVE
     replay_rng = generator(config.job.seed, "replay", rank, *stream)
@@ -122,6 +127,9 @@ def assemble(
         )
     limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
     limit += grace_seconds if limit else 0.0
+    if return_range:
+        support = config.algorithm.value_min, config.algorithm.value_max
+        records.contributions.append(ValueRange(return_range, *support, records.display.warn))
     watchdog = Watchdog(
         limit,
         rank,

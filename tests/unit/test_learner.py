@@ -395,6 +395,7 @@ class _FirstOutputAlone:
 
     outputs_per_action = 1
     takes_fractions = False
+    has_value_range = False
     native_rule: str | None = None
 
     def action_values(self, outputs: Any) -> tf.Tensor:

@@ -22,6 +22,7 @@ class FiftyOne:
 
     outputs_per_action = 51
     takes_fractions = False
+    has_value_range = False
     native_rule: str | None = None
 
     def __init__(self, gamma: float) -> None:
