@@ -16,7 +16,7 @@ from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.replay.sum_tree import SumTree
 from hvd_dqn.transition import Transition
 
-_SMALLEST = 1e-6
+_SMALLEST = np.float32(1e-6)
 """Added to each priority, so that every transition can be drawn again."""
 
 
@@ -60,7 +60,7 @@ class PrioritizedReplay(RingReplay):
         """Stores a batch [N] with the largest priority of the job."""
         count = min(len(batch.a_tm1), self.capacity)
         super().add(batch)
-        self._tree.set(self._places(count), self._power(np.array(self.largest_priority)))
+        self._tree.set(self._places(count), self._power(np.float32(self.largest_priority)))
 
     def sample(self, updates: int, batch_size: int) -> Sample:
         """Draws K batches of B in proportion to the priorities, with replacement; see `Replay`.
@@ -71,14 +71,14 @@ class PrioritizedReplay(RingReplay):
         if self.added == 0:
             raise ValueError("sample from an empty replay: add a transition first")
         total = self._tree.total
-        indices = self._tree.find(self._rng.random(updates * batch_size) * total)
+        indices = self._tree.find((1.0 - self._rng.random(updates * batch_size)) * total)
         sample = self.gather(indices.reshape(updates, batch_size))
         np.divide(self._tree.get(sample.indices), total, out=sample.probabilities)
         return sample
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
         """Takes the learner's priorities; of one transition's several, the last."""
-        self._tree.set(indices.ravel(), self._power(priorities.ravel()))
+        self._tree.set(indices, self._power(priorities))
 
     def restore(self, transitions: Transition, added: int) -> None:
         """Replaces all contents; the transitions are new ones. See `Replay`."""
@@ -100,9 +100,9 @@ class PrioritizedReplay(RingReplay):
             raise UserError("the checkpoint's priorities cannot be used: resume it with --replay uniform")
         self._tree.set(self._places(len(self)), powers)
 
-    def _power(self, priorities: np.ndarray) -> np.ndarray:
-        """Returns float32 [...], what a transition's chance to be drawn is proportional to."""
-        return ((priorities.astype(np.float64) + _SMALLEST) ** self._exponent).astype(np.float32)
+    def _power(self, priorities: np.ndarray | np.float32) -> np.ndarray:
+        """Returns float32 [...] of float32 [...], what a transition's chance to be drawn is proportional to."""
+        return np.asarray((priorities + _SMALLEST) ** self._exponent)
 
     def _places(self, count: int) -> np.ndarray:
         """Returns where the newest transitions [count] lie, oldest first."""
