@@ -71,7 +71,8 @@ class NetworkConfig:
 
     network: str = "auto"
     """mlp: for vectors and Discrete observations. cnn: for images (Mnih et al. 2015). minatar: for images of a few
-    pixels, such as 10 x 10 (Young and Tian 2019). auto: by observation."""
+    pixels, such as 10 x 10 (Young and Tian 2019). module:function or ./file.py:function: a function of your own that
+    takes a NetworkSpec and returns a Keras model. auto: by observation."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of the MLP's hidden layers (ReLU). No values: a linear network. The sizes of cnn and minatar are fixed."""
     dueling: bool = False

@@ -141,7 +141,8 @@ def validate(config: Config) -> None:
         values["munchausen_floor"] <= 0,
         f"--munchausen-floor is {values['munchausen_floor']}: give a negative number, or 0 for no bonus",
     )
-    check_registered({"auto": "", **NETWORKS}, values["network"], "--network")
+    if ":" not in values["network"]:
+        check_registered({"auto": "", **NETWORKS}, values["network"], "--network")
     check_registered(REPLAYS, values["replay"], "--replay")
     if values["checkpoint_path"]:
         check_url(values["checkpoint_path"], "--checkpoint-path")

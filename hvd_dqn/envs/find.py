@@ -36,7 +36,7 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
         place = "ale_py"
     if not place and name.startswith("MinAtar/"):
         place = "hvd_dqn.envs.minatar"
-    module = _import(place, env_id) if place else None
+    module = import_place(place, f"--env {env_id!r}", "Id") if place else None
     cls = getattr(module, name, None)
     if module is not None and name not in gym.registry and isinstance(cls, type) and issubclass(cls, gym.Env):
         name = f"{module.__name__.replace('.', '-')}/{name}"  # no clash with an id that the module registers
@@ -48,20 +48,29 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
         raise UserError(f"no environment {env_id!r}: {error}{_remedy(name, module)}") from None
 
 
-def _import(place: str, env_id: str) -> ModuleType:
-    """Imports a module or a file, which registers environments or defines their classes."""
+def import_place(place: str, asked: str, name: str) -> ModuleType:
+    """Imports a module, or a file whose name ends in .py.
+
+    Args:
+      place: the module's name or the file's path. A module is looked for in the working folder, too.
+      asked: the flag and its value, for messages.
+      name: what is looked for in it, for messages.
+
+    Raises:
+      UserError: whatever goes wrong.
+    """
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.append(folder)
     try:
         return _import_file(Path(place).absolute()) if place.endswith(".py") else importlib.import_module(place)
     except BaseException as error:  # a script may even exit
-        what = f"cannot import the module of --env {env_id!r}: {brief(error)}"
+        what = f"cannot import the module of {asked}: {brief(error)}"
         if place in _EXTRAS:
             raise UserError(what + _EXTRAS[place]) from None
         if isinstance(error, FileNotFoundError) or (isinstance(error, ModuleNotFoundError) and error.name == place):
             raise UserError(
-                f"{what} (give its file's path, ./{place.removesuffix('.py')}.py:Id, or install it, or "
+                f"{what} (give its file's path, ./{place.removesuffix('.py')}.py:{name}, or install it, or "
                 "put its folder on PYTHONPATH)"
             ) from None
         raise UserError(f"{what}{where(error)}") from None

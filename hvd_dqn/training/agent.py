@@ -10,6 +10,7 @@ from typing import Any
 
 from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.config import Config, flatten
+from hvd_dqn.distributed.agreement import raise_on_any_rank
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime, start_compiler
 from hvd_dqn.envs.spaces import Spaces
@@ -24,6 +25,7 @@ from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, load
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.shares import first_index, share
+from hvd_dqn.training.custom_network import build_custom
 from hvd_dqn.training.signals import Signals
 
 
@@ -63,7 +65,9 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
         config.network.precision,
         spaces.largest_integer,
     )
-    model = load(NETWORKS, network)(spec)
+    model = raise_on_any_rank(
+        communicator, lambda: load(NETWORKS, network)(spec) if network in NETWORKS else build_custom(network, spec)
+    )  # COLLECTIVE
     flat = NoisyNetwork(model) if config.network.noisy else FlatNetwork(model)
     prioritized = load(REPLAYS, config.replay.replay).prioritized
     settings = step_settings(config, communicator.rank, communicator.size)._replace(weighted=prioritized)
