@@ -86,6 +86,7 @@ def stored_on_ranks(directory: Path) -> list[int]:
     return [rank["stored"] for rank in state["ranks"]]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_rank_is_survived_and_replaced(tmp_path: Path, victim: int) -> None:
     write_hosts(tmp_path, *HOSTS[:2])

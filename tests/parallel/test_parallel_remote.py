@@ -54,6 +54,7 @@ def _assert_secret_nowhere(texts: list[str], folder: Path, server: S3Server) -> 
         assert SECRET.encode() not in content
 
 
+@pytest.mark.faults
 def test_a_killed_run_whose_disk_is_gone_ends_where_it_would_have_ended(
     server: S3Server, persistent_ranks: PersistentRanks, tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_one_command_starts_a_run_and_goes_on_with_it_from_the_store(
     assert f"{URL} was trained with another configuration: --env CartPole-v1, not Acrobot-v1" in other.output
 
 
+@pytest.mark.faults
 def test_a_store_that_is_gone_costs_checkpoints_until_it_is_back(
     server: S3Server, persistent_ranks: PersistentRanks, tmp_path: Path
 ) -> None:
