@@ -29,7 +29,7 @@ from hvd_dqn.cli.arguments import parse
 from hvd_dqn.counters import crossed
 from hvd_dqn.distributed.launcher import Launch, read_launch
 from hvd_dqn.distributed.runtime import prepare_environment, start
-from hvd_dqn.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
+from hvd_dqn.errors import EXIT_FAILED, EXIT_USER_ERROR, RankFailure, UserError
 from hvd_dqn.run.directory import check_checkpoint_path, read_config_of
 from hvd_dqn.run.leaving import bound_exit
 from hvd_dqn.run.status import write_status
@@ -107,16 +107,16 @@ def main(arguments: list[str]) -> int:
 
     try:
         code = (elastic.run if elastic else run_job)(config, runtime, stop, command, train)  # COLLECTIVE
-    except UserError as error:
+    except (UserError, RankFailure) as error:  # raised on all ranks
         if runtime.communicator.rank == 0:
             print(f"train.py: {error}", file=sys.stderr, flush=True)
-        code = EXIT_USER_ERROR
+        code = EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILED
     except Exception:
         print(f"train.py: rank {runtime.communicator.rank} failed; the job ends", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()
         runtime.communicator.abort(EXIT_FAILED)
-    if runtime.communicator.rank == 0:
+    if runtime.communicator.rank == 0 and code != EXIT_FAILED:  # launchers may start a failed job again
         write_status("exit_code", code)
     runtime.communicator.barrier()  # COLLECTIVE: the status is written before a launcher sees an exit and ends the rest
     runtime.communicator.shutdown()

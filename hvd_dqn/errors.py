@@ -24,6 +24,10 @@ class StoreError(UserError):
     """A disk or an object store failed or refused a call. Never means that a file is absent."""
 
 
+class RankFailure(Exception):
+    """An error that no code expects, of one rank or several, raised on all ranks. Ends the job with exit code 1."""
+
+
 class CheckpointError(Exception):
     """A checkpoint, or another file of a run, is damaged or foreign. The message says why."""
 

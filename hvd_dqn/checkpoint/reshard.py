@@ -1,11 +1,13 @@
 """Reshards stored transitions over the ranks: all hold equally many, and each holds some of every age.
 
 `read_share` takes them from a checkpoint that other ranks wrote; `rebalance` moves them between live ranks.
+Rows cross the network in exchanges of bounded size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,30 +21,59 @@ Columns = Sequence[np.ndarray]
 """All that a replay stores, a row per transition: arrays [N, ...], see `hvd_dqn.replay.base.columns_of`."""
 
 
+class SavedPart(NamedTuple):
+    """Consecutive transitions that one of the old ranks held, in one file."""
+
+    rank: int
+    """The old rank."""
+    rows: int
+    oldest: int
+    """Age of the first of them: how many transitions of its rank were newer."""
+
+
 def read_share(
-    held: Sequence[tuple[int, Callable[[], Iterable[Columns]]]], like: Columns, rank: int, size: int
+    parts: Sequence[SavedPart],
+    read: Callable[[int], Columns],
+    like: Columns,
+    *,
+    rank: int,
+    size: int,
+    exchange: Exchange,
+    beat: Callable[[], None],
 ) -> list[np.ndarray]:
-    """Returns this rank's share of all saved transitions, oldest first.
+    """Returns this rank's share of all saved transitions, oldest first; a collective.
 
     Every W-th transition of each old rank, counted from the newest, goes to one of W ranks: the shares are equal to
-    within one per old rank, and of the same age. In addition to the share, one part is held at a time.
+    within one per old rank, and of the same age. Each part is read by one rank, which sends the rows of the others. In
+    addition to the share, a rank holds one part and one exchange at a time.
 
     Args:
-      held: how many transitions each old rank held, and what reads them in parts, columns [N], oldest first.
+      parts: of all old ranks, those of each oldest first; equal on all ranks.
+      read: returns the columns [rows] of a part by its index, or columns of no rows if it cannot, or if there is no
+        such part. All ranks call it equally often.
       like: columns of any length, with the row shapes and dtypes.
       rank: this rank.
       size: W.
+      exchange: sends rows uint8 [N, R], those for rank 0 first and their numbers by rank, and returns those received.
+      beat: is called before each read and each exchange.
     """
-    ages, parts = [np.zeros(0, np.int64)], [[column[:0] for column in like]]
-    for number, (count, read) in enumerate(held):
-        oldest = count - 1
-        for part in read():
-            age = oldest - np.arange(len(part[0]))
-            oldest -= len(part[0])
-            mine = (age + number) % size == rank
-            parts.append([column[mine] for column in part])
-            ages.append(age[mine])
-    return _oldest_first(ages, parts)
+    old_ranks = 1 + max((part.rank for part in parts), default=0)
+    at_a_time = max(1, _BYTES_AT_A_TIME // _row_bytes((np.zeros(0, np.int64), *like)))
+    places, received = [np.zeros(0, np.int64)], [[column[:0] for column in like]]
+    for start in range(0, len(parts), size):
+        beat()
+        held = read(start + rank)  # COLLECTIVE
+        part = parts[start + rank] if len(held[0]) else SavedPart(0, 0, 0)
+        age = part.oldest - np.arange(part.rows)
+        place = age * old_ranks + (old_ranks - 1 - part.rank)  # distinct; of equal ages the first old rank's is first
+        for first in range(0, max(other.rows for other in parts[start : start + size]), at_a_time):
+            beat()
+            chosen = slice(first, first + at_a_time)
+            columns = (place[chosen], *(column[chosen] for column in held))
+            got = _exchange(columns, (age[chosen] + part.rank) % size, size, exchange)  # COLLECTIVE
+            places.append(got[0])
+            received.append(got[1:])
+    return _oldest_first(places, received)
 
 
 def rebalance(
@@ -72,14 +103,12 @@ def rebalance(
     for start in range(0, int(plan.sum(axis=1).max()), at_a_time):
         beat()
         part, to = chosen[start : start + at_a_time], taker[start : start + at_a_time]
-        part = part[np.argsort(to, kind="stable")]
-        rows = _to_rows((age[part], *(column[part] for column in held)))
-        amounts = np.bincount(to, minlength=len(counts))
-        received.append(exchange(rows, amounts.tolist()))  # COLLECTIVE
+        columns = (age[part], *(column[part] for column in held))
+        received.append(_exchange(columns, to, len(counts), exchange))  # COLLECTIVE
     own = np.ones(len(age), np.bool_)
     own[chosen] = False
     parts = [[age[own], *(column[own] for column in held)]]
-    parts += [_from_rows(rows, (age, *held)) for rows in received]
+    parts += received
     return _oldest_first([part[0] for part in parts], [part[1:] for part in parts]), int(plan.sum())
 
 
@@ -121,6 +150,14 @@ def interleaved(counts: np.ndarray) -> np.ndarray:
     return labels[np.argsort(positions, kind="stable")]
 
 
+def _exchange(columns: Columns, to: np.ndarray, size: int, exchange: Exchange) -> list[np.ndarray]:
+    """Sends each row of columns [N, ...] to a rank, int64 [N], and returns the columns received; a collective."""
+    order = np.argsort(to, kind="stable")
+    rows = _to_rows([column[order] for column in columns])
+    received = exchange(rows, np.bincount(to, minlength=size).tolist())  # COLLECTIVE
+    return _from_rows(received, columns)
+
+
 def _oldest_first(ages: list[np.ndarray], parts: list[list[np.ndarray]]) -> list[np.ndarray]:
     """Joins columns [N_i, ...] of several parts in the order of their ages [N_i], the highest first."""
     place = np.argsort(np.argsort(-np.concatenate(ages), kind="stable"))
@@ -135,7 +172,7 @@ def _oldest_first(ages: list[np.ndarray], parts: list[list[np.ndarray]]) -> list
     return columns
 
 
-def _to_rows(columns: tuple[np.ndarray, ...]) -> np.ndarray:
+def _to_rows(columns: Columns) -> np.ndarray:
     """Returns uint8 [N, R]: the bytes of arrays [N, ...], one row after the other."""
     count = len(columns[0])
     if count == 0:
@@ -143,7 +180,7 @@ def _to_rows(columns: tuple[np.ndarray, ...]) -> np.ndarray:
     return np.concatenate([np.ascontiguousarray(c).reshape(count, -1).view(np.uint8) for c in columns], axis=1)
 
 
-def _from_rows(rows: np.ndarray, like: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+def _from_rows(rows: np.ndarray, like: Columns) -> list[np.ndarray]:
     """Returns what `_to_rows` was given; `like` has the columns' dtypes and row shapes."""
     columns, start = [], 0
     for column in like:
@@ -154,6 +191,6 @@ def _from_rows(rows: np.ndarray, like: tuple[np.ndarray, ...]) -> list[np.ndarra
     return columns
 
 
-def _row_bytes(columns: tuple[np.ndarray, ...]) -> int:
+def _row_bytes(columns: Columns) -> int:
     """Returns R, the bytes of one row of arrays [N, ...]."""
     return sum(int(np.prod(column.shape[1:])) * column.itemsize for column in columns)

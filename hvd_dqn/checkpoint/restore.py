@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hvd_dqn.checkpoint.rank_state import RankState
-from hvd_dqn.checkpoint.reshard import read_share
-from hvd_dqn.checkpoint.segments import read
+from hvd_dqn.checkpoint.reshard import Columns, SavedPart, read_share
+from hvd_dqn.checkpoint.segments import Segment, read
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.learner.learner import Vector
 from hvd_dqn.replay.base import Replay, empty_columns, refill
 from hvd_dqn.transition import Transition
+
+_DOING = "reading the replay"
 
 
 class RestoredRanks(NamedTuple):
@@ -59,25 +60,12 @@ def restore_ranks(
     exact = communicator.sum(np.array([float(fits)]))[0] == communicator.size  # COLLECTIVE
     damaged: dict[str, str] = {}
 
-    def fill() -> None:
-        if exact:
-            _fill(ranks[own], _read_replay(session, ranks[own], replay.empty(), damaged), replay)
-            return
-        extra = list(replay.extra_state())
-        known = all(sorted(state.replay_state) == sorted(extra) for state in ranks)  # else another replay's
-        readers = [
-            (state.stored, partial(_with_extra, session, state, replay, damaged, extra if known else []))
-            for state in ranks
-        ]
-        like = empty_columns(replay) if known else list(replay.empty())
-        held = read_share(readers, like, own, communicator.size)
-        if known:
-            refill(replay, held, len(held[0]))
-        else:
-            replay.restore(Transition(*held), len(held[0]))
-
-    look = session.with_keepalive("reading the replay", fill)  # COLLECTIVE
-    raise_on_any_rank(communicator, look)  # COLLECTIVE
+    if exact:
+        parts = (_read_held(session, held, replay.empty(), damaged) for held in _held_by(ranks[own]))
+        look = session.with_keepalive(_DOING, lambda: _fill(ranks[own], parts, replay))  # COLLECTIVE
+        raise_on_any_rank(communicator, look)  # COLLECTIVE
+    else:
+        _reshard(session, ranks, replay, damaged)  # COLLECTIVE
     for part in communicator.gather_json(damaged):  # COLLECTIVE
         damaged |= part
     if damaged:
@@ -139,33 +127,88 @@ def _fill(state: RankState, parts: Iterable[Transition], replay: Replay) -> None
         replay.load_extra_state(state.replay_state)
 
 
-def _with_extra(
-    session: CheckpointSession, state: RankState, replay: Replay, damaged: dict[str, str], extra: list[str]
-) -> Iterator[list[np.ndarray]]:
-    """Reads the transitions that a rank held, see `_read_replay`, with the rows of some arrays of its replay's own."""
-    start = 0
-    for part in _read_replay(session, state, replay.empty(), damaged):
-        end = start + len(part.a_tm1)
-        yield [*part, *(state.replay_state[name][start:end] for name in extra)]
-        start = end
-
-
-def _read_replay(
-    session: CheckpointSession, state: RankState, like: Transition, damaged: dict[str, str]
-) -> Iterator[Transition]:
-    """Reads the transitions that a rank held segment by segment, oldest first.
+def _reshard(session: CheckpointSession, ranks: list[RankState], replay: Replay, damaged: dict[str, str]) -> None:
+    """Fills a replay with this rank's share of what all ranks saved; a collective. Each segment is read by one rank.
 
     Args:
       session: this rank's.
-      state: the rank's.
-      like: columns of any length, with the row shapes and dtypes.
-      damaged: takes the segments that cannot be used, which are left out.
+      ranks: what each rank saved.
+      replay: takes the transitions.
+      damaged: takes the segments that this rank cannot use, which are left out.
+
+    Raises:
+      UserError: on all ranks, if a segment cannot be read.
     """
-    overwritten = sum(segment.count for segment in state.segments) - state.stored
+    communicator, names = session.communicator, list(replay.extra_state())
+    known = all(sorted(state.replay_state) == sorted(names) for state in ranks)  # else another replay's
+    saved = [(number, state, held) for number, state in enumerate(ranks) for held in _held_by(state)]
+    nothing = empty_columns(replay) if known else list(replay.empty())
+
+    def columns(index: int) -> Columns:
+        if index >= len(saved):
+            return nothing
+        _, state, held = saved[index]
+        part = _read_held(session, held, replay.empty(), damaged)
+        rows = slice(held.start, held.start + len(part.a_tm1))
+        return [*part, *(state.replay_state[name][rows] for name in names if known)]
+
+    def read_on_all(index: int) -> Columns:
+        look = session.with_keepalive(_DOING, lambda: columns(index))  # COLLECTIVE
+        taken: Columns = raise_on_any_rank(communicator, look)  # COLLECTIVE
+        return taken
+
+    share = read_share(
+        [
+            SavedPart(number, held.segment.count - held.skipped, state.stored - 1 - held.start)
+            for number, state, held in saved
+        ],
+        read_on_all,
+        nothing,
+        rank=communicator.rank,
+        size=communicator.size,
+        exchange=communicator.exchange,
+        beat=lambda: session.watchdog.beat(_DOING),
+    )  # COLLECTIVE
+    if known:
+        refill(replay, share, len(share[0]))
+    else:
+        replay.restore(Transition(*share), len(share[0]))
+
+
+class _Held(NamedTuple):
+    """A segment, and which of its transitions a rank's replay held."""
+
+    segment: Segment
+    skipped: int
+    """Its first transitions, which the replay had overwritten."""
+    start: int
+    """Place of the first of the others in the replay; 0 is the oldest."""
+
+
+def _held_by(state: RankState) -> list[_Held]:
+    """Returns the segments of a rank's replay, oldest first."""
+    overwritten, start = sum(segment.count for segment in state.segments) - state.stored, 0
+    parts = []
     for segment in state.segments:
-        try:
-            part = read(session.store.replay_folder, segment, like)
-            yield Transition(*(column[overwritten:] for column in part))
-        except CheckpointError as error:
-            damaged[segment.file] = str(error)
-        overwritten = max(0, overwritten - segment.count)
+        skipped = min(overwritten, segment.count)
+        parts.append(_Held(segment, skipped, start))
+        overwritten -= skipped
+        start += segment.count - skipped
+    return parts
+
+
+def _read_held(session: CheckpointSession, held: _Held, like: Transition, damaged: dict[str, str]) -> Transition:
+    """Reads the transitions of a segment that a rank's replay held.
+
+    Args:
+      session: this rank's.
+      held: the segment.
+      like: columns of no rows, with the row shapes and dtypes; returned if the segment cannot be used.
+      damaged: takes the segment then, with a message by file.
+    """
+    try:
+        part = read(session.store.replay_folder, held.segment, like)
+    except CheckpointError as error:
+        damaged[held.segment.file] = str(error)
+        return like
+    return Transition(*(column[held.skipped :] for column in part))

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from hvd_dqn.checkpoint.contents import Checkpoint
 from hvd_dqn.checkpoint.files import list_files, read_bytes, remove, write_bytes, write_json
 from hvd_dqn.checkpoint.keepalive import with_keepalive
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import PIECE_BYTES, row_bytes
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
-from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.envs.open_episode import CollectorState

@@ -1,58 +1,36 @@
-"""The checkpoint store: immutable files, and a manifest, written last, with the size and checksum of each file.
+"""The checkpoint store: which checkpoints there are, which to retain, and which to resume from.
 
-    checkpoints/<env_steps>/model.safetensors     the online network's weights by layer
-                            learner.safetensors   online, target and optimizer state as flat vectors
-                            state.json            counters, statistics, each rank's state
-                            manifest.json         marks the checkpoint as complete; includes its own checksum
-    checkpoints/replay/     the ranks' transitions, in segments shared by several checkpoints (segments.py)
+    checkpoints/<env_steps>/    a checkpoint (contents.py)
+    checkpoints/replay/         the ranks' transitions, in segments shared by several checkpoints (segments.py)
 
 A step that is saved again goes to a new folder, <env_steps>-1. The earlier folder is removed once the new one is
-complete. Nothing that is loaded back is pickled.
+complete.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from hvd_dqn.checkpoint.files import read_bytes, read_verified, remove, sha256, write_bytes, write_json
+from hvd_dqn.checkpoint.contents import (
+    Checkpoint,
+    read_checkpoint,
+    read_manifest,
+    without_segments,
+    write_checkpoint,
+)
+from hvd_dqn.checkpoint.files import read_verified, remove
 from hvd_dqn.checkpoint.listing import MANIFEST, find_checkpoints, step_and_copy
-from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import FOLDER as REPLAY_FOLDER
 from hvd_dqn.checkpoint.segments import MOST_BYTES, remove_unnamed
-from hvd_dqn.checkpoint.storage import Location, ObjectPath
-from hvd_dqn.counters import Counters
-from hvd_dqn.errors import USE_OLD_VERSION, CheckpointError, StoreError, UserError
-from hvd_dqn.files import parse_json
+from hvd_dqn.checkpoint.storage import ObjectPath
+from hvd_dqn.errors import CheckpointError, UserError
 
-FORMAT = 4
-_FILES = {"model.safetensors": 2**36, "learner.safetensors": 2**36, "state.json": 2**31}
-"""A checkpoint's files, and the most bytes that each may have."""
-_MANIFEST_BYTES = 2**26
 Place = TypeVar("Place", Path, ObjectPath)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The contents of a checkpoint."""
-
-    env_steps: int
-    score: float | None
-    """Mean return of the greedy evaluation at this step, if there was one."""
-    learner: dict[str, np.ndarray]
-    state: dict[str, Any]
-    ranks: list[RankState]
-    lost: int = 0
-    """Transitions missing because their segments are damaged (--allow-missing-replay)."""
 
 
 class CheckpointStore(Generic[Place]):
@@ -85,23 +63,7 @@ class CheckpointStore(Generic[Place]):
         """
         folder = self._free_folder(checkpoint.env_steps)
         remove(folder)
-        state = {**checkpoint.state, "ranks": [rank.to_json() for rank in checkpoint.ranks]}
-        contents = {
-            "model.safetensors": safetensors.numpy.save(weights),
-            "learner.safetensors": safetensors.numpy.save(checkpoint.learner),
-            "state.json": (json.dumps(state, indent=1) + "\n").encode(),
-        }
-        for name, content in contents.items():
-            write_bytes(folder / name, content)
-        manifest = {
-            "format": FORMAT,
-            "env_steps": checkpoint.env_steps,
-            "score": checkpoint.score,
-            "files": {name: {"bytes": len(c), "sha256": sha256(c)} for name, c in contents.items()},
-            "segments": {segment.file: segment.facts for rank in checkpoint.ranks for segment in rank.segments},
-        }
-        self._check()
-        write_json(folder / MANIFEST, manifest | {"sha256": _digest(manifest)})
+        write_checkpoint(folder, checkpoint, weights, self._check)
         self._remove_old(written=folder.name)
         return folder
 
@@ -131,14 +93,14 @@ class CheckpointStore(Generic[Place]):
                 skipped.append(f"checkpoint {folder} is incomplete: it has no {MANIFEST}")
                 continue
             try:
-                checkpoint = self._read(folder)
+                checkpoint = read_checkpoint(folder)
             except CheckpointError as error:
                 skipped.append(f"checkpoint {folder} cannot be used: {error}")
                 continue
             damage = self._damage(checkpoint, verdicts) if damaged is None else _named_by(checkpoint, damaged)
             if not damage:
                 return checkpoint, skipped
-            whole = _without(checkpoint, set(damage))
+            whole = without_segments(checkpoint, set(damage))
             reason = f"{next(iter(damage.values()))}{f' (and {len(damage) - 1} more)' if len(damage) > 1 else ''}"
             if allow_missing_replay:
                 skipped.append(f"checkpoint {folder} lacks {whole.lost:,} transitions: {reason}")
@@ -157,7 +119,7 @@ class CheckpointStore(Generic[Place]):
         Among equal scores the newest wins. The replay is not checked.
         """
         folder, skipped = self._best_folder()
-        return (None if folder is None else self._read(folder)), skipped
+        return (None if folder is None else read_checkpoint(folder)), skipped
 
     @property
     def empty(self) -> bool:
@@ -183,7 +145,7 @@ class CheckpointStore(Generic[Place]):
         scored, skipped = [], []
         for folder in self._folders():
             try:
-                score = _read_manifest(folder)["score"]
+                score = read_manifest(folder)["score"]
             except CheckpointError as error:
                 skipped.append(f"checkpoint {folder} cannot be used: {error}")
                 continue
@@ -191,28 +153,11 @@ class CheckpointStore(Generic[Place]):
                 scored.append((score, step_and_copy(folder.name), folder))
         for _, _, folder in sorted(scored, reverse=True):
             try:
-                self._read(folder)
+                read_checkpoint(folder)
                 return folder, skipped
             except CheckpointError as error:
                 skipped.append(f"checkpoint {folder} cannot be used: {error}")
         return None, skipped
-
-    def _read(self, folder: Place) -> Checkpoint:
-        manifest = _read_manifest(folder)
-        contents = {name: read_verified(folder / name, manifest["files"][name], most) for name, most in _FILES.items()}
-        try:
-            state = parse_json(contents["state.json"])
-            if Counters.from_dict(state["counters"]).env_steps != manifest["env_steps"] or not state["ranks"]:
-                raise CheckpointError(f"its state.json does not belong to env step {manifest['env_steps']:,}")
-            return Checkpoint(
-                env_steps=manifest["env_steps"],
-                score=manifest["score"],
-                learner=safetensors.numpy.load(contents["learner.safetensors"]),
-                ranks=[RankState.from_json(record) for record in state.pop("ranks")],
-                state=state,
-            )
-        except _MALFORMED as error:
-            raise CheckpointError(f"its contents are not a checkpoint ({_brief(error)})") from None
 
     def _damage(self, checkpoint: Checkpoint, verdicts: dict[str, str]) -> dict[str, str]:
         """Returns the damaged segments of a checkpoint, as a message by file.
@@ -257,76 +202,13 @@ class CheckpointStore(Generic[Place]):
         named: set[str] = set()
         for folder in self._folders():
             try:
-                named |= set(_read_manifest(folder)["segments"])
+                named |= set(read_manifest(folder)["segments"])
             except CheckpointError:
                 return
         remove_unnamed(self.replay_folder, named)
-
-
-_MALFORMED = (
-    *(OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, MemoryError, OverflowError),
-    safetensors.SafetensorError,
-)
-"""Errors that malformed files raise when they are read."""
 
 
 def _named_by(checkpoint: Checkpoint, verdicts: dict[str, str]) -> dict[str, str]:
     """Returns those of the verdicts that are bad and on segments of this checkpoint."""
     named = {segment.file for rank in checkpoint.ranks for segment in rank.segments}
     return {file: verdict for file, verdict in verdicts.items() if verdict and file in named}
-
-
-def _without(checkpoint: Checkpoint, lost: set[str]) -> Checkpoint:
-    """Returns a checkpoint without the transitions of the lost segments."""
-    ranks = [rank.without(lost) for rank in checkpoint.ranks]
-    missing = sum(before.stored - after.stored for before, after in zip(checkpoint.ranks, ranks, strict=True))
-    return replace(checkpoint, ranks=ranks, lost=missing)
-
-
-def _read_manifest(folder: Location) -> dict[str, Any]:
-    """Reads a manifest and checks its checksum, its format and its env step.
-
-    Raises:
-      CheckpointError: if any of them is wrong.
-      StoreError: if the object store does not answer.
-    """
-    try:
-        manifest = parse_json(read_bytes(folder / MANIFEST, _MANIFEST_BYTES))
-        if manifest["format"] != FORMAT:
-            raise CheckpointError(_other_format(manifest["format"]))
-        if manifest.pop("sha256") != _digest(manifest):
-            raise CheckpointError(f"{MANIFEST} is damaged: its checksum does not match")
-        env_steps, score, files = manifest["env_steps"], manifest["score"], manifest["files"]
-        sound = (
-            type(env_steps) is int
-            and (score is None or (type(score) is float and math.isfinite(score)))
-            and set(files) == set(_FILES)
-            and all(type(files[name]) is dict for name in _FILES)
-            and type(manifest["segments"]) is dict
-        )
-    except (CheckpointError, StoreError):
-        raise
-    except _MALFORMED as error:
-        raise CheckpointError(f"its {MANIFEST} cannot be read ({_brief(error)})") from None
-    if not sound:
-        raise CheckpointError(f"its {MANIFEST} does not describe a checkpoint")
-    if env_steps != step_and_copy(folder.name)[0]:
-        raise CheckpointError(f"its {MANIFEST} belongs to env step {env_steps:,}")
-    return manifest
-
-
-def _other_format(number: int) -> str:
-    """Returns what to do with a checkpoint of another version."""
-    if number > FORMAT:
-        return f"its format {number} is newer than this program's {FORMAT}: use the version that wrote it"
-    return f"its format {number} is older than this program's {FORMAT}: {USE_OLD_VERSION}"
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    """Returns the checksum of a manifest's entries. Does not depend on their order."""
-    return sha256(json.dumps(manifest, sort_keys=True).encode())
-
-
-def _brief(error: BaseException) -> str:
-    """Returns an error as one short line."""
-    return repr(error)[:300]

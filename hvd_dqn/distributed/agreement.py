@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
 
 from hvd_dqn.distributed.communicator import Communicator
-from hvd_dqn.errors import JobFault, UserError
+from hvd_dqn.errors import JobFault, RankFailure, UserError
 
 
 def raise_fault_on_any_rank(communicator: Communicator, fault: str | None) -> None:
@@ -30,30 +31,40 @@ def raise_fault_on_any_rank(communicator: Communicator, fault: str | None) -> No
 
 
 def raise_on_any_rank(communicator: Communicator, action: Callable[[], Any]) -> Any:
-    """Runs an action on every rank; if it fails with a UserError on any of them, all raise it.
+    """Runs an action on every rank; if it fails on any of them, all raise an error that names the ranks.
 
     Returns:
       This rank's result.
 
     Raises:
-      UserError: on all ranks.
+      UserError: on all ranks, if all that failed raised one.
+      RankFailure: on all ranks, if one raised anything else.
     """
-    result, error = None, None
+    result: Any = None
+    error: str | None = None
+    failure: str | None = None
     try:
         result = action()
     except UserError as caught:
         error = str(caught)
-    errors = communicator.gather_json(error)  # COLLECTIVE
+    except BaseException as caught:
+        failure = _described(caught)
+    outcomes = communicator.gather_json([error, failure])  # COLLECTIVE
+    failures = [f"rank {rank}: {text}" for rank, (_, text) in enumerate(outcomes) if text is not None]
+    if failures:
+        raise RankFailure("\n".join(_without_repeats(failures)))
+    errors = [text for text, _ in outcomes]
     if any(text is not None for text in errors):
         _raise_named(errors)
     return result
 
 
 def on_root(communicator: Communicator, action: Callable[[], Any]) -> Any:
-    """Runs an action on rank 0 alone and gives its JSON-ready result to all; a UserError or OSError reaches all.
+    """Runs an action on rank 0 alone and gives its JSON-ready result to all; its error reaches all.
 
     Raises:
-      UserError: on all ranks.
+      UserError: on all ranks, for a UserError or OSError.
+      RankFailure: on all ranks, for anything else.
     """
     outcome: dict[str, Any] = {}
     if communicator.rank == 0:
@@ -64,7 +75,11 @@ def on_root(communicator: Communicator, action: Callable[[], Any]) -> Any:
         except OSError as caught:
             full = caught.errno in (errno.ENOSPC, errno.EDQUOT)
             outcome = {"error": f"{caught}: free some space, then give the same command" if full else str(caught)}
+        except BaseException as caught:
+            outcome = {"failure": f"rank 0: {_described(caught)}"}
     outcome = communicator.broadcast_json(outcome)  # COLLECTIVE
+    if "failure" in outcome:
+        raise RankFailure(outcome["failure"])
     if "error" in outcome:
         raise UserError(outcome["error"])
     return outcome["result"]
@@ -117,6 +132,11 @@ def check_same_weights(communicator: Communicator, vectors: Iterable[np.ndarray]
             "the ranks no longer train one network. Resume from the last checkpoint; if it comes back, look for "
             "ranks with other hardware or libraries, or for a change that lets one rank skip a collective."
         )
+
+
+def _described(error: BaseException) -> str:
+    """Returns an error that no code expects, and where it was raised."""
+    return f"unexpected {error!r}\n{''.join(traceback.format_exception(error)).rstrip()}"
 
 
 def _raise_named(errors: list[str | None]) -> NoReturn:

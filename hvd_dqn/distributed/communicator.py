@@ -49,6 +49,13 @@ class Communicator(Protocol):
     def broadcast_json(self, value: Any) -> Any:
         """Returns rank 0's JSON-ready value on all ranks. COLLECTIVE."""
 
+    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        """Sends the first counts[0] of the rows uint8 [N, R] to rank 0 and so on. COLLECTIVE.
+
+        Returns:
+          uint8 [M, R], the rows received, in the order of ranks.
+        """
+
     def start_horovod(self) -> None:
         """Starts Horovod where `allreduce_in_graph` needs it and it does not run yet. COLLECTIVE."""
 
@@ -121,6 +128,10 @@ class SingleCommunicator:
     def broadcast_json(self, value: Any) -> Any:
         """Returns the value as JSON would return it."""
         return json.loads(json.dumps(value))
+
+    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        """Returns the rows."""
+        return rows
 
     def start_horovod(self) -> None:
         """Does nothing."""

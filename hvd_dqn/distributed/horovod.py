@@ -63,7 +63,7 @@ class HorovodCommunicator(JSONCollectives):
         self._hvd.start_timeline(str(path))
 
     def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
-        """Sends the first rows [counts[0], R] to rank 0 and so on; returns the rows received, in the order of ranks."""
+        """Sends the first rows uint8 [counts[0], R] to rank 0 and so on; returns those received, in order of ranks."""
         received, _ = self._hvd.alltoall(tf.constant(rows), splits=tf.constant(counts, tf.int32))
         return received.numpy()
 

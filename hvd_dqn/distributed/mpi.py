@@ -48,6 +48,15 @@ class _Direct(JSONCollectives):
         self._communicator.Allgatherv(values, [joined, sizes])
         return np.split(joined, np.cumsum(sizes)[:-1])
 
+    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        """Sends the first rows uint8 [counts[0], R] to rank 0 and so on; returns those received, in order of ranks."""
+        sent, width = np.array(counts, np.int64), rows.shape[1]
+        taken = np.empty_like(sent)
+        self._communicator.Alltoall(sent, taken)
+        received = np.empty((taken.sum(), width), np.uint8)
+        self._communicator.Alltoallv([np.ascontiguousarray(rows), sent * width], [received, taken * width])
+        return received
+
     def barrier(self) -> None:
         """Waits for all ranks."""
         self._communicator.Barrier()
@@ -107,6 +116,10 @@ class MPICommunicator(JSONCollectives):
     def gather(self, values: np.ndarray) -> list[np.ndarray]:
         """Returns every rank's uint8 array [N_r], in the order of ranks."""
         return self._sender.gather(values)
+
+    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        """Sends the first rows uint8 [counts[0], R] to rank 0 and so on; returns those received, in order of ranks."""
+        return self._sender.exchange(rows, counts)
 
     def start_timeline(self, path: Path) -> None:
         """Lets Horovod write its timeline, if it sums the gradients; rank 0 does."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from hvd_dqn.distributed.communicator import Communicator
 
 _EAGER_BYTES = 2**16
+_BTL = "OMPI_MCA_btl"
+_HOROVODS_BTL = "^openib"
+"""The transports of Open MPI that `horovodrun --mpi` chooses: all but this one."""
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -143,7 +146,11 @@ def prepare_mpi(one_host: bool) -> None:
     # that is early does not wait for the others before it can send (CartPole's two ranks: 11 % faster).
     os.environ.setdefault("OMPI_MCA_btl_vader_eager_limit", str(_EAGER_BYTES))
     os.environ.setdefault("OMPI_MCA_btl_vader_max_send_size", str(_EAGER_BYTES + 2**15))
-    if not one_host:
+    if one_host:
+        # The ranks share memory: none has to listen on the host's networks. horovodrun itself asks for "^openib".
+        if os.environ.get(_BTL, _HOROVODS_BTL) == _HOROVODS_BTL:
+            os.environ[_BTL] = f"{_HOROVODS_BTL},tcp"
+    else:
         rules = Path(__file__).with_name("openmpi_allreduce.conf")
         os.environ.setdefault("OMPI_MCA_coll_tuned_use_dynamic_rules", "1")
         os.environ.setdefault("OMPI_MCA_coll_tuned_dynamic_rules_filename", str(rules))

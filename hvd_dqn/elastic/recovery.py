@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from hvd_dqn.checkpoint.reshard import Exchange, rebalance
+from hvd_dqn.checkpoint.reshard import rebalance
 from hvd_dqn.config import Config
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.runtime import Runtime
@@ -74,7 +74,7 @@ def begin(job: Job, membership: Membership, state: SurvivorState, driver: Elasti
     if membership.source is None:
         restore(job)  # COLLECTIVE
     else:
-        restore_from_snapshot(job, state, membership, driver.communicator.exchange)  # COLLECTIVE
+        restore_from_snapshot(job, state, membership)  # COLLECTIVE
     state.members = membership.names
     snapshots = TakeSnapshots(job, state)
     job.hosts_changed = driver.hosts_changed
@@ -82,7 +82,7 @@ def begin(job: Job, membership: Membership, state: SurvivorState, driver: Elasti
     job.records.contributions.append(snapshots)
 
 
-def restore_from_snapshot(job: Job, state: SurvivorState, membership: Membership, exchange: Exchange) -> None:
+def restore_from_snapshot(job: Job, state: SurvivorState, membership: Membership) -> None:
     """Restores the newest snapshot on all ranks and reshards the transitions that are left; a collective."""
     assert membership.source is not None
     _load_snapshot(job, state, membership.source)  # COLLECTIVE
@@ -92,7 +92,7 @@ def restore_from_snapshot(job: Job, state: SurvivorState, membership: Membership
         membership.stored,
         rank=job.communicator.rank,
         capacity=job.config.replay.replay_capacity,
-        exchange=exchange,
+        exchange=job.communicator.exchange,
         beat=lambda: job.watchdog.beat("resharding the replay", allow=4.0),
     )  # COLLECTIVE
     refill(replay, held, len(held[0]))

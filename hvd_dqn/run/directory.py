@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import re
 import shutil
-import socket
 import time
 from pathlib import Path
 from typing import Any
 
-from hvd_dqn.checkpoint.files import list_files, read_bytes, write_json
+from hvd_dqn.checkpoint.files import list_files, write_json
 from hvd_dqn.checkpoint.listing import newest_checkpoint
 from hvd_dqn.checkpoint.storage import Location, ObjectPath, open_location
-from hvd_dqn.errors import USE_OLD_VERSION, CheckpointError, StoreError, UserError
-from hvd_dqn.files import CONFIG_BYTES, open_regular, parse_json, remove
+from hvd_dqn.errors import StoreError, UserError
+from hvd_dqn.files import remove
 from hvd_dqn.locations import is_url, scheme_of
+from hvd_dqn.run.config_file import CONFIG_FILE, has_config, read_config
+from hvd_dqn.run.lock import LOCK_FILE, DirectoryLock
 
-CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
-_OLD_FIELDS = {"backend", "transport", "commit_period"}
-"""Fields that configurations had up to version 0.1.0."""
-LOCK_FILE = "lock"
 TOKEN_PREFIX = ".shared-"
 """Of files by which the ranks find out at the start whether they see the same folder."""
 _BEFORE_CONFIG = re.compile(
@@ -33,7 +28,6 @@ _BEFORE_CONFIG = re.compile(
 )
 """Files that a job may leave if it ends before it has written its configuration."""
 _OWN = (CONFIG_FILE, METRICS_FILE, LOCK_FILE, "tensorboard", "profile", "waiting", "checkpoints")
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunDirectory:
@@ -47,7 +41,7 @@ class RunDirectory:
         self.profile = path / "profile"
         self.checkpoints = path / "checkpoints"
         self.waiting = path / "waiting"
-        self._lock: int | None = None
+        self._lock = DirectoryLock(path)
         self._config: dict[str, Any] | None = None
 
     @classmethod
@@ -95,7 +89,7 @@ class RunDirectory:
         directory = cls(Path(path))
         if not os.path.isdir(path):
             raise UserError(f"--resume {path}: no such directory, or it cannot be read")
-        if not _has_config(directory.path):
+        if not has_config(directory.path):
             raise UserError(
                 f"--resume {path}: not a run directory: no {CONFIG_FILE} in it; "
                 "give the folder that contains config.json and checkpoints/"
@@ -131,44 +125,17 @@ class RunDirectory:
           UserError: if another job has locked the directory, it is not writable, or a link in it leads elsewhere.
         """
         _refuse_links(self.path)
-        path = self.path / LOCK_FILE
-        try:
-            lock = open_regular(path, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise UserError(f"cannot write into the run directory {self.path}: {LOCK_FILE}: {error.strerror}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(lock, 1000).decode(errors="replace").strip()
-            os.close(lock)
-            if error.errno in _NO_LOCKS:
-                return
-            raise UserError(
-                f"another job is using {self.path} ({holder or 'unknown process'}): wait until it has ended, or send "
-                "it SIGTERM (it saves and exits)"
-            ) from None
-        with contextlib.suppress(OSError):  # a full disk; the name of the holder is only for messages
-            os.ftruncate(lock, 0)
-            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        self._lock = lock
-        os.register_at_fork(after_in_child=self._forget_lock)  # a child of an environment may outlive this process
+        self._lock.take()
 
     def discard_unbegun(self) -> None:
         """Removes the directory of a run that was refused before it began. Does nothing unless it is locked."""
         with contextlib.suppress(StoreError):  # what cannot be read is kept
-            if self._lock is not None and _never_began(self.path):
+            if self._lock.held and _never_began(self.path):
                 shutil.rmtree(self.path, ignore_errors=True)
-
-    def _forget_lock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def unlock(self) -> None:
         """Releases the lock, if this process holds it."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def write_config(self, record: dict[str, Any]) -> None:
         """Writes config.json: the resolved configuration and the versions it ran with."""
@@ -181,7 +148,7 @@ class RunDirectory:
         Raises:
           UserError: if another job uses it now, or it cannot be made.
         """
-        if self._has_lock() and os.path.lexists(self.path / CONFIG_FILE):
+        if self._lock.in_place and os.path.lexists(self.path / CONFIG_FILE):
             return False
         self.path.mkdir(parents=True, exist_ok=True)
         self.unlock()
@@ -190,20 +157,13 @@ class RunDirectory:
             self.write_config(self._config)
         return True
 
-    def _has_lock(self) -> bool:
-        """Returns whether the file that this process has locked is still there; True without locks."""
-        try:
-            return self._lock is None or os.path.samestat(os.fstat(self._lock), os.stat(self.path / LOCK_FILE))
-        except FileNotFoundError:
-            return False
-
     def read_config(self) -> dict[str, Any]:
         """Returns the flat configuration of config.json.
 
         Raises:
           UserError: if it cannot be read or is not a configuration of this program.
         """
-        return _read_config(self.path / CONFIG_FILE)
+        return read_config(self.path / CONFIG_FILE)
 
 
 def read_config_of(run: str) -> dict[str, Any]:
@@ -215,9 +175,9 @@ def read_config_of(run: str) -> dict[str, Any]:
     if not is_url(run):
         return RunDirectory.open(run).read_config()
     folder = open_location(run, "--resume")
-    if not _has_config(folder):
+    if not has_config(folder):
         raise UserError(f"--resume {run}: not the checkpoint path of a run: no {CONFIG_FILE} there")
-    return _read_config(folder / CONFIG_FILE) | {"checkpoint_path": run}
+    return read_config(folder / CONFIG_FILE) | {"checkpoint_path": run}
 
 
 def check_checkpoint_path(url: str, resumed: bool, ranks: int) -> None:
@@ -241,44 +201,15 @@ def check_checkpoint_path(url: str, resumed: bool, ranks: int) -> None:
     folder = open_location(url, "--checkpoint-path")
     if isinstance(folder, ObjectPath):
         folder.reach()
-    if _has_config(folder) and not resumed:
+    if has_config(folder) and not resumed:
         raise UserError(f"{url} already holds a run: resume it with --resume {url}, or choose another location")
-
-
-def _read_config(path: Location) -> dict[str, Any]:
-    try:
-        flat = parse_json(read_bytes(path, CONFIG_BYTES))["config"]
-    except StoreError:
-        raise
-    except (FileNotFoundError, CheckpointError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the configuration of a run of this program ({error!r})") from None
-    if not isinstance(flat, dict):
-        raise UserError(f"{path} is not the configuration of a run of this program: 'config' is no object")
-    if _OLD_FIELDS & flat.keys():
-        raise UserError(f"{path} was written by an older version of this program: {USE_OLD_VERSION}")
-    return flat
 
 
 def _saves_to(path: Path, checkpoint_path: str) -> bool:
     try:
-        return bool(_read_config(path / CONFIG_FILE).get("checkpoint_path") == checkpoint_path)
+        return bool(read_config(path / CONFIG_FILE).get("checkpoint_path") == checkpoint_path)
     except UserError:
         return False
-
-
-def _has_config(folder: Location) -> bool:
-    """Returns True if there is anything named config.json, whatever it is.
-
-    Raises:
-      StoreError: if that cannot be found out.
-    """
-    try:
-        read_bytes(folder / CONFIG_FILE, CONFIG_BYTES)
-    except FileNotFoundError:
-        return False
-    except CheckpointError:
-        return True
-    return True
 
 
 def _never_began(path: Path) -> bool:
@@ -296,7 +227,7 @@ def _never_began(path: Path) -> bool:
 def _exists_already(path: Path) -> str:
     """Returns why a new run cannot use a path, and what to do instead."""
     remedy = f"resume that run with --resume {path}"
-    if not os.path.isdir(path) or not _has_config(path):
+    if not os.path.isdir(path) or not has_config(path):
         remedy = f"move it away: it is no run that can be resumed, as it has no {CONFIG_FILE}"
     return f"{path} exists already: choose another --name, or {remedy}"
 

@@ -12,16 +12,21 @@ from hvd_dqn.distributed.memory import machine, usable_memory
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.networks.spec import choose_network
+from hvd_dqn.registry import ALGORITHMS, load
+from hvd_dqn.training.agent import configured
 from hvd_dqn.validation import Shares
 
 _COPIES_OF_PARAMETERS = 6
 """Online and target network, two vectors of the optimizer, the gradient, and the copy to act with."""
+_COPIES_OF_OUTPUTS = 3
+"""For a batch: of the online and the target network, and the gradient."""
 _BYTES_PER_ENVIRONMENT = 1024
 _BYTES_PER_PROCESS = 2**24
 """What an environment takes at least, in this process and in one of its own."""
 _FLAGS = {
     "replay": "--replay-capacity",
     "batches": "--num-envs or --global-batch-size, or raise --train-period",
+    "outputs": "--global-batch-size, --atoms or --quantiles",
     "network": "--hidden-sizes",
     "environments": "--num-envs",
 }
@@ -86,6 +91,7 @@ def _needs(config: Config, own: Shares, spaces: Spaces, size: int) -> Bytes:
     return {
         "replay": filled * _row_bytes(spaces),
         "batches": updates * own.batch_size_per_rank * _row_bytes(spaces),
+        "outputs": 4 * _COPIES_OF_OUTPUTS * own.batch_size_per_rank * _outputs(config, spaces),
         "network": 4 * _COPIES_OF_PARAMETERS * _parameters(config, spaces),
         "environments": own.num_envs_per_rank * each,
     }
@@ -94,10 +100,17 @@ def _needs(config: Config, own: Shares, spaces: Spaces, size: int) -> Bytes:
 def _parameters(config: Config, spaces: Spaces) -> int:
     """Returns about how many parameters the network has."""
     shape = spaces.observation_shape
-    sizes = [spaces.num_categories or prod(shape), *config.network.hidden_sizes, spaces.num_actions]
+    outputs = _outputs(config, spaces)
+    sizes = [spaces.num_categories or prod(shape), *config.network.hidden_sizes, outputs]
     if choose_network(config.network.network, shape, spaces.observation_dtype) == "cnn":
-        sizes = [64 * (shape[0] // 8) * (shape[1] // 8), 512, spaces.num_actions]
+        sizes = [64 * (shape[0] // 8) * (shape[1] // 8), 512, outputs]
     return sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
+
+
+def _outputs(config: Config, spaces: Spaces) -> int:
+    """Returns how many outputs the network has for an observation."""
+    algorithm = configured(load(ALGORITHMS, config.algorithm.algorithm), config)
+    return int(algorithm.outputs_per_action) * spaces.num_actions
 
 
 def _row_bytes(spaces: Spaces) -> int:

@@ -17,7 +17,7 @@ from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
 from hvd_dqn.fingerprint import git_revision, versions
-from hvd_dqn.run.directory import CONFIG_FILE
+from hvd_dqn.run.config_file import CONFIG_FILE
 from hvd_dqn.run.report import closing_summary, launcher_command
 from hvd_dqn.run.status import write_status
 from hvd_dqn.run.stopping import StopRequest

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
+from hvd_dqn.checkpoint.contents import Checkpoint
 from hvd_dqn.checkpoint.save import begin, settle, settle_or_warn
-from hvd_dqn.checkpoint.store import Checkpoint
 from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.learner import state_of

@@ -120,3 +120,18 @@ def test_a_mistake_in_one_ranks_command_ends_all_ranks(tmp_path: Path) -> None:
     assert "--sead" in outcome.output
     assert "--seed" in outcome.output
     assert "Traceback" not in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("rank", "place"), [(1, "hvd_dqn.replay.ring:RingReplay"), (0, "hvd_dqn.run.metrics:DiskMetrics")]
+)
+def test_an_unexpected_error_of_one_rank_ends_all_at_once_and_is_named(
+    persistent_ranks: PersistentRanks, rank: int, place: str, tmp_path: Path
+) -> None:
+    """Where each rank acts for itself, and where rank 0 acts for all; no rank waits for a time limit."""
+    arguments = (str(rank), place, "--runs-dir", tmp_path, "--learner", "tensorflow")
+    outcome = persistent_ranks.run(2, *arguments, program=PROGRAMS / "failing_train.py", seconds=20.0)
+    assert outcome.code == 1, outcome.output
+    assert outcome.output.count(f"rank {rank}: unexpected ZeroDivisionError('a mistake in the code')") == 1
+    assert outcome.output.count("Traceback (most recent call last)") == 1
+    assert "failing_train.py" in outcome.output

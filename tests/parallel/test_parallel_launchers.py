@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import GENERAL, PROGRAMS, read_metrics, run_well, timeless_metrics
+from launching import GENERAL, LEARNERS, PROGRAMS, launched, read_metrics, run_well, timeless_metrics
 from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
@@ -146,3 +148,28 @@ def test_runs_of_different_seeds_differ(runs: Runs, persistent_ranks: Persistent
 
 def test_a_rank_that_leaves_first_does_not_end_mpi_for_the_others() -> None:
     run_well("mpirun", 2, program=PROGRAMS / "leaving.py")
+
+
+@pytest.mark.parametrize("how", ["mpirun", "horovodrun --mpi"])
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_the_ranks_of_one_host_listen_on_none_of_its_networks(how: str, learner: str, tmp_path: Path) -> None:
+    endless = ("--total-env-steps", "100000000", "--learning-starts", "200", "--evaluation-period", "0")
+    options = (*endless, "--log-period", "1000", "--learner", learner, "--runs-dir", tmp_path, "--name", "open")
+    with launched(how, 2, *options) as job:
+        metrics = tmp_path / "CartPole-v1" / "open" / "metrics.jsonl"
+        job.wait_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 1)
+        ranks = job.python_processes()
+        assert sorted(ranks.values()) == [0, 1]
+        assert {rank: _listens_on(pid) for pid, rank in ranks.items()} == {0: set(), 1: set()}
+
+
+def _listens_on(pid: int) -> set[str]:
+    """Returns the addresses on which a process waits for connections from other hosts, as the kernel writes them."""
+    links = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            links.add(os.readlink(entry))
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table]
+    listening = {line[1] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in links}
+    return {address for address in listening if not address.startswith(("0100007F:", f"{'0' * 24}01000000:"))}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import GENERAL, launched, newest_checkpoint, read_metrics, run, run_well
+from launching import GENERAL, PROGRAMS, launched, newest_checkpoint, read_metrics, run, run_well
 from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
@@ -55,6 +57,33 @@ def test_a_resume_with_another_train_period_learns_by_it_from_there_on(
     after = read_metrics(run_directory, "training")[-1]
     assert before["learner_steps"] == (1600 - 200) // first
     assert after["learner_steps"] - before["learner_steps"] == 1600 // (later * ranks)
+
+
+@pytest.fixture(scope="module")
+def two_ranks_run(persistent_ranks: PersistentRanks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the runs folder of a run of two ranks whose replay is in several segments of each."""
+    folder = tmp_path_factory.mktemp("two")
+    persistent_ranks.run_well(2, *SHORT, "--checkpoint-period", "400", "--runs-dir", folder)
+    return folder
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_a_resume_reads_each_segment_once_on_all_ranks_together(
+    two_ranks_run: Path, ranks: int, tmp_path: Path
+) -> None:
+    """On the same number of ranks each reads its own; on another they share the reading, and exchange transitions."""
+    runs = shutil.copytree(two_ranks_run, tmp_path / "runs")
+    run_directory = runs / "CartPole-v1" / "short"
+    segments = json.loads((newest_checkpoint(run_directory) / "manifest.json").read_text())["segments"]
+    assert len(segments) >= 6
+    command = (tmp_path, runs, *SHORT, "--resume", "auto", "--total-env-steps", "2000")
+    run_well("mpirun", ranks, *command, program=PROGRAMS / "audited_train.py")
+    read = [json.loads((tmp_path / f"rank{rank}.json").read_text())["segments"] for rank in range(ranks)]
+    assert sorted(name for own in read for name in own) == sorted(Path(file).name for file in segments)
+    assert max(map(len, read)) - min(map(len, read)) <= 1
+    if ranks == 2:
+        own = [Path(file).name for file in segments if file.startswith("rank-00001")]
+        assert sorted(read[1]) == sorted(own)
 
 
 LONG = (

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hvd_dqn.checkpoint import store as checkpoint_module
+from hvd_dqn.checkpoint import contents as checkpoint_module
+from hvd_dqn.checkpoint.contents import Checkpoint
 from hvd_dqn.checkpoint.files import sha256, write_bytes
+from hvd_dqn.checkpoint.listing import MANIFEST
 from hvd_dqn.checkpoint.rank_state import RankState
-from hvd_dqn.checkpoint.store import MANIFEST, Checkpoint, CheckpointStore
+from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.errors import UserError
 
 FILES = ["model.safetensors", "learner.safetensors", "state.json", MANIFEST]

@@ -22,10 +22,12 @@ import zstandard
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from hvd_dqn.checkpoint.contents import Checkpoint
 from hvd_dqn.checkpoint.files import sha256
+from hvd_dqn.checkpoint.listing import MANIFEST
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import SegmentWriter, decode, encode, read
-from hvd_dqn.checkpoint.store import MANIFEST, Checkpoint, CheckpointStore
+from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.files import remove

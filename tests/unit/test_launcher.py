@@ -86,6 +86,21 @@ def test_on_one_host_open_mpi_keeps_its_own_rules(monkeypatch: pytest.MonkeyPatc
     assert settings["OMPI_MCA_mpi_yield_when_idle"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({}, "^openib,tcp"),
+        ({"OMPI_MCA_btl": "^openib"}, "^openib,tcp"),  # horovodrun's
+        ({"OMPI_MCA_btl": "self,tcp"}, "self,tcp"),
+    ],
+)
+def test_on_one_host_open_mpi_leaves_tcp_out_unless_the_user_chooses(
+    given: dict[str, str], used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _open_mpi_settings(monkeypatch, one_host=True, **given)["OMPI_MCA_btl"] == used
+    assert _open_mpi_settings(monkeypatch, one_host=False, **given).get("OMPI_MCA_btl") == given.get("OMPI_MCA_btl")
+
+
 def test_open_mpi_settings_of_the_user_win(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"OMPI_MCA_coll_tuned_dynamic_rules_filename": "/theirs", "OMPI_MCA_mpi_yield_when_idle": "0"}
     settings = _open_mpi_settings(monkeypatch, one_host=False, **own)

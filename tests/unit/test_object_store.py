@@ -16,15 +16,18 @@ import numpy as np
 import pytest
 
 from hvd_dqn.checkpoint import storage as object_store
+from hvd_dqn.checkpoint.contents import Checkpoint
 from hvd_dqn.checkpoint.files import list_files, read_bytes, read_verified, remove, sha256, write_bytes
 from hvd_dqn.checkpoint.lease import LEASE_FILE, RenewedLease
+from hvd_dqn.checkpoint.listing import MANIFEST
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import SegmentWriter, read
 from hvd_dqn.checkpoint.storage import Location, ObjectPath, open_location
-from hvd_dqn.checkpoint.store import MANIFEST, Checkpoint, CheckpointStore
+from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.errors import CheckpointError, StoreError, UserError
 from hvd_dqn.locations import check_url
-from hvd_dqn.run.directory import CONFIG_FILE, RunDirectory, check_checkpoint_path, read_config_of
+from hvd_dqn.run.config_file import CONFIG_FILE
+from hvd_dqn.run.directory import RunDirectory, check_checkpoint_path, read_config_of
 from hvd_dqn.transition import Transition
 
 ROOT = Path(__file__).parents[2]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvd_dqn.checkpoint.reshard import evenly_spaced, interleaved, plan_transfers, read_share
+from hvd_dqn.checkpoint import reshard
+from hvd_dqn.checkpoint.reshard import (
+    Columns,
+    SavedPart,
+    evenly_spaced,
+    interleaved,
+    plan_transfers,
+    read_share,
+)
 from hvd_dqn.transition import Transition
 
 HELD = st.lists(st.integers(0, 200), min_size=1, max_size=6)
@@ -33,21 +43,60 @@ def test_beyond_the_capacity_nobody_is_given_more_than_its_share_of_it(held: lis
     assert after.min() >= min(sum(held), capacity) // len(held)
 
 
-@given(HELD, st.integers(1, 4), st.integers(1, 50))
-def test_a_share_read_in_parts_has_every_nth_of_each_rank_oldest_first(held: list[int], size: int, rows: int) -> None:
-    """Transitions are numbered by age; a rank's place among the old ranks is the action."""
+class _Ranks:
+    """Ranks in threads of one process, which exchange rows."""
 
-    def parts(number: int, count: int) -> Iterator[Transition]:
-        for start in range(0, count, rows):
-            ages = count - 1 - np.arange(start, min(count, start + rows))
-            place = np.full(len(ages), number, np.int32)
-            yield Transition(ages[:, None], place, ages.astype(np.float32), ages.astype(np.float32), ages[:, None])
+    def __init__(self, size: int) -> None:
+        self._barrier = threading.Barrier(size, timeout=60.0)
+        self._sent: list[list[np.ndarray]] = [[]] * size
 
-    like = Transition(*(column[:0] for column in next(parts(0, 1))))
-    readers = [(count, partial(parts, number, count)) for number, count in enumerate(held)]
-    shares = [Transition(*read_share(readers, like, rank, size)) for rank in range(size)]
+    def shares(self, parts: list[SavedPart], read: Callable[[int], Columns]) -> list[Transition]:
+        """Returns what each rank has after all have read their parts."""
+
+        def share(rank: int) -> Transition:
+            size = len(self._sent)
+            beat, exchange = (lambda: None), (lambda rows, counts: self._exchange(rank, rows, counts))
+            return Transition(
+                *read_share(parts, read, read(len(parts)), rank=rank, size=size, exchange=exchange, beat=beat)
+            )
+
+        with ThreadPoolExecutor(len(self._sent)) as executor:
+            return list(executor.map(share, range(len(self._sent))))
+
+    def _exchange(self, rank: int, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        assert sum(counts) == len(rows)
+        self._sent[rank] = np.split(rows, np.cumsum(counts)[:-1])
+        self._barrier.wait()
+        received = np.concatenate([sent[rank] for sent in self._sent])
+        self._barrier.wait()
+        return received
+
+
+@given(HELD, st.integers(1, 4), st.integers(1, 50), st.sampled_from([100, 1000, 10**6]))
+def test_a_share_read_in_parts_has_every_nth_of_each_rank_oldest_first(
+    held: list[int], size: int, rows: int, bytes_at_a_time: int
+) -> None:
+    """Transitions are numbered by age; a rank's place among the old ranks is the action. Each part is read once."""
+    parts = [
+        SavedPart(number, min(rows, count - start), count - 1 - start)
+        for number, count in enumerate(held)
+        for start in range(0, count, rows)
+    ]
+    reads: list[int] = []
+
+    def read(index: int) -> Transition:
+        number, count, oldest = parts[index] if index < len(parts) else (0, 0, 0)
+        reads.extend([index] * (index < len(parts)))
+        ages = oldest - np.arange(count)
+        place = np.full(count, number, np.int32)
+        return Transition(ages[:, None], place, ages.astype(np.float32), ages.astype(np.float32), ages[:, None])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reshard, "_BYTES_AT_A_TIME", bytes_at_a_time)
+        shares = _Ranks(size).shares(parts, read)
+    assert sorted(reads) == list(range(len(parts)))
     for rank, share in enumerate(shares):
-        assert (np.diff(share.s_tm1[:, 0]) <= 0).all()
+        assert (np.diff(share.s_tm1[:, 0] * len(held) - share.a_tm1) < 0).all(), "of equal ages, the first rank's first"
         assert ((share.s_tm1[:, 0] + share.a_tm1) % size == rank).all()
         np.testing.assert_array_equal(share.r_t, share.s_t[:, 0])
     found = sorted((int(p), int(a)) for share in shares for p, a in zip(share.a_tm1, share.s_tm1[:, 0], strict=True))
@@ -55,19 +104,20 @@ def test_a_share_read_in_parts_has_every_nth_of_each_rank_oldest_first(held: lis
 
 
 def test_resharding_holds_the_share_once_and_a_half() -> None:
-    """Of observations that fill 64 MB on each of two old ranks: the share of one of two ranks takes as much."""
+    """Of observations that fill 128 MB, read in 16 parts."""
     rows = 250
+    parts = [SavedPart(number, rows, (8 - part) * rows - 1) for number in (0, 1) for part in range(8)]
 
-    def parts() -> Iterator[Transition]:
-        for _ in range(8):
-            s = np.ones((rows, 16_000), np.uint8)
-            ones = np.ones(rows, np.float32)
-            yield Transition(s, ones.astype(np.int32), ones, ones, s.copy())
+    def read(index: int) -> Transition:
+        count = rows if index < len(parts) else 0
+        s = np.ones((count, 16_000), np.uint8)
+        ones = np.ones(count, np.float32)
+        return Transition(s, ones.astype(np.int32), ones, ones, s.copy())
 
-    like = Transition(*(column[:0] for column in next(parts())))
+    ranks = _Ranks(1)
     tracemalloc.start(1)
     try:
-        share = read_share([(8 * rows, parts), (8 * rows, parts)], like, 0, 2)
+        (share,) = ranks.shares(parts, read)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from hvd_dqn.checkpoint.listing import newest_checkpoint
 from hvd_dqn.config import Config, replace
 from hvd_dqn.distributed.communicator import SingleCommunicator
 from hvd_dqn.errors import UserError
-from hvd_dqn.run.directory import CONFIG_FILE, RunDirectory, newest_checkpoint, read_config_of
+from hvd_dqn.run.config_file import CONFIG_FILE
+from hvd_dqn.run.directory import RunDirectory, read_config_of
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 
 

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvd_dqn.checkpoint import segments as segments_module
+from hvd_dqn.checkpoint.contents import Checkpoint
 from hvd_dqn.checkpoint.files import sha256
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import Segment, SegmentWriter, decode, encode, read, remove_unnamed
-from hvd_dqn.checkpoint.store import Checkpoint, CheckpointStore
+from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.transition import Transition

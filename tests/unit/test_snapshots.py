@@ -48,7 +48,7 @@ def _begun(folder: Path, state: SurvivorState, membership: Membership, total_env
     config = replace(Config(), CONFIG | {"runs_dir": str(folder), "total_env_steps": total_env_steps} | changes)
     runtime = Runtime(ALONE, 1, "CPU", False)
     job = assemble(config, runtime, StopRequest(), [train.__file__], state.handle, stream=state.stream)
-    driver = SimpleNamespace(communicator=SimpleNamespace(exchange=None), hosts_changed=lambda: False)
+    driver = SimpleNamespace(hosts_changed=lambda: False)
     begin(job, membership, state, cast(ElasticDriver, driver))
     return job
 

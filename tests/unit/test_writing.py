@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hvd_dqn.checkpoint.contents import Checkpoint
 from hvd_dqn.checkpoint.lease import NoLease
 from hvd_dqn.checkpoint.rank_state import RankState
-from hvd_dqn.checkpoint.store import Checkpoint, CheckpointStore
+from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.checkpoint.writing import Writing
 from hvd_dqn.errors import UserError
 

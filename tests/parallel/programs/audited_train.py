@@ -1,5 +1,7 @@
 """Runs train.py and records, per rank, every path below the runs folder that the rank writes, makes or renames.
 
+And every segment of a replay that it reads, as often as it does.
+
 audited_train.py AUDIT_FOLDER RUNS_DIR ARGUMENTS...
 """
 
@@ -23,12 +25,15 @@ def main() -> None:
     audit_folder, runs_dir, *arguments = sys.argv[1:]
     below = os.path.abspath(runs_dir)
     touched: set[str] = set()
+    segments: list[str] = []
 
     def audit(event: str, values: tuple[Any, ...]) -> None:
         if event == "open":
             path, mode, flags = values
             writing = bool(set(mode or "") & set("wax+")) or bool((flags or 0) & _WRITE_FLAGS)
             paths = [path] if writing else []
+            if not writing and str(path).endswith(".zst"):
+                segments.append(Path(os.fspath(path)).name)
         elif event in _CHANGES:
             paths = list(values[:2])
         else:
@@ -45,7 +50,7 @@ def main() -> None:
     try:
         runpy.run_path(script, run_name="__main__")
     finally:
-        record = {"pid": os.getpid(), "touched": sorted(touched)}
+        record = {"pid": os.getpid(), "touched": sorted(touched), "segments": segments}
         Path(audit_folder, f"rank{own_rank()}.json").write_text(json.dumps(record))
 
 

@@ -58,8 +58,17 @@ def results(communicator: Communicator, sums_in_graphs: bool = True) -> dict[str
         "broadcast_nothing": communicator.broadcast(own[:0]),
         "broadcast_tensor": communicator.broadcast(tf.constant(own)).numpy(),
         "own_after_all": own,
+        "exchanged": communicator.exchange(*_rows_for_all(communicator)),
+        "exchanged_nothing": communicator.exchange(np.zeros((0, 3), np.uint8), [0] * communicator.size),
         "json": np.frombuffer(json.dumps(said).encode(), np.uint8),
     }
+
+
+def _rows_for_all(communicator: Communicator) -> tuple[np.ndarray, list[int]]:
+    """Returns rows that name this rank and the receiver, r + 2 s of them from rank r for rank s, and their numbers."""
+    rank, counts = communicator.rank, [communicator.rank + 2 * other for other in range(communicator.size)]
+    rows = [np.full((count, 3), [rank, other, 7], np.uint8) for other, count in enumerate(counts)]
+    return np.concatenate(rows), counts
 
 
 def main() -> None:
@@ -73,7 +82,7 @@ def main() -> None:
         mpi = MPICommunicator(LAUNCH.local_rank)
         save("MPI", mpi, sums_in_graphs=False)
         mpi.start_horovod()
-        for method in ("sum", "broadcast", "gather", "barrier"):  # two threads in Open MPI may deadlock
+        for method in ("sum", "broadcast", "gather", "exchange", "barrier"):  # two threads in Open MPI may deadlock
             setattr(_Direct, method, None)
         save("MPI with Horovod", mpi)
         mpi.barrier()
