@@ -93,7 +93,7 @@ def _needs(config: Config, own: Shares, spaces: Spaces, size: int) -> Bytes:
 
 def _parameters(config: Config, spaces: Spaces) -> int:
     """Returns about how many parameters the network has."""
-    shape = spaces.observation_shape
+    shape = spaces.network_shape
     sizes = [spaces.num_categories or prod(shape), *config.network.hidden_sizes, spaces.num_actions]
     if choose_network(config.network.network, shape, spaces.observation_dtype) == "cnn":
         sizes = [64 * (shape[0] // 8) * (shape[1] // 8), 512, spaces.num_actions]
