@@ -104,6 +104,28 @@ def test_a_wrong_mask_is_an_error_that_names_environment_and_step(kind: str, for
     collector._vector_env.close()
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_the_first_mask_of_an_episode_may_not_be_empty_where_one_has_just_ended(mode: AutoresetMode) -> None:
+    """With SAME_STEP the mask of a step that ends an episode is the next one's first; with NEXT_STEP it is the last."""
+
+    class Ending(VectorEnv[Any, Any, Any]):
+        metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": mode}
+        single_observation_space, single_action_space = gym.spaces.Discrete(7), gym.spaces.Discrete(2)
+        num_envs = 2
+
+        def step(self, actions: Any) -> Any:
+            masks = np.array([[0, 1], [0, 0]])
+            last = {"final_obs": np.zeros(2, np.int64), "final_info": {"action_mask": masks}}
+            return np.zeros(2, np.int64), np.ones(2), [False, True], [False, False], {"action_mask": masks, **last}
+
+    env = VectorGuard(PackedMaskVector(Ending()), 4, ForeignCalls())
+    if mode == AutoresetMode.NEXT_STEP:
+        np.testing.assert_array_equal(env.step(np.zeros(2))[0], [[0, 0, 1], [0, 1, 1]])
+    else:
+        with pytest.raises(JobFault, match="environment 5 returned an action mask of zeros at its step 1"):
+            env.step(np.zeros(2))
+
+
 def test_an_evaluation_environment_shows_what_the_training_environments_show() -> None:
     maker = EnvironmentMaker("Gated-v0", {"form": "dict"}, "native")
     env = maker.single()
