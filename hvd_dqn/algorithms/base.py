@@ -8,11 +8,22 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from hvd_dqn.algorithms.noise import Noise
-from hvd_dqn.transition import Transition
 
 Values = Callable[..., Any]
 """A network with its parameters: observations [B, *observation_shape] -> what the network returns for them. A network
 that takes fractions can be given them, float32 [B, N], as a second argument."""
+
+
+class Batch(NamedTuple):
+    """The transitions of one update as tensors, with the actions that are valid in their states."""
+
+    s_tm1: tf.Tensor  # observation dtype [B, *observation_shape]
+    a_tm1: tf.Tensor  # int32 [B]
+    r_t: tf.Tensor  # float32 [B]
+    discount_t: tf.Tensor  # float32 [B], gamma, or 0 where s_t is terminal
+    s_t: tf.Tensor  # observation dtype [B, *observation_shape]
+    valid_tm1: tf.Tensor | None = None  # bool [B, A], at least one of each row; None if all are valid
+    valid_t: tf.Tensor | None = None  # bool [B, A], at least one of each row; None if all are valid
 
 
 class Losses(NamedTuple):
@@ -41,7 +52,7 @@ class Algorithm(Protocol):
     def action_values(self, outputs: Any) -> tf.Tensor:
         """Returns float32 [B, A], the action values in a network's outputs [B, A] (Z = 1) or [B, A, Z]."""
 
-    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+    def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Computes the loss of each transition; no gradient may flow through its targets.
 
         Args:

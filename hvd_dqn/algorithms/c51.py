@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Losses, Values
+from hvd_dqn.algorithms.base import Batch, Losses, Values
 from hvd_dqn.algorithms.categorical import CategoricalValues, cross_entropy, expected_value
 from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
 from hvd_dqn.algorithms.noise import Noise
-from hvd_dqn.algorithms.selection import select_actions
-from hvd_dqn.transition import Transition
+from hvd_dqn.algorithms.selection import of_valid, select_actions
 
 
 class C51(CategoricalValues):
     """Learns the return's distribution over atoms; its mean is the action value."""
 
-    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+    def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Computes the cross-entropy with the projected target distribution; see `Algorithm`.
 
         The priority is the loss, as in Hessel et al. (2018), "Rainbow".
@@ -24,7 +23,7 @@ class C51(CategoricalValues):
         del noise
         outputs_t = target(batch.s_t)  # [B, A, Z]
         chooser = online(batch.s_t) if self._double else outputs_t  # [B, A, Z]
-        a_t = tf.argmax(self.action_values(chooser), axis=1)  # [B]
+        a_t = tf.argmax(of_valid(self.action_values(chooser), batch.valid_t), axis=1)  # [B]
         p_t = tf.nn.softmax(select_actions(outputs_t, a_t))  # [B, Z]
         targets = project(self._atom_values, batch.r_t, batch.discount_t, p_t)  # [B, Z]
         logits = select_actions(online(batch.s_tm1), batch.a_tm1)  # [B, Z]

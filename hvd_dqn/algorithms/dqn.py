@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Losses, Values
+from hvd_dqn.algorithms.base import Batch, Losses, Values
 from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
 from hvd_dqn.algorithms.losses import LOSSES
 from hvd_dqn.algorithms.noise import Noise
-from hvd_dqn.algorithms.selection import select_actions
-from hvd_dqn.transition import Transition
+from hvd_dqn.algorithms.selection import of_valid, select_actions
 
 
 class DQN:
@@ -34,7 +33,7 @@ class DQN:
         """Returns the network's outputs [B, A]: they are the action values."""
         return outputs
 
-    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+    def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Computes the loss of the TD error, target minus prediction; see `Algorithm`."""
         del noise
         targets = one_step_targets(batch, target(batch.s_t), online(batch.s_t) if self._double else None)  # [B]
@@ -43,11 +42,11 @@ class DQN:
         return Losses(self._loss(td_error), tf.abs(td_error), q)
 
 
-def one_step_targets(batch: Transition, q_t: tf.Tensor, q_t_selector: tf.Tensor | None) -> tf.Tensor:
+def one_step_targets(batch: Batch, q_t: tf.Tensor, q_t_selector: tf.Tensor | None) -> tf.Tensor:
     """Computes the targets of a batch: Double DQN's if there is a selector; see the two functions below."""
     if q_t_selector is None:
-        return td_targets(batch.r_t, batch.discount_t, q_t)  # [B]
-    return double_q_targets(batch.r_t, batch.discount_t, q_t, q_t_selector)  # [B]
+        return td_targets(batch.r_t, batch.discount_t, of_valid(q_t, batch.valid_t))  # [B]
+    return double_q_targets(batch.r_t, batch.discount_t, q_t, of_valid(q_t_selector, batch.valid_t))  # [B]
 
 
 def td_targets(r_t: tf.Tensor, discount_t: tf.Tensor, q_t: tf.Tensor) -> tf.Tensor:

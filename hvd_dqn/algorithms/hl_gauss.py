@@ -7,13 +7,12 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Losses, Values
+from hvd_dqn.algorithms.base import Batch, Losses, Values
 from hvd_dqn.algorithms.categorical import CategoricalValues, cross_entropy, expected_value
 from hvd_dqn.algorithms.checks import check_ranks
 from hvd_dqn.algorithms.dqn import one_step_targets
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.algorithms.selection import select_actions
-from hvd_dqn.transition import Transition
 
 RELATIVE_WIDTH = 0.75
 """Standard deviation of the blurred target in widths of a bin, Farebrother et al. (2024), section 3.1."""
@@ -22,7 +21,7 @@ RELATIVE_WIDTH = 0.75
 class HLGauss(CategoricalValues):
     """Learns a histogram whose mean is the action value; its target is a Gaussian around DQN's target."""
 
-    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+    def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Computes the cross-entropy with the blurred target; see `Algorithm`. The priority is the TD error's size."""
         del noise
         q_t = self.action_values(target(batch.s_t))  # [B, A]

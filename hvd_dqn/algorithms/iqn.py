@@ -6,11 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Losses, Values
+from hvd_dqn.algorithms.base import Batch, Losses, Values
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.algorithms.quantile import quantile_huber_loss
-from hvd_dqn.algorithms.selection import select_actions
-from hvd_dqn.transition import Transition
+from hvd_dqn.algorithms.selection import of_valid, select_actions
 
 
 class IQN:
@@ -35,14 +34,14 @@ class IQN:
         """Returns the quantiles' means [B, A]."""
         return tf.reduce_mean(outputs, axis=2)
 
-    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+    def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Computes the quantile Huber loss over pairs of samples; see `Algorithm`.
 
         Dabney et al. (2018), "Implicit Quantile Networks", equation 3, https://arxiv.org/abs/1806.06923. The priority
         is the size of the mean TD error.
         """
         fractions, fractions_t = noise.uniform(self._samples), noise.uniform(self._samples)  # [B, N]
-        q_t = self.action_values((online if self._double else target)(batch.s_t))  # [B, A]
+        q_t = of_valid(self.action_values((online if self._double else target)(batch.s_t)), batch.valid_t)  # [B, A]
         quantiles_t = select_actions(target(batch.s_t, fractions_t), tf.argmax(q_t, axis=1))  # [B, N]
         targets = batch.r_t[:, None] + batch.discount_t[:, None] * quantiles_t  # [B, N]
         quantiles = select_actions(online(batch.s_tm1, fractions), batch.a_tm1)  # [B, N]

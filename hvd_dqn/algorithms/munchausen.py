@@ -6,12 +6,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Losses, Values
+from hvd_dqn.algorithms.base import Batch, Losses, Values
 from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
 from hvd_dqn.algorithms.losses import LOSSES
 from hvd_dqn.algorithms.noise import Noise
-from hvd_dqn.algorithms.selection import select_actions
-from hvd_dqn.transition import Transition
+from hvd_dqn.algorithms.selection import of_valid, select_actions
+
+_WORTHLESS = -1e9
+"""Value of an action that is not valid: no policy takes it, and its log-probability is finite."""
 
 
 class MunchausenDQN:
@@ -40,7 +42,7 @@ class MunchausenDQN:
         """Returns the network's outputs [B, A]."""
         return outputs
 
-    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+    def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Computes the loss of the TD error; see `Algorithm`. The target network gives both policies."""
         del noise
         targets = munchausen_targets(
@@ -57,7 +59,7 @@ class MunchausenDQN:
 
 
 def munchausen_targets(
-    batch: Transition,
+    batch: Batch,
     q_tm1: tf.Tensor,
     q_t: tf.Tensor,
     *,
@@ -71,7 +73,7 @@ def munchausen_targets(
     of the target network's values over tau.
 
     Args:
-      batch: transitions [B].
+      batch: transitions [B]; the policies take valid actions alone.
       q_tm1: float32 [B, A], target-network values of s_tm1.
       q_t: float32 [B, A], target-network values of s_t.
       bonus: alpha.
@@ -86,6 +88,7 @@ def munchausen_targets(
     """
     check_ranks(r_t=(batch.r_t, 1), q_tm1=(q_tm1, 2), q_t=(q_t, 2))
     check_same_leading_dim(r_t=batch.r_t, q_tm1=q_tm1, q_t=q_t)
+    q_tm1, q_t = of_valid(q_tm1, batch.valid_tm1, _WORTHLESS), of_valid(q_t, batch.valid_t, _WORTHLESS)  # [B, A]
     taken = select_actions(scaled_log_policy(q_tm1, temperature), batch.a_tm1)  # [B]
     r_t = batch.r_t + bonus * tf.clip_by_value(taken, floor, 0.0)  # [B]
     log_policy_t = scaled_log_policy(q_t, temperature)  # [B, A]

@@ -6,11 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Losses, Values
+from hvd_dqn.algorithms.base import Batch, Losses, Values
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.algorithms.quantile import midpoints, quantile_huber_loss
-from hvd_dqn.algorithms.selection import select_actions
-from hvd_dqn.transition import Transition
+from hvd_dqn.algorithms.selection import of_valid, select_actions
 
 
 class QRDQN:
@@ -35,7 +34,7 @@ class QRDQN:
         """Returns the quantiles' means [B, A]."""
         return tf.reduce_mean(outputs, axis=2)
 
-    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+    def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Computes the quantile Huber loss; see `Algorithm`.
 
         The priority is the size of the mean TD error, which does not depend on the number of quantiles.
@@ -43,7 +42,7 @@ class QRDQN:
         del noise
         outputs_t = target(batch.s_t)  # [B, A, N]
         chooser = online(batch.s_t) if self._double else outputs_t  # [B, A, N]
-        a_t = tf.argmax(self.action_values(chooser), axis=1)  # [B]
+        a_t = tf.argmax(of_valid(self.action_values(chooser), batch.valid_t), axis=1)  # [B]
         targets = batch.r_t[:, None] + batch.discount_t[:, None] * select_actions(outputs_t, a_t)  # [B, N]
         quantiles = select_actions(online(batch.s_tm1), batch.a_tm1)  # [B, N]
         q = tf.reduce_mean(quantiles, axis=1)  # [B]

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
+
+
+def of_valid(values: tf.Tensor, valid: tf.Tensor | None, others: float = -np.inf) -> tf.Tensor:
+    """Keeps the values of valid actions, so that no maximum takes another.
+
+    Args:
+      values: float32 [B, A].
+      valid: bool [B, A], which actions may be taken; None if all may.
+      others: value of the actions that may not be taken: finite for a softmax, whose products would not be finite.
+
+    Returns:
+      float32 [B, A].
+
+    Raises:
+      ValueError: if a rank is not 2 or the B dimensions differ.
+    """
+    if valid is None:
+        return values
+    check_ranks(values=(values, 2), valid=(valid, 2))
+    check_same_leading_dim(values=values, valid=valid)
+    return tf.where(valid, values, others)  # [B, A]
 
 
 def select_actions(values: tf.Tensor, a: tf.Tensor) -> tf.Tensor:

@@ -13,10 +13,14 @@ LARGEST = float(np.finfo(np.float32).max)
 class Unfit(Exception):
     """A value that an environment must not return."""
 
-    def __init__(self, what: str, why: str) -> None:
-        """Takes the value in words, and what is wrong with it."""
+    def __init__(self, what: str, why: str, env: int | None = None) -> None:
+        """Takes the value in words, what is wrong with it, and which member of a vector environment returned it."""
         super().__init__(what, why)
-        self.what, self.why = what, why
+        self.what, self.why, self.env = what, why, env
+
+    def of(self, env: int) -> Unfit:
+        """Returns the same of a member of a vector environment."""
+        return Unfit(self.what, self.why, env)
 
 
 class ObservationCheck:
@@ -65,6 +69,71 @@ class ObservationCheck:
         if not self._real and not np.array_equal(cast, array):
             raise Unfit(f"the observation {array.ravel()[:8]}", f"its observation space says {self._dtype}")
         return cast
+
+
+class VectorObservationCheck:
+    """Checks the observations of a vector environment, and names the member whose own is unfit."""
+
+    def __init__(self, space: gym.Space[Any], num_envs: int) -> None:
+        """Takes the space of one observation, and the number E of environments."""
+        self._check = ObservationCheck(space, num_envs)
+        self._check_one = ObservationCheck(space)
+
+    def __call__(self, observation: Any) -> np.ndarray:
+        """Returns the observations [E, ...] in their space's dtype.
+
+        Raises:
+          Unfit: see `ObservationCheck`.
+        """
+        try:
+            checked: np.ndarray = self._check(observation)
+        except Unfit:
+            if getattr(observation, "shape", None) == self._check.shape:
+                for env, one in enumerate(observation):
+                    self.one(env, one)
+            raise
+        return checked
+
+    def one(self, env: int, observation: Any) -> Any:
+        """Returns one member's observation in its space's dtype.
+
+        Raises:
+          Unfit: see `ObservationCheck`.
+        """
+        try:
+            return self._check_one(observation)
+        except Unfit as unfit:
+            raise unfit.of(env) from None
+
+
+def checked_mask(mask: Any, num_actions: int, ended: bool) -> np.ndarray:
+    """Returns which actions are valid, bool [A].
+
+    Args:
+      mask: A numbers, 0 or 1; None for none.
+      num_actions: A.
+      ended: whether no action follows, as the episode has terminated: all are valid then if the mask has no valid one.
+
+    Raises:
+      Unfit: if the mask is missing, of another length, has other values or allows no action.
+    """
+    if mask is None and not ended:
+        raise Unfit("no action mask", "its first infos had one, and every state that an action follows needs one")
+    every = np.ones(num_actions, np.bool_)
+    try:
+        array = every if mask is None else np.asarray(mask)
+    except Exception:  # rows of unequal length, or an object whose own conversion fails
+        raise Unfit(f"a {type(mask).__name__} as action mask", "it must be an array") from None
+    if array.shape != (num_actions,):
+        raise Unfit(f"an action mask of shape {array.shape}", f"it has {num_actions} actions")
+    valid: np.ndarray = array == 1
+    if not (valid | (array == 0)).all():
+        raise Unfit(f"the action mask {array[:8]}", "1 stands for an action that is valid, 0 for others")
+    if valid.any():
+        return valid
+    if not ended:
+        raise Unfit("an action mask of zeros", "an action must be valid wherever the episode has not terminated")
+    return every
 
 
 def checked_reward(reward: Any) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import gymnasium
 
+from hvd_dqn.envs.checks import Unfit
 from hvd_dqn.errors import JobFault, UserError
 
 _CLOSE_SECONDS = 5.0
@@ -66,6 +67,7 @@ class ForeignCalls:
 def foreign(name: str, call: str) -> Iterator[None]:
     """Turns whatever an environment raises into a JobFault, SystemExit and KeyboardInterrupt included.
 
+    Our own wrappers' `Unfit` passes: the guard reports it.
     Ctrl-C does not come here as an exception: the job handles the signal.
 
     Args:
@@ -74,7 +76,7 @@ def foreign(name: str, call: str) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, Unfit):
         raise
     except BaseException as error:
         raise JobFault(f"{name} raised {brief(error)}, in {call}{_remedy(error)}{where(error)}") from None

@@ -8,7 +8,15 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from hvd_dqn.envs.checks import LARGEST, ObservationCheck, Unfit, checked_flag, checked_reward, finite
+from hvd_dqn.envs.checks import (
+    LARGEST,
+    ObservationCheck,
+    Unfit,
+    VectorObservationCheck,
+    checked_flag,
+    checked_reward,
+    finite,
+)
 from hvd_dqn.envs.foreign import OLD_INTERFACE, ForeignCalls, foreign
 from hvd_dqn.errors import JobFault, UserError
 
@@ -33,12 +41,12 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets the environment and checks the first observation."""
         self._calls.running = self.name, "reset()"
-        with foreign(self.name, "reset()"):
-            answer = self.env.reset(seed=seed, options=options)
-        self._calls.running = None
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise JobFault(f"{self.name} returned {_form(answer)} from reset(): {OLD_INTERFACE}")
         try:
+            with foreign(self.name, "reset()"):
+                answer = self.env.reset(seed=seed, options=options)
+            self._calls.running = None
+            if not isinstance(answer, tuple) or len(answer) != 2:
+                raise JobFault(f"{self.name} returned {_form(answer)} from reset(): {OLD_INTERFACE}")
             return self._check(answer[0]), {}
         except Unfit as unfit:
             self._refuse(unfit)
@@ -49,6 +57,8 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
         self._calls.running = self.name, "step()"
         try:
             answer = self.env.step(action)
+        except Unfit as unfit:
+            self._refuse(unfit)
         except BaseException as error:  # no with-block around each step, which costs as much as a small environment
             with foreign(self.name, f"step() at its step {self._step}"):
                 raise error
@@ -88,16 +98,18 @@ class VectorGuard(VectorWrapper):
         self.name = f"the vector environment of environments {first_env} to {first_env + self.num_envs - 1}"
         self._same_step = autoreset_mode(vector_env) == AutoresetMode.SAME_STEP
         self._step = 0
-        self._check = ObservationCheck(vector_env.single_observation_space, self.num_envs)
-        self._check_one = ObservationCheck(vector_env.single_observation_space)
+        self._check = VectorObservationCheck(vector_env.single_observation_space, self.num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets all and checks the first observations."""
         self._calls.running = self.name, "reset()"
-        with foreign(self.name, "reset()"):
-            observation, _ = self.env.reset(seed=seed, options=options)
-        self._calls.running = None
-        return self._observations(observation), {}
+        try:
+            with foreign(self.name, "reset()"):
+                observation, _ = self.env.reset(seed=seed, options=options)
+            self._calls.running = None
+            return self._check(observation), {}
+        except Unfit as unfit:
+            self._refuse(unfit)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps all and checks observations, rewards and flags."""
@@ -107,41 +119,31 @@ class VectorGuard(VectorWrapper):
             observation, reward, terminated, truncated, info = self.env.step(actions)
             reward = np.array(reward, np.float64)
             terminated, truncated = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
+        except Unfit as unfit:
+            self._refuse(unfit)
         except BaseException as error:  # no with-block around each step; see `Guard.step`
             with foreign(self.name, f"step() at its step {self._step}"):
                 raise error
         self._calls.running = None
         for what, column in (("rewards", reward), ("terminated", terminated), ("truncated", truncated)):
             if column.shape != (self.num_envs,):
-                unfit = Unfit(f"{what} of shape {column.shape}", f"one for each of {self.num_envs} is needed")
-                raise fault(self.name, unfit, self._step)
+                self._refuse(Unfit(f"{what} of shape {column.shape}", f"one for each of {self.num_envs} is needed"))
         if not finite(reward):
             index = int(np.flatnonzero(~(np.abs(reward) <= LARGEST))[0])
-            unfit = Unfit(f"reward {reward[index]}", "rewards must be finite, as float32")
-            raise fault(self._name_of(index), unfit, self._step)
-        observation = self._observations(observation)
-        final = self._final_observations(terminated | truncated, info) if self._same_step else {}
+            self._refuse(Unfit(f"reward {reward[index]}", "rewards must be finite, as float32", index))
+        try:
+            observation = self._check(observation)
+            final = self._final_observations(terminated | truncated, info) if self._same_step else {}
+        except Unfit as unfit:
+            self._refuse(unfit)
         return observation, reward, terminated, truncated, final
 
     def close(self, **keywords: Any) -> None:
         """Closes all within a bounded time, whatever the environment does."""
         self._calls.close(self.name, lambda: self.env.close(**keywords))
 
-    def _observations(self, observation: Any) -> np.ndarray:
-        try:
-            checked: np.ndarray = self._check(observation)
-        except Unfit as unfit:
-            if getattr(observation, "shape", None) == self._check.shape:
-                for index, one in enumerate(observation):
-                    self._checked_one(index, one)
-            raise fault(self.name, unfit, self._step) from None
-        return checked
-
-    def _checked_one(self, index: int, observation: Any) -> Any:
-        try:
-            return self._check_one(observation)
-        except Unfit as unfit:
-            raise fault(self._name_of(index), unfit, self._step) from None
+    def _refuse(self, unfit: Unfit) -> NoReturn:
+        raise fault(self.name if unfit.env is None else self._name_of(unfit.env), unfit, self._step)
 
     def _final_observations(self, done: np.ndarray, info: Any) -> dict[str, Any]:
         """Returns the last observation of each episode that has ended, which `info` must hold."""
@@ -156,7 +158,7 @@ class VectorGuard(VectorWrapper):
                 )
             final = info["final_obs"]
             found = {int(i): final[i] for i in np.flatnonzero(done)}
-        return {"final_obs": {i: self._checked_one(i, one) for i, one in found.items()}}
+        return {"final_obs": {i: self._check.one(i, one) for i, one in found.items()}}
 
     def _name_of(self, index: int) -> str:
         return f"environment {self._first_env + index}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -18,6 +19,7 @@ from hvd_dqn.envs.envpool_vector import EnvPoolVector
 from hvd_dqn.envs.find import find_spec
 from hvd_dqn.envs.foreign import ForeignCalls, brief, where
 from hvd_dqn.envs.guard import Guard, VectorGuard
+from hvd_dqn.envs.masks import PackedMask, PackedMaskVector, gives_masks, mask_to_infos, mask_to_infos_vector
 from hvd_dqn.envs.maze import register_maze
 from hvd_dqn.envs.seeded_episodes import SeededEpisodes
 from hvd_dqn.envs.spaces import Spaces, read_spaces
@@ -25,6 +27,14 @@ from hvd_dqn.envs.workers import Workers
 from hvd_dqn.errors import UserError
 
 EnvFactory = Callable[[], gym.Env[Any, Any]]
+Watched = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+class Masked(NamedTuple):
+    """Which forms of an environment give action masks."""
+
+    single: bool
+    vector: bool
 
 
 class SingleFromVector(gym.Env[Any, Any]):
@@ -80,8 +90,25 @@ class EnvironmentMaker:
         self._pooled = vectorization == "envpool"
         self._async = vectorization == "async"
         self._vector_arguments = vector_arguments(spec, self._pooled) | arguments
+        self._masked: Masked | None = None
         self.calls = ForeignCalls()
         """Of the environments made here."""
+
+    def find_masks(self, watched: Watched = contextlib.nullcontext) -> None:
+        """Finds out which forms give action masks, from a first environment of each; further calls have no effect.
+
+        Args:
+          watched: what the resets of these environments run in.
+
+        Raises:
+          UserError: if the environment cannot be built.
+        """
+        if self._masked is None:
+            single, vector = False, False
+            if not is_atari(self._id):
+                single = self._gives_masks(self._make_unpacked, watched)
+                vector = self._native and self._gives_masks(lambda: self._make_unpacked_vector(1), watched)
+            self._masked = Masked(single, vector)
 
     def vector(self, num_envs: int, first_env: int = 0) -> VectorEnv[Any, Any, Any]:
         """Makes `num_envs` environments stepped together.
@@ -93,6 +120,7 @@ class EnvironmentMaker:
         Raises:
           UserError: if the environment cannot be built.
         """
+        self.find_masks()
         if self._native or self._pooled:
             return self._built(lambda: VectorGuard(self._make_native(num_envs), first_env, self.calls))
         names = [f"environment {first_env + index}" for index in range(num_envs)]
@@ -110,6 +138,7 @@ class EnvironmentMaker:
         Raises:
           UserError: if the environment cannot be built.
         """
+        self.find_masks()
         env = self._built(lambda: Guard(self._make_single(), name, self.calls))
         if not (self._native or self._pooled):
             return env
@@ -134,15 +163,20 @@ class EnvironmentMaker:
             env.close()
 
     def _make_single(self) -> gym.Env[Any, Any]:
-        """Makes one environment as Gymnasium registers it; a game of Atari as its vector form shows it."""
+        """Makes one environment with its mask packed, where it has one; a game of Atari as its vector form shows it."""
         if is_atari(self._id):
             return SingleFromVector(self._make_native(1))
+        env = self._make_unpacked()
+        return PackedMask(env) if self._masked and self._masked.single else env
+
+    def _make_unpacked(self) -> gym.Env[Any, Any]:
+        """Makes one environment as Gymnasium registers it; a mask is in its infos."""
         spec: str | EnvSpec = self._id
         if self._id.startswith("MinAtar/"):
             from hvd_dqn.envs.minatar import MinAtarGame
 
             spec = replace(gym.spec(self._id), entry_point=MinAtarGame)
-        return channels_last(gym.make(spec, disable_env_checker=True, **self._arguments))
+        return channels_last(mask_to_infos(gym.make(spec, disable_env_checker=True, **self._arguments)))
 
     def _make_member(self, name: str) -> gym.Env[Any, Any]:
         """Makes one environment of several; called in its own process where it has one."""
@@ -152,9 +186,24 @@ class EnvironmentMaker:
         """Creates vector environments of other libraries."""
         if self._pooled:
             return channels_last_vector(EnvPoolVector(self._id, num_envs, self._vector_arguments))
-        return channels_last_vector(
-            gym.make_vec(self._id, num_envs=num_envs, vectorization_mode="vector_entry_point", **self._vector_arguments)
-        )
+        vector_env = self._make_unpacked_vector(num_envs)
+        return PackedMaskVector(vector_env) if self._masked and self._masked.vector else vector_env
+
+    def _make_unpacked_vector(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+        """Creates the environment's own vector form; masks are in its infos."""
+        mode, arguments = "vector_entry_point", self._vector_arguments
+        made = gym.make_vec(self._id, num_envs=num_envs, vectorization_mode=mode, **arguments)
+        return channels_last_vector(mask_to_infos_vector(made))
+
+    def _gives_masks(self, make: Callable[[], Any], watched: Watched) -> bool:
+        name = "a first environment"
+        env = self._built(make, name)
+        self.calls.running = name, "reset()"
+        with watched():
+            found = gives_masks(env)
+        self.calls.running = None
+        self.calls.close(name, env.close)
+        return found
 
     def _built(self, build: Callable[[], Any], name: str = "an environment") -> Any:
         self.calls.running = name, "the constructor"

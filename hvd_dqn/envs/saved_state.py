@@ -13,6 +13,7 @@ from gymnasium import wrappers
 
 from hvd_dqn.envs.channels_last import ChannelsLast
 from hvd_dqn.envs.guard import Guard
+from hvd_dqn.envs.masks import DictMask, PackedMask
 from hvd_dqn.errors import UserError
 from hvd_dqn.packing import pack, unpack
 
@@ -27,6 +28,7 @@ _ATTRIBUTES: dict[type, tuple[str, ...]] = {
     wrappers.TimeLimit: ("_elapsed_steps",),
     wrappers.RecordEpisodeStatistics: ("episode_returns", "episode_lengths"),
     **dict.fromkeys((wrappers.OrderEnforcing, wrappers.PassiveEnvChecker, Guard, ChannelsLast), ()),
+    **dict.fromkeys((DictMask, PackedMask), ()),
 }
 """What each known wrapper keeps of an open episode."""
 _STATELESS = (wrappers.TransformObservation, wrappers.TransformReward, wrappers.TransformAction)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +17,7 @@ class Spaces:
     """The spaces of one environment, reduced to what the network needs."""
 
     observation_shape: tuple[int, ...]
-    """Shape of one stored observation; () for Discrete."""
+    """Shape of one stored observation; () for Discrete, [n + A] with an action mask behind it."""
     observation_dtype: np.dtype
     """float32 for Boxes of floats, the Box's dtype for Boxes of integers, int32 for Discrete."""
     num_categories: int
@@ -26,6 +27,20 @@ class Spaces:
     """() for one Discrete action."""
     largest_integer: int = 255
     """Upper bound of a Box of integers; 255 where it is larger, or for others."""
+    unmasked_shape: tuple[int, ...] | None = None
+    """Shape of the observation without its action mask; None if there is no mask."""
+    mask_source: str = ""
+    """Where action masks come from, "infos" or "observations"; "" if there are none."""
+
+    @property
+    def masked(self) -> bool:
+        """Returns whether a stored observation ends in an action mask."""
+        return self.unmasked_shape is not None
+
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one observation as the network takes it; () for Discrete."""
+        return self.observation_shape if self.unmasked_shape is None else self.unmasked_shape
 
     @property
     def transition_bytes(self) -> int:
@@ -38,7 +53,43 @@ class Spaces:
         return {
             "observation": [list(self.observation_shape), str(self.observation_dtype), self.num_categories],
             "actions": self.num_actions,
+            "action masks": self.mask_source,
         }
+
+
+class MaskedSpace(gym.spaces.Box):
+    """The space of flat arrays [n + A]: an observation of n numbers, then the mask of A actions."""
+
+    def __init__(self, observation: gym.Space[Any], num_actions: int, source: str) -> None:
+        """Describes the arrays.
+
+        Args:
+          observation: a supported space.
+          num_actions: A.
+          source: of the masks, "infos" or "observations".
+        """
+        if isinstance(observation, gym.spaces.Discrete):
+            observation_box = gym.spaces.Box(0, int(observation.n) - 1, (1,), np.int32)
+        else:
+            assert isinstance(observation, gym.spaces.Box)
+            observation_box = observation
+        dtype = observation_box.dtype
+        low = np.concatenate([observation_box.low.ravel(), np.zeros(num_actions, dtype)])
+        high = np.concatenate([observation_box.high.ravel(), np.ones(num_actions, dtype)])
+        super().__init__(low, high, dtype=dtype.type)
+        self.observation, self.num_actions, self.source = observation, num_actions, source
+
+    def pack(self, observation: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Returns observations [..., *shape] and masks bool [..., A] as arrays [..., n + A]."""
+        flat = np.reshape(observation, (*mask.shape[:-1], -1))
+        return np.concatenate([flat, mask], axis=-1, dtype=self.dtype, casting="unsafe")
+
+
+def is_supported(observation: gym.Space[Any]) -> bool:
+    """Returns whether a network can take a single environment's observations."""
+    if isinstance(observation, gym.spaces.Discrete):
+        return bool(observation.start == 0)
+    return isinstance(observation, gym.spaces.Box) and bool(observation.shape)
 
 
 def read_spaces(env_id: str, observation: gym.Space, action: gym.Space) -> Spaces:
@@ -52,6 +103,14 @@ def read_spaces(env_id: str, observation: gym.Space, action: gym.Space) -> Space
             f"{env_id} has the action space {action}: a DQN needs Discrete actions that count from 0. "
             "Choose an environment with Discrete actions, or wrap it in one that lists its actions."
         )
+    if isinstance(observation, MaskedSpace):
+        alone = read_spaces(env_id, observation.observation, action)
+        return replace(
+            alone,
+            observation_shape=tuple(observation.shape),
+            unmasked_shape=alone.observation_shape,
+            mask_source=observation.source,
+        )
     if isinstance(observation, gym.spaces.Discrete) and observation.start == 0:
         return Spaces((), np.dtype(np.int32), int(observation.n), int(action.n))
     if isinstance(observation, gym.spaces.Box) and observation.shape:
@@ -62,6 +121,7 @@ def read_spaces(env_id: str, observation: gym.Space, action: gym.Space) -> Space
         return Spaces(tuple(observation.shape), dtype, 0, int(action.n), largest_integer=largest)
     raise UserError(
         f"{env_id} has the observation space {observation}: supported are Box (vectors and images) and Discrete "
-        "counting from 0. Flatten others with gymnasium.wrappers.FlattenObservation in an environment of your own, "
-        "registered and named as --env your_module:YourEnv-v0."
+        "counting from 0, and a Dict of one of them and 'action_mask'. Flatten others with "
+        "gymnasium.wrappers.FlattenObservation in an environment of your own, registered and named as "
+        "--env your_module:YourEnv-v0."
     )

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.algorithms.selection import of_valid
 from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.graph_call import GraphCall
 from hvd_dqn.learner.learner import Vector
@@ -22,10 +23,10 @@ class ActionValues(Protocol):
         """Takes parameters [P]."""
 
     def __call__(self, s: np.ndarray, draw: int | None = None) -> np.ndarray:
-        """Returns action values float32 [B, A].
+        """Returns action values float32 [B, A], -inf for actions that the observations' masks do not allow.
 
         Args:
-          s: observations [B, *observation_shape].
+          s: stored observations [B, ...].
           draw: number of the noise of a noisy network; None for its mean weights.
         """
 
@@ -45,18 +46,24 @@ class TensorFlowActionValues:
         self._dtype = network.observation_dtype
         signature = [
             tf.TensorSpec([network.layout.total], tf.float32),
-            tf.TensorSpec([None, *network.observation_shape], self._dtype),
+            tf.TensorSpec([None, *network.stored_shape], self._dtype),
         ]
+
+        def values(weights: list[tf.Tensor], s: tf.Tensor) -> list[tf.Tensor]:
+            observation, valid = network.unpack(s)
+            return [of_valid(algorithm.action_values(network.forward(weights, observation)), valid)]  # [B, A]
+
         # XLA costs more per call than it saves in a forward pass.
         self._values = self._noisy_values = GraphCall(
-            lambda parameters, s: [algorithm.action_values(network(parameters, s))], signature, jit_compile=False
-        )  # [B, A]
+            lambda parameters, s: values(network.weights(network.layout.split(parameters)), s),
+            signature,
+            jit_compile=False,
+        )
         self._draws = isinstance(network, NoisyNetwork)
         if self._draws:
 
             def noisy(parameters: tf.Tensor, s: tf.Tensor, draw: tf.Tensor) -> list[tf.Tensor]:
-                weights = network.weights(network.layout.split(parameters), Noise(noise_seed, draw, 0, 1, 1))
-                return [algorithm.action_values(network.forward(weights, s))]
+                return values(network.weights(network.layout.split(parameters), Noise(noise_seed, draw, 0, 1, 1)), s)
 
             self._noisy_values = GraphCall(noisy, [*signature, tf.TensorSpec([], tf.int32)], jit_compile=False)
         self.load(parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.algorithms.quantile import midpoints
+from hvd_dqn.learner.masks import unpack
 from hvd_dqn.learner.parameters import ParameterLayout
 
 DEFAULT_FRACTIONS = 32
@@ -19,11 +21,32 @@ DEFAULT_FRACTIONS = 32
 class FlatNetwork:
     """The forward pass of a Keras model; what lies in its own variables is of no use."""
 
-    def __init__(self, model: keras.Model) -> None:
-        """Takes the model over."""
+    def __init__(self, model: keras.Model, masked_actions: int = 0) -> None:
+        """Takes the model over.
+
+        Args:
+          model: the network.
+          masked_actions: A if stored observations end in action masks, 0 if they do not.
+        """
         self.layout = ParameterLayout(model)
-        self.observation_shape, self.observation_dtype = model.inputs[0].shape[1:], model.inputs[0].dtype
-        self._model = model
+        self.observation_dtype = model.inputs[0].dtype
+        self._model, self._masked_actions = model, masked_actions
+        self._own_shape = tuple(model.inputs[0].shape[1:])
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one stored observation: with an action mask, [n + A]."""
+        if not self._masked_actions:
+            return self._own_shape
+        return (math.prod(self._own_shape) + self._masked_actions,)
+
+    def unpack(self, stored: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns what the model takes of stored observations [B, *stored_shape], and which actions are valid.
+
+        Returns:
+          Observations [B, *observation_shape], and bool [B, A], or None where stored observations have no masks.
+        """
+        return unpack(stored, self._own_shape, self._masked_actions) if self._masked_actions else (stored, None)
 
     @property
     def has_convolutions(self) -> bool:

@@ -21,9 +21,9 @@ class NoisyNetwork(FlatNetwork):
     kind. An update draws one noise for the online network and one for the target network, the same on all ranks.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        """Takes the model over."""
-        super().__init__(model)
+    def __init__(self, model: keras.Model, masked_actions: int = 0) -> None:
+        """Takes the model over; see `FlatNetwork`."""
+        super().__init__(model, masked_actions)
         dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
         positions = {variable.path: number for number, variable in enumerate(model.trainable_variables)}
         self._layers = [(positions[layer.kernel.path], positions[layer.bias.path]) for layer in dense]

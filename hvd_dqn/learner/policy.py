@@ -76,7 +76,7 @@ def epsilon_greedy_actions(q: np.ndarray, epsilon: np.ndarray, rng: np.random.Ge
     """Picks a random action with probability epsilon, else a best one.
 
     Args:
-      q: float32 [B, A], action values.
+      q: float32 [B, A], action values; -inf for actions that may not be taken.
       epsilon: float [B], probability of a random action in each row.
       rng: the rank's generator.
 
@@ -84,4 +84,10 @@ def epsilon_greedy_actions(q: np.ndarray, epsilon: np.ndarray, rng: np.random.Ge
       int64 [B].
     """
     exploring = rng.random(len(q)) < epsilon  # [B]
-    return np.where(exploring, rng.integers(q.shape[1], size=len(q)), greedy_actions(q, rng))
+    drawn = rng.integers(q.shape[1], size=len(q))  # [B]
+    invalid = np.isneginf(q)  # [B, A]
+    if invalid[np.arange(len(q)), drawn].any():
+        # Invalid draws are replaced by valid ones, each as likely: so are all valid actions together.
+        valid = greedy_actions(np.where(invalid, q, 0.0), rng)  # [B]
+        drawn = np.where(invalid[np.arange(len(q)), drawn], valid, drawn)
+    return np.where(exploring, drawn, greedy_actions(q, rng))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Algorithm
+from hvd_dqn.algorithms.base import Algorithm, Batch
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.graph_call import GraphCall
@@ -181,13 +181,16 @@ class TensorFlowLearner:
         settings, scale = self._settings, self._compilation.loss_scale
         rows, batch_size = settings.batch_size_per_rank, settings.global_batch_size
         noise = Noise(self._compilation.seed, number, settings.first_row, rows, batch_size)
+        s_tm1, a_tm1, r_t, discount_t, s_t = columns
+        (s_tm1, valid_tm1), (s_t, valid_t) = self._network.unpack(s_tm1), self._network.unpack(s_t)
+        batch = Batch(s_tm1, a_tm1, r_t, discount_t, s_t, valid_tm1, valid_t)
         parameters = self.layout.split(online)
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             losses = self._algorithm.loss(
                 partial(self._network.forward, self._network.weights(parameters, noise)),
                 partial(self._network.forward, self._network.weights(self.layout.split(target), noise)),
-                Transition(*columns),
+                batch,
                 noise,
             )  # [B] each
             loss = tf.reduce_sum(weights * losses.loss) / batch_size
@@ -264,7 +267,7 @@ class TensorFlowLearner:
         """Returns the input specification of `_run_updates`; K is left open."""
         rows = [None, self._settings.batch_size_per_rank]
         vector, number = tf.TensorSpec([self.layout.total], tf.float32), tf.TensorSpec(rows, tf.float32)
-        s = tf.TensorSpec([*rows, *self._network.observation_shape], self._network.observation_dtype)
+        s = tf.TensorSpec([*rows, *self._network.stored_shape], self._network.observation_dtype)
         return [
             *(vector, vector, *[vector] * len(self.slot_names)),
             tf.TensorSpec([], tf.int32),

@@ -28,6 +28,7 @@ class Demands(NamedTuple):
     size: int  # W
     has_mpi: bool
     action_shape: tuple[int, ...]
+    masked: bool = False  # whether observations have action masks
 
 
 def obstacle(demands: Demands) -> str:
@@ -37,6 +38,7 @@ def obstacle(demands: Demands) -> str:
         "it has no dueling streams": demands.dueling,
         "it has no noisy weights": demands.noisy,
         "it has no prioritized replay": demands.weighted,
+        "it has no action masks": demands.masked,
         "it does not have this algorithm": demands.rule not in RULES or demands.action_shape != (),
         f"it computes in float32, not in {demands.precision}": demands.precision != "float32",
         "it computes on CPUs, and this rank has a GPU": demands.on_gpu,

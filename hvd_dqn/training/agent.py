@@ -51,9 +51,9 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     """
     communicator = runtime.communicator
     algorithm: Algorithm = configured(load(ALGORITHMS, config.algorithm.algorithm), config)
-    network = choose_network(config.network.network, spaces.observation_shape, spaces.observation_dtype)
+    network = choose_network(config.network.network, spaces.network_shape, spaces.observation_dtype)
     spec = NetworkSpec(
-        spaces.observation_shape,
+        spaces.network_shape,
         spaces.observation_dtype,
         spaces.num_categories,
         spaces.num_actions,
@@ -68,7 +68,8 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     model = raise_on_any_rank(
         communicator, lambda: load(NETWORKS, network)(spec) if network in NETWORKS else build_custom(network, spec)
     )  # COLLECTIVE
-    flat = NoisyNetwork(model) if config.network.noisy else FlatNetwork(model)
+    masked_actions = spaces.num_actions if spaces.masked else 0
+    flat = (NoisyNetwork if config.network.noisy else FlatNetwork)(model, masked_actions)
     prioritized = load(REPLAYS, config.replay.replay).prioritized
     settings = step_settings(config, communicator.rank, communicator.size)._replace(weighted=prioritized)
     chosen = choose_learner(config, runtime, network, algorithm, spaces)  # COLLECTIVE
@@ -179,5 +180,6 @@ def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: 
             size=communicator.size,
             has_mpi=communicator.mpi_handles is not None,
             action_shape=spaces.action_shape,
+            masked=spaces.masked,
         )
     )

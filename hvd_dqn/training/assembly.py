@@ -18,7 +18,6 @@ from hvd_dqn.distributed.watchdog import Watchdog
 from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.continuation import EpisodeSeeds
 from hvd_dqn.envs.greedy import GreedyEvaluation
-from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.return_range import ReturnRange
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
@@ -38,6 +37,7 @@ from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
 from hvd_dqn.training.acting import Acting
 from hvd_dqn.training.agent import Agent, build_agent, configured
+from hvd_dqn.training.environments import find_environment
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import make_hooks
 from hvd_dqn.training.job import Job, Learning, Updates
@@ -47,7 +47,7 @@ from hvd_dqn.training.records import Records
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
 from hvd_dqn.training.value_range import ValueRange
-from hvd_dqn.validation import Shares, environment_arguments, scale, shares
+from hvd_dqn.validation import Shares, scale, shares
 
 LEARNERS = {
     "tensorflow": "tensorflow (gradients summed by Horovod inside the graph)",
@@ -88,7 +88,9 @@ def assemble(
     config = scale(config, size)
     own = shares(config, rank, size)
     raise_on_any_rank(communicator, lambda: _check_device(runtime))  # COLLECTIVE
-    maker, spaces = raise_on_any_rank(communicator, lambda: _find_environment(config))  # COLLECTIVE
+    limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
+    limit += grace_seconds if limit else 0.0
+    maker, spaces = raise_on_any_rank(communicator, lambda: find_environment(config, communicator, limit))  # COLLECTIVE
     check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
     memory = check_memory(config, own, spaces, communicator, may_refuse=not stream)  # COLLECTIVE
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
@@ -120,13 +122,11 @@ def assemble(
     replay_mebibytes = own.replay_capacity_per_rank * spaces.transition_bytes / 2**20
     if size > 1 and replay_mebibytes > _SAVED_AT_ONCE_MEBIBYTES:
         records.display.warn(late_to_save(f"the replay grows to {replay_mebibytes:,.0f} MiB per rank"))
-    if flattens_images(agent.network, config.network.network, spaces.observation_shape):
+    if flattens_images(agent.network, config.network.network, spaces.network_shape):
         records.display.warn(
-            f"observations of shape {spaces.observation_shape} are flattened for an MLP, as they are no integers: if "
+            f"observations of shape {spaces.network_shape} are flattened for an MLP, as they are no integers: if "
             "they are images, give --network cnn, or convert them to uint8 in a wrapper, which takes less memory"
         )
-    limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
-    limit += grace_seconds if limit else 0.0
     if return_range:
         support = config.algorithm.value_min, config.algorithm.value_max
         records.contributions.append(ValueRange(return_range, *support, records.display.warn))
@@ -200,12 +200,6 @@ def _check_device(runtime: Runtime) -> None:
         raise UserError(runtime.no_device)
 
 
-def _find_environment(config: Config) -> tuple[EnvironmentMaker, Spaces]:
-    environment = config.environment
-    maker = EnvironmentMaker(environment.env, environment_arguments(config), environment.vectorization)
-    return maker, maker.spaces()
-
-
 def _build_replay(config: Config, own: Shares, spaces: Spaces, rng: np.random.Generator) -> Replay:
     try:
         replay: Replay = configured(
@@ -274,12 +268,14 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
     environments = config.environment.num_envs
     batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
     communicator = runtime.communicator
+    masks = {"action masks": f"from the {spaces.mask_source} of {config.environment.env}"} if spaces.masked else {}
     return {
         "ranks (W)": f"{size}, controller {communicator.controller}",
         "device per rank": runtime.device,
         "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
         "learner": LEARNERS[agent.chosen],
         "environments": f"{environments} = {_per_rank(environments, size)} per rank",
+        **masks,
         "rewards": "clipped to -1..1 for learning; returns are the environment's own"
         if config.environment.clip_rewards
         else "the environment's own",

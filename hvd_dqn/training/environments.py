@@ -1,17 +1,57 @@
-"""Starts this rank's environments: with the open episodes that were saved, or with new ones."""
+"""Finds the environment, and starts this rank's ones: with the open episodes that were saved, or with new ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hvd_dqn.checkpoint.keepalive import with_keepalive
+from hvd_dqn.config import Config
 from hvd_dqn.distributed.agreement import raise_on_any_rank
+from hvd_dqn.distributed.communicator import Communicator
+from hvd_dqn.distributed.watchdog import Watchdog
+from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
+from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.shares import first_index
 from hvd_dqn.training.job import Job
+from hvd_dqn.validation import environment_arguments
+
+
+def find_environment(
+    config: Config, communicator: Communicator, limit_seconds: float
+) -> tuple[EnvironmentMaker, Spaces]:
+    """Finds the environment, and in a first one its spaces and action masks.
+
+    Args:
+      config: the configuration.
+      communicator: the job's.
+      limit_seconds: after which a reset that does not return ends the job, as all ranks wait for it; 0 for none.
+
+    Raises:
+      UserError: if there is no such environment, or it cannot be used.
+    """
+    environment = config.environment
+    maker = EnvironmentMaker(environment.env, environment_arguments(config), environment.vectorization)
+    no_marks = Path(os.devnull, "waiting")  # there is no run directory yet
+
+    @contextlib.contextmanager
+    def watched() -> Iterator[None]:
+        rank, size, abort = communicator.rank, communicator.size, communicator.abort
+        watchdog = Watchdog(limit_seconds, rank, size, no_marks, abort, running=lambda: str(maker.calls))
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.stop()
+
+    maker.find_masks(watched)
+    return maker, maker.spaces()
 
 
 def start_environments(job: Job, saved: Mapping[int, OpenEpisode] | None = None, generator: Any = None) -> None:

@@ -99,7 +99,7 @@ def _needs(config: Config, own: Shares, spaces: Spaces, size: int) -> Bytes:
 
 def _parameters(config: Config, spaces: Spaces) -> int:
     """Returns about how many parameters the network has."""
-    shape = spaces.observation_shape
+    shape = spaces.network_shape
     outputs = _outputs(config, spaces)
     sizes = [spaces.num_categories or prod(shape), *config.network.hidden_sizes, outputs]
     if choose_network(config.network.network, shape, spaces.observation_dtype) == "cnn":

@@ -123,10 +123,15 @@ def test_a_lone_rank_waits_for_its_environments(tmp_path: Path, persistent_ranks
     assert "got no further" not in outcome.output
 
 
-def test_the_message_names_the_environment_that_a_rank_waits_for(tmp_path: Path, injected: Any) -> None:
-    with launched("mpirun", 2, *SLOW, "--env-kwargs", '{"rank": 1, "seconds": 600}', "--runs-dir", tmp_path) as job:
+@pytest.mark.parametrize(("first", "name"), [(0, "a first environment"), (1, "environment 1")])
+def test_the_message_names_the_environment_that_a_rank_waits_for(
+    first: int, name: str, tmp_path: Path, injected: Any
+) -> None:
+    """Also of the one in which action masks are looked for, before there is a run directory."""
+    slow = f'{{"rank": 1, "seconds": 600, "first": {first}}}'
+    with launched("mpirun", 2, *SLOW, "--env-kwargs", slow, "--runs-dir", tmp_path) as job:
         injected("environment: slow")
         outcome = job.finish()
     assert outcome.code == 1
-    assert "starting (reset() of environment 1 is running)" in outcome.output
+    assert f"starting (reset() of {name} is running)" in outcome.output
     assert "--stall-timeout-seconds" in outcome.output

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Algorithm
+from hvd_dqn.algorithms.base import Algorithm, Batch
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.config import Config, replace
 from hvd_dqn.learner.flat_network import FlatNetwork
@@ -89,7 +89,7 @@ def test_the_loss_learns_by_its_prediction_alone(name: str) -> None:
     online, target = (tf.constant(rng.normal(size=shape), tf.float32) for _ in range(2))
     column = tf.ones(BATCH)
     state = tf.zeros((BATCH, 1))
-    batch = Transition(state, tf.ones(BATCH, tf.int32), column, 0.9 * column, state)
+    batch = Batch(state, tf.ones(BATCH, tf.int32), column, 0.9 * column, state)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([online, target])
         losses = algorithm.loss(lambda *_: online, lambda *_: target, batch, Noise(0, tf.constant(1), 0, BATCH, BATCH))
@@ -109,7 +109,7 @@ def test_double_values_the_online_networks_choice(name: str) -> None:
     target = tf.constant(rng.normal(size=_shape(plain, 1, 2)) * 3, tf.float32)
     swapped = tf.reverse(target, [1])
     state = tf.zeros((1, 1))
-    batch = Transition(state, tf.zeros(1, tf.int32), tf.ones(1), tf.ones(1), state)
+    batch = Batch(state, tf.zeros(1, tf.int32), tf.ones(1), tf.ones(1), state)
 
     def loss(algorithm: Algorithm, online: tf.Tensor) -> float:
         noise = Noise(0, tf.constant(1), 0, 1, 1)

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Losses
+from hvd_dqn.algorithms.base import Batch, Losses
 from hvd_dqn.algorithms.dqn import DQN, double_q_targets, td_targets
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.algorithms.selection import select_actions
-from hvd_dqn.transition import Transition
 
 Q_T = tf.constant([[5.0, 8.0, 2.0, 6.0], [1.0, -3.0, 0.0, 4.0]])
 R_T = tf.constant([1.0, -2.0])
@@ -102,7 +101,7 @@ TARGET = np.array([[0.0, 0.0, 0.0, 0.0], [7.0, 2.0, 20.0, 5.0]], np.float32)
 def _losses(dqn: DQN, r_t: float, discount_t: float) -> tuple[Losses, np.ndarray, np.ndarray | None]:
     """Returns what DQN makes of action 3 in state 0, which leads to state 1, and its gradient in both tables."""
     online, target = tf.Variable(ONLINE), tf.Variable(TARGET)
-    batch = Transition(
+    batch = Batch(
         s_tm1=tf.constant([0]),
         a_tm1=tf.constant([3]),
         r_t=tf.constant([r_t]),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Losses
+from hvd_dqn.algorithms.base import Batch, Losses
 from hvd_dqn.algorithms.dqn import DQN
 from hvd_dqn.learner.action_values import TensorFlowActionValues
 from hvd_dqn.learner.flat_network import FlatNetwork
@@ -401,7 +401,7 @@ class _FirstOutputAlone:
     def action_values(self, outputs: Any) -> tf.Tensor:
         return outputs[0]
 
-    def loss(self, online: Any, target: Any, batch: Transition, noise: Any) -> Losses:
+    def loss(self, online: Any, target: Any, batch: Batch, noise: Any) -> Losses:
         assert batch.a_tm1.shape == (3, 2)
         q = tf.reduce_sum(online(batch.s_tm1)[0], axis=1)  # [B]
         return Losses(tf.square(q), tf.abs(q), q)

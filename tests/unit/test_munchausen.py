@@ -7,15 +7,15 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from hvd_dqn.algorithms.base import Batch
 from hvd_dqn.algorithms.munchausen import munchausen_targets, scaled_log_policy
-from hvd_dqn.transition import Transition
 
 CONSTANTS = {"bonus": 0.9, "temperature": 0.5, "floor": -1.0}
 
 
-def _batch(r: list[float], a: list[int], discount: list[float]) -> Transition:
+def _batch(r: list[float], a: list[int], discount: list[float]) -> Batch:
     state = tf.zeros((len(r), 1))
-    return Transition(state, tf.constant(a), tf.constant(r), tf.constant(discount), state)
+    return Batch(state, tf.constant(a), tf.constant(r), tf.constant(discount), state)
 
 
 def test_target_equals_the_papers_formula() -> None:

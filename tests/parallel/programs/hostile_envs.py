@@ -126,12 +126,15 @@ class FileInTheWay(Walk):
 
 
 class SlowReset(Walk):
-    """The first reset takes a while on one rank."""
+    """The first reset of each environment takes a while on one rank, from a number of them on."""
 
-    def __init__(self, rank: int, seconds: float) -> None:
-        """Takes the rank and the time."""
+    made = 0
+
+    def __init__(self, rank: int, seconds: float, first: int = 0) -> None:
+        """Takes the rank, the time, and how many environments of a process are made before a slow one."""
         super().__init__()
-        self._seconds = seconds if rank == own_rank() else 0.0
+        self._seconds = seconds if rank == own_rank() and SlowReset.made >= first else 0.0
+        SlowReset.made += 1
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Waits, then starts an episode."""

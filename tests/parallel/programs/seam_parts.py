@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from hvd_dqn.algorithms.base import Losses, Values
+from hvd_dqn.algorithms.base import Batch, Losses, Values
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.networks.mlp import torso
 from hvd_dqn.networks.outputs import hidden_layers
@@ -33,7 +33,7 @@ class FiftyOne:
         """Returns the mean of the outputs."""
         return tf.reduce_mean(outputs[0], axis=2)  # [B, A]
 
-    def loss(self, online: Values, target: Values, batch: Transition, noise: Noise) -> Losses:
+    def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Regresses on noisy one-step targets; see `Algorithm`."""
         best = tf.reduce_max(self.action_values(target(batch.s_t)), axis=1)  # [B]
         targets = (batch.r_t + batch.discount_t * best)[:, None] + 0.1 * noise.normal(51)  # [B, Z]
