@@ -137,7 +137,7 @@ class AlgorithmConfig:
     """dqn: Q-learning with a target network (Mnih et al. 2015). munchausen: soft targets with a log-policy bonus
     (Vieillard et al. 2020). c51: distributions over atoms (Bellemare et al. 2017). hl-gauss: classification of the
     target (Farebrother et al. 2024). qr: quantile regression (Dabney et al. 2018). iqn: quantiles at random fractions
-    (Dabney et al. 2018)."""
+    (Dabney et al. 2018). munchausen-iqn: both."""
     double: bool = False
     """The online network selects the action that the target network evaluates (van Hasselt et al. 2016)."""
     loss: Literal["mse", "huber"] = "mse"

@@ -1,4 +1,4 @@
-"""Presets: settings for one environment each, where they differ from the defaults."""
+"""Presets: settings of an algorithm or for an environment, where they differ from the defaults."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ _RAINBOW = {
 """All parts of Hessel et al. (2018), "Rainbow", https://arxiv.org/abs/1710.02298."""
 
 PRESETS: dict[str, dict[str, Any]] = {
+    # Algorithms alone: the rest are the defaults, and the environment is CartPole unless --env names another.
+    "dqn": {},
+    "double": {"double": True},
+    "rainbow": {**_RAINBOW, "value_min": 0.0, "value_max": 100.0},
+    "qr": {"algorithm": "qr"},
+    "iqn": {"algorithm": "iqn", "quantiles": 8},  # N = N' = 8, Dabney et al. (2018), section 4.1
+    "munchausen-iqn": {"algorithm": "munchausen-iqn", "quantiles": 8},
+    # Environments.
     "cartpole": {},
     "lunarlander": {
         "env": "LunarLander-v3",

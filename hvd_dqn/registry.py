@@ -17,6 +17,7 @@ ALGORITHMS = {
     "hl-gauss": "hvd_dqn.algorithms.hl_gauss:HLGauss",
     "qr": "hvd_dqn.algorithms.qr:QRDQN",
     "iqn": "hvd_dqn.algorithms.iqn:IQN",
+    "munchausen-iqn": "hvd_dqn.algorithms.munchausen_iqn:MunchausenIQN",
 }
 """Classes with the protocol of `hvd_dqn.algorithms.base.Algorithm`."""
 NETWORKS = {

@@ -125,8 +125,9 @@ def validate(config: Config) -> None:
     )
     check_registered(ALGORITHMS, values["algorithm"], "--algorithm")
     _require(
-        not (values["double"] and values["algorithm"] == "munchausen"),
-        "--double corrects the maximum in a target, and --algorithm munchausen has none: leave --double out",
+        not (values["double"] and values["algorithm"].startswith("munchausen")),
+        f"--double corrects the maximum in a target, and --algorithm {values['algorithm']} has none: leave --double "
+        "out",
     )
     _require(
         values["value_min"] < values["value_max"],

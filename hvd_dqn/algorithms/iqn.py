@@ -41,10 +41,14 @@ class IQN:
         is the size of the mean TD error.
         """
         fractions, fractions_t = noise.uniform(self._samples), noise.uniform(self._samples)  # [B, N]
-        q_t = of_valid(self.action_values((online if self._double else target)(batch.s_t)), batch.valid_t)  # [B, A]
-        quantiles_t = select_actions(target(batch.s_t, fractions_t), tf.argmax(q_t, axis=1))  # [B, N]
-        targets = batch.r_t[:, None] + batch.discount_t[:, None] * quantiles_t  # [B, N]
+        targets = self._targets(online, target, batch, fractions_t)  # [B, N]
         quantiles = select_actions(online(batch.s_tm1, fractions), batch.a_tm1)  # [B, N]
         q = tf.reduce_mean(quantiles, axis=1)  # [B]
         loss = quantile_huber_loss(quantiles, fractions, targets)  # [B]
         return Losses(loss, tf.abs(tf.reduce_mean(targets, axis=1) - q), q)
+
+    def _targets(self, online: Values, target: Values, batch: Batch, fractions: tf.Tensor) -> tf.Tensor:
+        """Computes samples of the target distribution, float32 [B, N], at random fractions [B, N]."""
+        q_t = of_valid(self.action_values((online if self._double else target)(batch.s_t)), batch.valid_t)  # [B, A]
+        quantiles_t = select_actions(target(batch.s_t, fractions), tf.argmax(q_t, axis=1))  # [B, N]
+        return batch.r_t[:, None] + batch.discount_t[:, None] * quantiles_t  # [B, N]

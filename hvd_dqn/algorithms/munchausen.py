@@ -88,13 +88,29 @@ def munchausen_targets(
     """
     check_ranks(r_t=(batch.r_t, 1), q_tm1=(q_tm1, 2), q_t=(q_t, 2))
     check_same_leading_dim(r_t=batch.r_t, q_tm1=q_tm1, q_t=q_t)
-    q_tm1, q_t = of_valid(q_tm1, batch.valid_tm1, _WORTHLESS), of_valid(q_t, batch.valid_t, _WORTHLESS)  # [B, A]
-    taken = select_actions(scaled_log_policy(q_tm1, temperature), batch.a_tm1)  # [B]
-    r_t = batch.r_t + bonus * tf.clip_by_value(taken, floor, 0.0)  # [B]
-    log_policy_t = scaled_log_policy(q_t, temperature)  # [B, A]
-    policy_t = tf.nn.softmax(q_t / temperature)  # [B, A]
+    rewards = munchausen_rewards(batch, q_tm1, bonus, temperature, floor)  # [B]
+    policy_t, log_policy_t = policy(q_t, batch.valid_t, temperature)  # [B, A] each
     soft_value_t = tf.reduce_sum(policy_t * (q_t - log_policy_t), axis=1)  # [B]
-    return tf.stop_gradient(r_t + batch.discount_t * soft_value_t)  # [B]
+    return tf.stop_gradient(rewards + batch.discount_t * soft_value_t)  # [B]
+
+
+def munchausen_rewards(batch: Batch, q_tm1: tf.Tensor, bonus: float, temperature: float, floor: float) -> tf.Tensor:
+    """Computes r + alpha [tau log pi(a|s_tm1)]_{l_0}^0, float32 [B]; see `munchausen_targets`."""
+    _, log_policy = policy(q_tm1, batch.valid_tm1, temperature)  # [B, A]
+    taken = select_actions(log_policy, batch.a_tm1)  # [B]
+    return batch.r_t + bonus * tf.clip_by_value(taken, floor, 0.0)  # [B]
+
+
+def policy(q: tf.Tensor, valid: tf.Tensor | None, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Computes softmax(q / tau) over valid actions, float32 [B, A], and tau times its logarithm, float32 [B, A].
+
+    Args:
+      q: float32 [B, A].
+      valid: bool [B, A], None if all are valid.
+      temperature: tau.
+    """
+    q = of_valid(q, valid, _WORTHLESS)  # [B, A]
+    return tf.nn.softmax(q / temperature), scaled_log_policy(q, temperature)
 
 
 def scaled_log_policy(q: tf.Tensor, temperature: float) -> tf.Tensor:

@@ -144,7 +144,8 @@ def page() -> str:
 
 def _sources() -> list[Flag]:
     """Returns the flags that are not fields of the configuration."""
-    presets = f"Settings for one environment: {', '.join(PRESETS)}. The config file and other flags override them."
+    names = ", ".join(PRESETS)
+    presets = f"Settings of an algorithm or for an environment: {names}. The config file and other flags override them."
     file = "TOML file of `field = value` lines, or the config.json of a run to repeat. Other flags override it."
     return [
         Flag("preset", str, "", presets),

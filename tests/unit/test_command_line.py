@@ -149,7 +149,7 @@ def test_resume_auto_without_a_name_is_refused() -> None:
     ("arguments", "words"),
     [
         (("--preset", "cartpool"), "did you mean 'cartpole'"),
-        (("--preset", "zzz"), "choose from cartpole, lunarlander"),
+        (("--preset", "zzz"), "choose from dqn, double, rainbow"),
         (("--lerning-rate", "1"), "--learning-rate"),
         (("--loss", "hubert"), "huber"),
         (("--seed", "many"), "--seed"),

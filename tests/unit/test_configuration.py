@@ -227,6 +227,7 @@ def test_more_ranks_than_there_is_to_share_are_refused_on_all_alike(name: str) -
     ("changes", "says"),
     [
         ({"algorithm": "munchausen", "double": True}, "--algorithm munchausen has none: leave --double out"),
+        ({"algorithm": "munchausen-iqn", "double": True}, "--algorithm munchausen-iqn has none: leave --double out"),
         ({"value_min": 3.0, "value_max": 3.0}, "--value-min 3.0 is not below --value-max 3.0"),
         ({"atoms": 1}, "--atoms is 1: give at least 2"),
         ({"munchausen_floor": 0.5}, "give a negative number, or 0 for no bonus"),

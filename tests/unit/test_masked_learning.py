@@ -30,7 +30,10 @@ DRAWS = 30_000
 Q_T, SELECTOR = [[5.0, 8.0, 2.0]], [[1.0, 9.0, 3.0]]
 VALID = [[True, False, True]]
 CASES = [
-    (name, double) for name in sorted(ALGORITHMS) for double in (False, True) if not (name == "munchausen" and double)
+    (name, double)
+    for name in sorted(ALGORITHMS)
+    for double in (False, True)
+    if not (name.startswith("munchausen") and double)
 ]
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from hvd_dqn.algorithms.base import Batch
 from hvd_dqn.algorithms.munchausen import munchausen_targets, scaled_log_policy
+from hvd_dqn.algorithms.munchausen_iqn import MunchausenIQN
 
 CONSTANTS = {"bonus": 0.9, "temperature": 0.5, "floor": -1.0}
 
@@ -60,3 +61,21 @@ def test_no_gradient_flows_through_targets() -> None:
         tape.watch(q)
         targets = munchausen_targets(_batch([1.0], [0], [0.9]), q, q, **CONSTANTS)
     assert tape.gradient(targets, q) is None
+
+
+def test_quantiles_that_are_all_alike_give_the_scalar_target() -> None:
+    """And others are moved by the policy's mean alone: two actions with opposite quantiles and one value each."""
+    q_tm1, q_t = tf.constant([[0.1, 0.4]]), tf.constant([[0.3, 0.1]])
+    spread = np.array([[[-1.0, 1.0], [2.0, -2.0]]], np.float32)  # [B, A, N]
+    batch = _batch([1.0], [1], [0.9])._replace(s_tm1="tm1", s_t="t")
+    algorithm = MunchausenIQN(2, 0.9, 0.5, -1.0)
+    means = {"tm1": q_tm1, "t": q_t}
+
+    def target(state: str, fractions: tf.Tensor | None = None) -> tf.Tensor:
+        own = means[state][:, :, None] + tf.zeros((1, 1, 2))
+        return own if fractions is None else own + spread
+
+    found = algorithm._targets(target, target, batch, tf.constant([[0.2, 0.8]])).numpy()
+    scalar = munchausen_targets(batch, q_tm1, q_t, **CONSTANTS).numpy()
+    pi = np.exp(q_t / 0.5) / np.exp(q_t / 0.5).sum()
+    np.testing.assert_allclose(found[0], scalar[0] + 0.9 * (pi @ spread[0])[0], rtol=1e-5)
