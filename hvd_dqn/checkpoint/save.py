@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +37,8 @@ _PARTS = "parts-"
 _PART_BYTES = 2**31
 _POLL_SECONDS = 0.02
 _POLL_SECONDS_IN_A_STORE = 0.2
+_UNSEEN_SECONDS = 90.0
+"""How long a network file system may hide a file that another host has written: its cache of a folder's names."""
 SECONDS_TO_FINISH = 20.0
 """How long a rank that exits waits for the checkpoint in progress."""
 
@@ -85,8 +87,7 @@ def begin(
     new = replay.newest(replay.added - first)
     session.writing.start("part", _write_part, session, parts, state, new, first, oldest, failure)
     if session.communicator.rank == 0:
-        given_up = session.writing.given_up
-        session.writing.start("manifest", _write_checkpoint, session, parts, checkpoint(), weights, given_up)
+        session.writing.start("manifest", _write_checkpoint, session, session.writing, parts, checkpoint(), weights)
 
 
 def settle_or_warn(session: CheckpointSession, warn: Callable[[str], None]) -> None:
@@ -112,6 +113,7 @@ def settle(session: CheckpointSession) -> None:
     try:
         written = session.with_keepalive(doing, lambda: writing.finish("part"))  # COLLECTIVE
         raise_on_any_rank(session.communicator, written)  # COLLECTIVE
+        writing.parts_written.set()
         on_root(session.communicator, session.with_keepalive(doing, finish))  # COLLECTIVE
     except UserError as error:
         raise UserError(f"the checkpoint at env step {writing.env_steps:,} could not be written: {error}") from None
@@ -183,16 +185,11 @@ def _write_part(
 
 
 def _write_checkpoint(
-    session: CheckpointSession, parts: Location, checkpoint: Checkpoint, weights: Weights, given_up: threading.Event
+    session: CheckpointSession, writing: Writing, parts: Location, checkpoint: Checkpoint, weights: Weights
 ) -> None:
     """Waits for all ranks' parts, then writes rank 0's files and the manifest."""
-    poll_seconds = _POLL_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _POLL_SECONDS
     for rank in range(session.communicator.size):
-        while (content := _read_part(parts, rank)) is None:
-            if given_up.wait(poll_seconds):
-                with contextlib.suppress(OSError, StoreError):
-                    remove(parts)
-                raise TimeoutError(f"rank {rank} has not written its part")
+        content = _wait_for_part(writing, parts, rank)
         checkpoint.ranks.append(RankState.from_json(parse_json(content)))
     _copy_metrics(session)
     session.store.save(checkpoint, weights(checkpoint.learner["online"]))
@@ -206,6 +203,27 @@ def _copy_metrics(session: CheckpointSession) -> None:
     """Copies all lines written so far: a resume removes those after its checkpoint."""
     if session.metrics is not None:
         write_bytes(session.store.folder / session.metrics.name, read_file(session.metrics, METRICS_BYTES))
+
+
+def _wait_for_part(writing: Writing, parts: Location, rank: int) -> bytes:
+    """Returns the content of a rank's part once it is there.
+
+    Raises:
+      TimeoutError: if the job gives the checkpoint up.
+      FileNotFoundError: if the part was written, and somebody has removed it.
+    """
+    poll_seconds = _POLL_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _POLL_SECONDS
+    written_at: float | None = None
+    while (content := _read_part(parts, rank)) is None:
+        if written_at is not None and time.monotonic() > written_at + (_UNSEEN_SECONDS if rank else 0.0):
+            raise FileNotFoundError(f"rank {rank}'s part was removed before the checkpoint was complete")
+        if written_at is None and writing.parts_written.is_set():
+            written_at = time.monotonic()
+        if writing.given_up.wait(poll_seconds):
+            with contextlib.suppress(OSError, StoreError):
+                remove(parts)
+            raise TimeoutError(f"rank {rank} has not written its part")
+    return content
 
 
 def _read_part(parts: Location, rank: int) -> bytes | None:

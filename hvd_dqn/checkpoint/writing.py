@@ -16,6 +16,8 @@ class Writing:
         """Starts one thread; a process does not end before it has."""
         self.env_steps = env_steps
         self.given_up = threading.Event()
+        self.parts_written = threading.Event()
+        """Set once every rank's part is known to be written."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._tasks: dict[str, Future[None]] = {}
 

@@ -17,7 +17,7 @@ import pytest
 
 from hvd_dqn import files
 from hvd_dqn.checkpoint import save
-from hvd_dqn.checkpoint.files import sha256
+from hvd_dqn.checkpoint.files import sha256, write_json
 
 from .permissions import modes_apply
 from .whole_runs import QUICK, contents, run
@@ -232,6 +232,26 @@ def test_a_directory_removed_in_the_middle_is_made_whole_again(part: str, at: An
         assert (ended.code, "cannot be used" in ended.printed) == (0, False)
         lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
         assert [line["env_steps"] for line in lines if line["kind"] == "training"] == [*range(50, 351, 50)]
+
+
+def test_a_part_that_is_removed_before_its_checkpoint_is_complete_costs_that_checkpoint_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removes the run directory may do so between a rank's part and the manifest."""
+    removed: list[Path] = []
+
+    def write(path: Path, content: Any) -> None:
+        write_json(path, content)
+        if path.parent.name.startswith("parts-") and not removed:
+            removed.append(path.parent)
+            shutil.rmtree(path.parent)
+
+    monkeypatch.setattr(save, "write_json", write)
+    ended = run(*QUICK, "--runs-dir", tmp_path, "--name", "a", "--total-env-steps", "150")
+    assert ended.code == 0, ended.printed
+    assert ended.printed.count("the checkpoint at env step 50 could not be written: rank 0's part was removed") == 1
+    saved = [path.parent.name for path in sorted(tmp_path.rglob("manifest.json"))]
+    assert saved == ["000000000100", "000000000150"]
 
 
 def test_a_replay_too_large_to_copy_is_saved_in_pieces_and_resumes_exactly(

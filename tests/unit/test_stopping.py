@@ -90,6 +90,7 @@ def test_a_time_limit_that_is_over_already_insists_at_once() -> None:
 _CHILD = """
 import signal, sys, time
 from hvd_dqn.run.stopping import StopRequest
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 stop = StopRequest()
 stop.install()
 print("ready", flush=True)
@@ -131,8 +132,9 @@ def test_a_notice_that_is_repeated_soon_is_the_same_and_later_a_second_one(notic
 
 
 _COMPUTING = """
-import hashlib, os, threading, time
+import hashlib, os, signal, threading, time
 from hvd_dqn.run.stopping import StopRequest
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 stop = StopRequest()
 stop.install()
 if os.fork() == 0:
