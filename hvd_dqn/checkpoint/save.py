@@ -210,7 +210,7 @@ def _wait_for_part(writing: Writing, parts: Location, rank: int) -> bytes:
 
     Raises:
       TimeoutError: if the job gives the checkpoint up.
-      FileNotFoundError: if the part was written, and somebody has removed it.
+      FileNotFoundError: if the part was written and has been removed since.
     """
     poll_seconds = _POLL_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _POLL_SECONDS
     written_at: float | None = None

@@ -87,10 +87,11 @@ def test_a_time_limit_that_is_over_already_insists_at_once() -> None:
     assert (stop.at_checkpoint, stop.requested) == (True, True)
 
 
+_NOT_UNDER_NOHUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+"""The tests may be."""
 _CHILD = """
 import signal, sys, time
 from hvd_dqn.run.stopping import StopRequest
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 stop = StopRequest()
 stop.install()
 print("ready", flush=True)
@@ -105,7 +106,9 @@ while True:
 
 def _signalled_twice(number: signal.Signals, second: signal.Signals, seconds_between: float = 0.0) -> int | None:
     """Returns the exit code after two signals, None if the process still lives."""
-    with subprocess.Popen([sys.executable, "-c", _CHILD], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", _NOT_UNDER_NOHUP + _CHILD], stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         try:
             assert child.stdout.readline() == "ready\n"
@@ -132,9 +135,8 @@ def test_a_notice_that_is_repeated_soon_is_the_same_and_later_a_second_one(notic
 
 
 _COMPUTING = """
-import hashlib, os, signal, threading, time
+import hashlib, os, threading, time
 from hvd_dqn.run.stopping import StopRequest
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 stop = StopRequest()
 stop.install()
 if os.fork() == 0:
@@ -148,7 +150,7 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
 @pytest.mark.parametrize("first", SIGNALS)
 def test_a_ctrl_c_after_a_signal_ends_a_process_that_waits_in_compiled_code(first: signal.Signals) -> None:
     """As a rank does whose peer is stuck: Python runs no handler before that returns."""
-    program = _COMPUTING.replace("time.sleep(60)", "pass")
+    program = _NOT_UNDER_NOHUP + _COMPUTING.replace("time.sleep(60)", "pass")
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
