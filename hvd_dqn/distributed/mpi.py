@@ -17,8 +17,6 @@ import tensorflow as tf
 from hvd_dqn.distributed.communicator import JSONCollectives, MPIHandles, Values
 from hvd_dqn.distributed.horovod import HorovodCommunicator
 
-_BACKGROUND_NICENESS = 10
-
 
 class _Direct(JSONCollectives):
     """Collectives by mpi4py on a communicator of its own."""
@@ -88,17 +86,13 @@ class MPICommunicator(JSONCollectives):
     def start_horovod(self) -> None:
         """Starts Horovod on MPI's ranks.
 
-        Its thread looks for gradients without a pause: every update waits for it, and waking it takes as long as a
-        small network's update. So that it takes little time from the learner on the same core, it runs at a lower
-        priority, and has the core while the learner waits.
+        Its thread looks for gradients once per millisecond, Horovod's own default, and every update waits for that.
+        More often, its collectives starve whatever shares a core with a rank, such as another job: for minutes on
+        Linux 6.18, where MPI's yielding threads are scheduled badly. HOROVOD_CYCLE_TIME=0 is for hosts of one's own.
         """
         if self._horovod is None:
-            pause = os.environ.setdefault("HOROVOD_CYCLE_TIME", "0")
-            before = set(os.listdir("/proc/self/task"))
+            os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")
             self._sender = HorovodCommunicator()  # COLLECTIVE
-            if float(pause) == 0:
-                for thread in set(os.listdir("/proc/self/task")) - before:
-                    os.setpriority(os.PRIO_PROCESS, int(thread), _BACKGROUND_NICENESS)
 
     def allreduce_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
         """Sums a vector over the ranks by Horovod's ring-allreduce."""
