@@ -105,10 +105,6 @@ def _remedy(name: str, module: ModuleType | None) -> str:
         own += [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, gym.Env)]
         known = f"it has {', '.join(sorted(own)[:20])}" if own else "it registers none"
         return f" (the module {module.__name__} was imported; {known}{did_you_mean(name, own)})"
-    if name.startswith("MinAtar/") and not any(key.startswith("MinAtar/") for key in gym.registry):
-        return (
-            " (MinAtar needs the extra [minatar]: make setup EXTRAS='atari minatar', or pip install 'hvd-dqn[minatar]')"
-        )
     if name.partition("-")[0].endswith(("NoFrameskip", "Deterministic")):
         game = name.partition("NoFrameskip")[0].partition("Deterministic")[0]
         return f" (Atari's games are ALE/{game}-v5, or as here ale_py:{name})"

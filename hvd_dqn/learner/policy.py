@@ -85,9 +85,9 @@ def epsilon_greedy_actions(q: np.ndarray, epsilon: np.ndarray, rng: np.random.Ge
     """
     exploring = rng.random(len(q)) < epsilon  # [B]
     drawn = rng.integers(q.shape[1], size=len(q))  # [B]
-    invalid = np.isneginf(q)  # [B, A]
-    if invalid[np.arange(len(q)), drawn].any():
+    drawn_invalid = np.isneginf(q[np.arange(len(q)), drawn])  # [B]
+    if drawn_invalid.any():
         # Invalid draws are replaced by valid ones, each as likely: so are all valid actions together.
-        valid = greedy_actions(np.where(invalid, q, 0.0), rng)  # [B]
-        drawn = np.where(invalid[np.arange(len(q)), drawn], valid, drawn)
+        valid = greedy_actions(np.where(np.isneginf(q), q, 0.0), rng)  # [B]
+        drawn = np.where(drawn_invalid, valid, drawn)
     return np.where(exploring, drawn, greedy_actions(q, rng))
