@@ -9,6 +9,7 @@ graph is measured without work only. With the environment variable SEVERAL_HOSTS
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -20,9 +21,14 @@ for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
+from hvd_dqn.distributed.cores import usable_cores  # noqa: E402
+from hvd_dqn.distributed.launcher import read_launch  # noqa: E402
 from hvd_dqn.distributed.runtime import prepare_mpi  # noqa: E402
 
-prepare_mpi(one_host=os.environ.get("SEVERAL_HOSTS") is None)
+LAUNCH = read_launch()
+if "SEVERAL_HOSTS" in os.environ:
+    LAUNCH = dataclasses.replace(LAUNCH, local_size=1)
+prepare_mpi(LAUNCH, usable_cores())
 
 KIND, FLOATS, ROUNDS, REPETITIONS = sys.argv[1], *map(int, sys.argv[2:5])
 MATRIX = np.ones((128, 128), np.float32)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvd_dqn.distributed.cores import cpu_quota, find_peers, own_cores, threads_of
+from hvd_dqn.distributed.cores import cpu_quota, find_peers, own_cores, threads_of, usable_cores
 from hvd_dqn.distributed.launcher import Launch
 from hvd_dqn.errors import UserError
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _EAGER_BYTES = 2**16
 _BTL = "OMPI_MCA_btl"
 _HOROVODS_BTL = "^openib"
+_BOUND = "OMPI_MCA_orte_bound_at_launch"
+"""What mpirun sets where it has bound each rank to cores."""
 """The transports of Open MPI that `horovodrun --mpi` chooses: all but this one."""
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -54,7 +56,7 @@ def prepare_environment(
     Returns:
       The threads per pool.
     """
-    prepare_mpi(one_host=launch.one_host)
+    prepare_mpi(launch, usable_cores())
     cores = own_cores(find_peers(launch), sorted(os.sched_getaffinity(0)))  # COLLECTIVE
     if bind_to_cores:
         os.sched_setaffinity(0, cores)
@@ -134,19 +136,22 @@ def join(launch: Launch, connect: Callable[[], Communicator] | None) -> Communic
     return HorovodCommunicator()  # COLLECTIVE
 
 
-def prepare_mpi(one_host: bool) -> None:
+def prepare_mpi(launch: Launch, cores: int) -> None:
     """Sets what Open MPI reads when it starts, where the user has not.
 
     Args:
-      one_host: whether all ranks are on one host, where a message has next to no latency.
+      launch: how this process was started; between ranks on one host a message has next to no latency.
+      cores: how many this process may use.
     """
-    # A rank that spins while it waits starves whatever shares its core.
-    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    if cores < launch.local_size and _BOUND not in os.environ:
+        # Ranks that share a core must leave it while they wait. Where each has its own, they must not: whatever else
+        # wants a little of the core then gets a whole slice of time for every message.
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     # A small network's gradient goes through shared memory at once, not after an agreement with the receiver: a rank
     # that is early does not wait for the others before it can send (CartPole's two ranks: 11 % faster).
     os.environ.setdefault("OMPI_MCA_btl_vader_eager_limit", str(_EAGER_BYTES))
     os.environ.setdefault("OMPI_MCA_btl_vader_max_send_size", str(_EAGER_BYTES + 2**15))
-    if one_host:
+    if launch.one_host:
         # The ranks share memory: none has to listen on the host's networks. horovodrun itself asks for "^openib".
         if os.environ.get(_BTL, _HOROVODS_BTL) == _HOROVODS_BTL:
             os.environ[_BTL] = f"{_HOROVODS_BTL},tcp"

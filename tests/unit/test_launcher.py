@@ -65,10 +65,10 @@ def test_horovods_variables_win_over_mpis() -> None:
     assert read_launch(OPEN_MPI | GLOO | {"HOROVOD_RANK": "5"}).rank == 5
 
 
-def _open_mpi_settings(monkeypatch: pytest.MonkeyPatch, *, one_host: bool, **own: str) -> dict[str, str]:
+def _open_mpi_settings(monkeypatch: pytest.MonkeyPatch, *, one_host: bool, cores: int = 2, **own: str) -> dict[str, str]:
     environ = {"PATH": os.environ["PATH"], **own}
     monkeypatch.setattr(os, "environ", environ)
-    prepare_mpi(one_host=one_host)
+    prepare_mpi(Launch(size=2 if one_host else 4, local_size=2), cores)
     return environ
 
 
@@ -83,7 +83,22 @@ def test_between_hosts_open_mpi_is_given_rules_that_prefer_latency(monkeypatch: 
 def test_on_one_host_open_mpi_keeps_its_own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = _open_mpi_settings(monkeypatch, one_host=True)
     assert not any("dynamic" in name for name in settings)
-    assert settings["OMPI_MCA_mpi_yield_when_idle"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("cores", "own", "yields"),
+    [
+        (2, {}, None),  # a core for each of the two ranks
+        (1, {}, "1"),
+        (1, {"OMPI_MCA_orte_bound_at_launch": "1"}, None),  # mpirun has bound each rank to its core
+        (1, {"OMPI_MCA_mpi_yield_when_idle": "0"}, "0"),
+    ],
+)
+def test_only_ranks_that_share_a_core_yield_it_while_they_wait(
+    cores: int, own: dict[str, str], yields: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _open_mpi_settings(monkeypatch, one_host=True, cores=cores, **own)
+    assert settings.get("OMPI_MCA_mpi_yield_when_idle") == yields
 
 
 @pytest.mark.parametrize(

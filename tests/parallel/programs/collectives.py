@@ -3,12 +3,13 @@
     collectives.py OUT_FOLDER
 
 Each rank writes OUT_FOLDER/<name>-rank<r>.npz, for `Horovod`, and under an MPI launcher for `MPI` too, which sends by
-mpi4py, and `MPI with Horovod`, which does not.
+mpi4py, and `MPI with Horovod`, which does not. niceness-rank<r>.json has how nice each thread is once Horovod runs.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -84,6 +85,9 @@ def main() -> None:
         mpi.start_horovod()
         for method in ("sum", "broadcast", "gather", "exchange", "barrier"):  # two threads in Open MPI may deadlock
             setattr(_Direct, method, None)
+        threads = map(int, os.listdir("/proc/self/task"))
+        niceness = [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads]
+        (folder / f"niceness-rank{mpi.rank}.json").write_text(json.dumps(niceness))
         save("MPI with Horovod", mpi)
         mpi.barrier()
     horovod = HorovodCommunicator()
