@@ -174,6 +174,8 @@ class LearnerConfig:
     """Env steps per learner step."""
     learning_rate: float = 1e-3
     """Learning rate of the optimizer, before the rule of --scaling is applied."""
+    learning_rate_end: float = 1.0
+    """Factor to which the learning rate falls linearly over the run. 1: it is constant."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """adam: with Keras' constants. rmsprop: centred, with the constants of Mnih et al. (2015). sgd."""
     max_grad_norm: float = 10.0

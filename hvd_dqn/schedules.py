@@ -1,8 +1,13 @@
-"""Exploration schedules: epsilon as a function of global progress."""
+"""Schedules: learning rate and epsilon as functions of global progress."""
 
 from __future__ import annotations
 
 import numpy as np
+
+
+def linear_learning_rate(env_step: int, *, start: float, end_factor: float, total_env_steps: int) -> float:
+    """Interpolates linearly from `start` at env step 0 to `start * end_factor` at the end of the run."""
+    return start * (1.0 + min(1.0, env_step / total_env_steps) * (end_factor - 1.0))
 
 
 def linear_epsilon(env_step: int, *, start: float, end: float, decay_env_steps: int) -> float:

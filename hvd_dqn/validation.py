@@ -47,6 +47,7 @@ _PROBABILITIES = [
     "epsilon_start",
     "epsilon_end",
     "epsilon_decay_per_episode",
+    "learning_rate_end",
     "gamma",
     "munchausen_bonus",
     "priority_exponent",

@@ -35,7 +35,7 @@ class StepSettings(NamedTuple):
     """Settings of an update that every learner needs, in addition to network and algorithm."""
 
     optimizer: str  # a name in `OPTIMIZERS`
-    learning_rate: float  # the effective step size
+    learning_rate: float  # the effective step size of the first updates
     max_grad_norm: float  # L2 norm to which the global gradient is clipped; 0 for no clipping
     batch_size_per_rank: int  # B
     first_row: int  # row of the global batch at which this rank's B rows begin
@@ -68,6 +68,8 @@ class Learner(Protocol):
     target: Vector
     slots: tuple[Vector, ...]
     step: int
+    learning_rate: float
+    """The effective step size of the next updates."""
 
     @property
     def slot_names(self) -> tuple[str, ...]:

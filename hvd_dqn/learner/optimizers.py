@@ -18,12 +18,12 @@ class Optimizer(NamedTuple):
     """An optimizer's name, the number of its slot vectors, and its update.
 
     `update(parameters, slots, gradient, step, learning_rate)`: parameters, gradient and each slot are
-    float32 [P]; step is a float32 scalar, 1 at the first update; returns (parameters, slots).
+    float32 [P]; step and learning_rate are float32 scalars, step 1 at the first update; returns (parameters, slots).
     """
 
     name: str
     slot_names: tuple[str, ...]
-    update: Callable[[tf.Tensor, Slots, tf.Tensor, tf.Tensor, float], tuple[tf.Tensor, Slots]]
+    update: Callable[[tf.Tensor, Slots, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, Slots]]
 
 
 def clip_by_global_norm(gradient: tf.Tensor, norm: tf.Tensor, max_norm: float) -> tf.Tensor:
@@ -36,7 +36,7 @@ def _adam(
     slots: Slots,
     gradient: tf.Tensor,
     step: tf.Tensor,
-    learning_rate: float,
+    learning_rate: tf.Tensor,
     *,
     beta_1: float = 0.9,
     beta_2: float = 0.999,
@@ -55,7 +55,7 @@ def _rmsprop(
     slots: Slots,
     gradient: tf.Tensor,
     step: tf.Tensor,
-    learning_rate: float,
+    learning_rate: tf.Tensor,
     *,
     rho: float = 0.95,
     epsilon: float = 0.01,
@@ -74,7 +74,7 @@ def _sgd(
     slots: Slots,
     gradient: tf.Tensor,
     step: tf.Tensor,
-    learning_rate: float,
+    learning_rate: tf.Tensor,
 ) -> tuple[tf.Tensor, Slots]:
     """Plain stochastic gradient descent."""
     del step

@@ -77,6 +77,7 @@ class TensorFlowLearner:
             self._step = graph(self._apply, jit_compile=True)
         self._updates = GraphCall(self._run_updates, self._signature(action_shape), jit_compile=whole)
         self.step = 0
+        self.learning_rate = settings.learning_rate
         self.online = tf.constant(initial, tf.float32)  # [P]
         self.target = tf.identity(self.online)  # [P]
         self.slots = tuple(tf.zeros_like(self.online) for _ in self.slot_names)
@@ -92,6 +93,7 @@ class TensorFlowLearner:
         inputs = [
             *(self.online, self.target, *self.slots),
             tf.constant(self.step, tf.int32),
+            tf.constant(self.learning_rate, tf.float32),
             tf.constant(signals, tf.float32),
             tf.constant(weights, tf.float32),
             *(tf.constant(column) for column in batches),
@@ -121,15 +123,15 @@ class TensorFlowLearner:
         Args:
           online: float32 [P].
           target: float32 [P].
-          *rest: the slots, float32 [P] each; the updates before these, an int32 scalar; the signals, float32 [F];
-            weights and columns of K batches.
+          *rest: the slots, float32 [P] each; the updates before these, an int32 scalar; the learning rate; the signals,
+            float32 [F]; weights and columns of K batches.
 
         Returns:
           Online parameters, slots, the report (see `_apply`), priorities [K, B], and the seconds spent in
           allreduces, float64.
         """
         num_slots = len(self.slot_names)
-        slots, (step, signals, weights, *columns) = rest[:num_slots], rest[num_slots:]
+        slots, (step, rate, signals, weights, *columns) = rest[:num_slots], rest[num_slots:]
         updates = tf.shape(weights)[0]
 
         def update(
@@ -148,7 +150,7 @@ class TensorFlowLearner:
                 since = _timestamp_after(local)
                 vector = self._allreduce_sum(local)  # COLLECTIVE
                 seconds += _timestamp_after(vector) - since
-            online, slots, report = self._step(k, step, online, slots, report, local, vector)
+            online, slots, report = self._step(k, step, rate, online, slots, report, local, vector)
             return k + 1, online, slots, report, priorities.write(k, priority), seconds
 
         report = tf.zeros([3 + NUM_STATISTICS + self._settings.num_signals])
@@ -212,6 +214,7 @@ class TensorFlowLearner:
         self,
         k: tf.Tensor,
         step: tf.Tensor,
+        rate: tf.Tensor,
         online: tf.Tensor,
         slots: Slots,
         report: tf.Tensor,
@@ -223,6 +226,7 @@ class TensorFlowLearner:
         Args:
           k: the update's number in this call.
           step: updates before this call.
+          rate: the learning rate.
           online: float32 [P].
           slots: float32 [P] each.
           report: float32 [3 + statistics + F]: this rank's finite gradients, updates applied, the largest priority in
@@ -244,7 +248,7 @@ class TensorFlowLearner:
         healthy = tf.equal(report[1], tf.cast(k, tf.float32))  # all before it were applied
         finite = tf.math.is_finite(square + tf.reduce_sum(tf.square(vector[self.layout.total :])))
         apply = tf.logical_and(healthy, finite)
-        most, rate = self._settings.max_grad_norm, self._settings.learning_rate
+        most = self._settings.max_grad_norm
 
         def applied() -> tuple[tf.Tensor, Slots]:
             clipped = clip_by_global_norm(gradient, tf.sqrt(square), most) if most > 0 else gradient
@@ -271,6 +275,7 @@ class TensorFlowLearner:
         return [
             *(vector, vector, *[vector] * len(self.slot_names)),
             tf.TensorSpec([], tf.int32),
+            tf.TensorSpec([], tf.float32),
             tf.TensorSpec([self._settings.num_signals], tf.float32),
             number,
             *(s, tf.TensorSpec([*rows, *action_shape], tf.int32), number, number, s),

@@ -134,6 +134,15 @@ class NativeLearner:
     def step(self, step: int) -> None:
         self._struct.step = int(step)
 
+    @property
+    def learning_rate(self) -> float:
+        """The effective step size of the next updates."""
+        return float(self._optimizer.learning_rate)
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._optimizer.learning_rate = rate
+
     def load(self, online: Vector, target: Vector, slots: Sequence[Vector]) -> None:
         """Takes copies of these vectors."""
         for own, new in zip((self.online, self.target, *self.slots), (online, target, *slots), strict=True):

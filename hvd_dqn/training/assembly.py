@@ -284,7 +284,8 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
         f"{capacity * spaces.transition_bytes / 2**20:,.0f} MiB of memory in all when full",
         "learner steps per iteration": f"{environments / config.learner.train_period:g} "
         f"({environments} env steps, one learner step per {config.learner.train_period})",
-        "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling)",
+        "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling), at the end "
+        f"{config.learner.learning_rate * config.learner.learning_rate_end:g}",
     }
 
 

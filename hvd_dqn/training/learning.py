@@ -10,6 +10,7 @@ import numpy as np
 from hvd_dqn.learner.learner import NUM_STATISTICS, Report, make_report
 from hvd_dqn.replay.base import Sample
 from hvd_dqn.replay.prioritized import importance_weights
+from hvd_dqn.schedules import linear_learning_rate
 from hvd_dqn.training.faults import raise_not_finite, where_not_finite
 from hvd_dqn.training.job import Job
 from hvd_dqn.transition import Transition
@@ -78,6 +79,12 @@ def _learn_all(job: Job, batches: Transition, weights: np.ndarray, signals: np.n
       The report of the applied updates, and the numbers of the batches that were skipped.
     """
     learner = job.learning.learner
+    learner.learning_rate = linear_learning_rate(
+        job.counters.env_steps,
+        start=job.config.learner.learning_rate,
+        end_factor=job.config.learner.learning_rate_end,
+        total_env_steps=job.config.job.total_env_steps,
+    )
     piece = 1 if job.learning.one_by_one else len(weights)
     job.learning.iterations += 1
     job.watchdog.beat("learning", allow=_ALLOWED_AT_FIRST if job.learning.iterations <= 2 else 1.0)

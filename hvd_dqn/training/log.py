@@ -38,6 +38,7 @@ def log_training(job: Job) -> None:
         "target_updates": counters.target_updates,
         "episodes": counters.episodes,
         **records.recent.summary(),
+        "learning_rate": job.learning.learner.learning_rate,
         "epsilon": acting.exploration.epsilon(counters.env_steps, counters.episodes),
         **records.averages.take(),
         **speed,

@@ -99,6 +99,7 @@ ZERO_MEANS_OFF_OR_NONE = {
     "gamma",
     "policy_lag",
     "munchausen_bonus",
+    "learning_rate_end",
     "priority_exponent",
     "importance_exponent",
     "importance_rise_env_steps",

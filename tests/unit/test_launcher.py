@@ -65,7 +65,9 @@ def test_horovods_variables_win_over_mpis() -> None:
     assert read_launch(OPEN_MPI | GLOO | {"HOROVOD_RANK": "5"}).rank == 5
 
 
-def _open_mpi_settings(monkeypatch: pytest.MonkeyPatch, *, one_host: bool, cores: int = 2, **own: str) -> dict[str, str]:
+def _open_mpi_settings(
+    monkeypatch: pytest.MonkeyPatch, own: dict[str, str], *, one_host: bool, cores: int = 2
+) -> dict[str, str]:
     environ = {"PATH": os.environ["PATH"], **own}
     monkeypatch.setattr(os, "environ", environ)
     prepare_mpi(Launch(size=2 if one_host else 4, local_size=2), cores)
@@ -73,7 +75,7 @@ def _open_mpi_settings(monkeypatch: pytest.MonkeyPatch, *, one_host: bool, cores
 
 
 def test_between_hosts_open_mpi_is_given_rules_that_prefer_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = _open_mpi_settings(monkeypatch, one_host=False)
+    settings = _open_mpi_settings(monkeypatch, {}, one_host=False)
     assert settings["OMPI_MCA_coll_tuned_use_dynamic_rules"] == "1"
     rules = Path(settings["OMPI_MCA_coll_tuned_dynamic_rules_filename"]).read_text()
     numbers = [list(map(int, line.split())) for line in (text.split("#")[0] for text in rules.splitlines()) if line]
@@ -81,7 +83,7 @@ def test_between_hosts_open_mpi_is_given_rules_that_prefer_latency(monkeypatch: 
 
 
 def test_on_one_host_open_mpi_keeps_its_own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = _open_mpi_settings(monkeypatch, one_host=True)
+    settings = _open_mpi_settings(monkeypatch, {}, one_host=True)
     assert not any("dynamic" in name for name in settings)
 
 
@@ -97,7 +99,7 @@ def test_on_one_host_open_mpi_keeps_its_own_rules(monkeypatch: pytest.MonkeyPatc
 def test_only_ranks_that_share_a_core_yield_it_while_they_wait(
     cores: int, own: dict[str, str], yields: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = _open_mpi_settings(monkeypatch, one_host=True, cores=cores, **own)
+    settings = _open_mpi_settings(monkeypatch, own, one_host=True, cores=cores)
     assert settings.get("OMPI_MCA_mpi_yield_when_idle") == yields
 
 
@@ -112,11 +114,11 @@ def test_only_ranks_that_share_a_core_yield_it_while_they_wait(
 def test_on_one_host_open_mpi_leaves_tcp_out_unless_the_user_chooses(
     given: dict[str, str], used: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _open_mpi_settings(monkeypatch, one_host=True, **given)["OMPI_MCA_btl"] == used
-    assert _open_mpi_settings(monkeypatch, one_host=False, **given).get("OMPI_MCA_btl") == given.get("OMPI_MCA_btl")
+    assert _open_mpi_settings(monkeypatch, given, one_host=True)["OMPI_MCA_btl"] == used
+    assert _open_mpi_settings(monkeypatch, given, one_host=False).get("OMPI_MCA_btl") == given.get("OMPI_MCA_btl")
 
 
 def test_open_mpi_settings_of_the_user_win(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"OMPI_MCA_coll_tuned_dynamic_rules_filename": "/theirs", "OMPI_MCA_mpi_yield_when_idle": "0"}
-    settings = _open_mpi_settings(monkeypatch, one_host=False, **own)
+    settings = _open_mpi_settings(monkeypatch, own, one_host=False)
     assert {name: settings[name] for name in own} == own

@@ -236,6 +236,20 @@ def test_a_report_can_travel_as_json(make: MakeLearner) -> None:
 
 
 @all_learners
+def test_the_learning_rate_may_change_between_calls(make: MakeLearner) -> None:
+    """As if the learner had been made with it."""
+    batches, ways = random_batches(1, 8), {}
+    for first, then in ((0.1, 0.1), (0.1, 0.05), (0.05, 0.05)):
+        learner = make(small_mlp(), 8, learning_rate=first)
+        learner.learning_rate = then
+        before = np.array(learner.online)
+        learn(learner, batches)
+        ways[first, then] = np.array(learner.online) - before
+    np.testing.assert_array_equal(ways[0.1, 0.05], ways[0.05, 0.05])
+    np.testing.assert_allclose(ways[0.1, 0.1], 2 * ways[0.05, 0.05], rtol=1e-3, atol=1e-7)
+
+
+@all_learners
 def test_clipping_bounds_the_step_and_keeps_its_direction(make: MakeLearner) -> None:
     batches = random_batches(1, 8)
     steps = {}

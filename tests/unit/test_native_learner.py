@@ -117,6 +117,8 @@ def test_both_learners_take_the_same_path(
     )
     before = state_of(simple)
     for call, updates in enumerate((4, 1, 16)):
+        for learner in (fast, simple):
+            learner.learning_rate = 1e-3 / (call + 1)
         batches, signals = _batches(kind, updates, 8, seed=call), np.array([call, 1.5], np.float32)
         weights = np.random.default_rng(call).uniform(0.0, 2.0, (updates, 8)).astype(np.float32)
         _assert_same_report(*(learner.learn(batches, weights, signals) for learner in (fast, simple)))

@@ -70,6 +70,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "learner": ["tensorflow"],  # the run began on the native one, where there is one
     "train_period": [1, 2, 8, 1000],
     "learning_rate": [1e-5, 1e-2],
+    "learning_rate_end": [0.0, 0.5],
     "loss": ["huber"],
     "gamma": [0.5, 1.0],
     "double": [True],

@@ -1,11 +1,30 @@
-"""Laws of the exploration schedules."""
+"""Laws of the schedules."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from hvd_dqn.schedules import epsilon_ladder, exponential_epsilon, linear_epsilon, per_episode_epsilon
+from hvd_dqn.schedules import (
+    epsilon_ladder,
+    exponential_epsilon,
+    linear_epsilon,
+    linear_learning_rate,
+    per_episode_epsilon,
+)
+
+
+@pytest.mark.parametrize(
+    ("end_factor", "rates"),
+    [(1.0, [0.2, 0.2, 0.2, 0.2]), (0.1, [0.2, 0.155, 0.02, 0.02]), (0.0, [0.2, 0.15, 0.0, 0.0])],
+)
+def test_the_learning_rate_falls_in_a_straight_line_to_the_end_of_the_run(
+    end_factor: float, rates: list[float]
+) -> None:
+    found = [
+        linear_learning_rate(step, start=0.2, end_factor=end_factor, total_env_steps=100) for step in (0, 25, 100, 101)
+    ]
+    assert found == pytest.approx(rates)
 
 
 @pytest.mark.parametrize(("env_step", "epsilon"), [(0, 1.0), (25, 0.775), (50, 0.55), (100, 0.1), (10_000, 0.1)])
