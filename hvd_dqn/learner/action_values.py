@@ -13,7 +13,6 @@ from hvd_dqn.algorithms.selection import of_valid
 from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.graph_call import GraphCall
 from hvd_dqn.learner.learner import Vector
-from hvd_dqn.learner.noisy import NoisyNetwork
 
 
 class ActionValues(Protocol):
@@ -59,7 +58,7 @@ class TensorFlowActionValues:
             signature,
             jit_compile=False,
         )
-        self._draws = isinstance(network, NoisyNetwork)
+        self._draws = network.noisy
         if self._draws:
 
             def noisy(parameters: tf.Tensor, s: tf.Tensor, draw: tf.Tensor) -> list[tf.Tensor]:

@@ -21,6 +21,9 @@ DEFAULT_FRACTIONS = 32
 class FlatNetwork:
     """The forward pass of a Keras model; what lies in its own variables is of no use."""
 
+    noisy = False
+    """Whether `weights` take noise for acting, too."""
+
     def __init__(self, model: keras.Model, masked_actions: int = 0) -> None:
         """Takes the model over.
 

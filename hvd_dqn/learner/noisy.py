@@ -21,6 +21,8 @@ class NoisyNetwork(FlatNetwork):
     kind. An update draws one noise for the online network and one for the target network, the same on all ranks.
     """
 
+    noisy = True
+
     def __init__(self, model: keras.Model, masked_actions: int = 0) -> None:
         """Takes the model over; see `FlatNetwork`."""
         super().__init__(model, masked_actions)
