@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,17 +24,18 @@ if __name__ == "__main__":
     require_packages(Path(__file__))  # the imports below need them
 
 from hvd_dqn.cli.arguments import parse
+from hvd_dqn.cli.ranks import refuse, run_to_exit
 from hvd_dqn.counters import crossed
-from hvd_dqn.distributed.launcher import Launch, read_launch
+from hvd_dqn.distributed.launcher import read_launch
 from hvd_dqn.distributed.runtime import prepare_environment, start
-from hvd_dqn.errors import EXIT_FAILED, EXIT_USER_ERROR, RankFailure, UserError
+from hvd_dqn.errors import UserError
 from hvd_dqn.run.directory import check_checkpoint_path, read_config_of
-from hvd_dqn.run.leaving import bound_exit
-from hvd_dqn.run.status import write_status
 from hvd_dqn.run.stopping import StopRequest
 
 if TYPE_CHECKING:
     from hvd_dqn.training.job import Job
+
+PROGRAM = "train.py"
 
 
 def train(job: Job) -> bool:
@@ -92,7 +91,7 @@ def main(arguments: list[str]) -> int:
         # Under an elastic launcher a rank may start when the others have saved already: an existing run is no mistake.
         check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume) or launch.elastic, launch.size)
     except UserError as error:
-        return refuse(error, launch, stop)
+        return refuse(PROGRAM, error, launch, stop)
     own = config.runtime
     threads = prepare_environment(
         launch, own.threads_per_rank, own.stall_timeout_seconds, own.bind_to_cores
@@ -105,39 +104,8 @@ def main(arguments: list[str]) -> int:
     runtime = start(launch, threads, own.device, own.profile, elastic.connect if elastic else None)  # COLLECTIVE
     from hvd_dqn.training.run import run_job  # NumPy and TensorFlow: after the thread pools' sizes are set
 
-    try:
-        code = (elastic.run if elastic else run_job)(config, runtime, stop, command, train)  # COLLECTIVE
-    except (UserError, RankFailure) as error:  # raised on all ranks
-        if runtime.communicator.rank == 0:
-            print(f"train.py: {error}", file=sys.stderr, flush=True)
-        code = EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILED
-    except Exception:
-        print(f"train.py: rank {runtime.communicator.rank} failed; the job ends", file=sys.stderr)
-        traceback.print_exc()
-        sys.stderr.flush()
-        runtime.communicator.abort(EXIT_FAILED)
-    if runtime.communicator.rank == 0 and code != EXIT_FAILED:  # launchers may start a failed job again
-        write_status("exit_code", code)
-    runtime.communicator.barrier()  # COLLECTIVE: the status is written before a launcher sees an exit and ends the rest
-    runtime.communicator.shutdown()
-    bound_exit(code)
-    return code
-
-
-def refuse(error: UserError, launch: Launch, stop: StopRequest) -> int:
-    """Reports a mistake found before the ranks are connected: once, as all ranks find the same."""
-    if launch.rank > 0:
-        # Rank 0 prints and exits first; its launcher then ends the others. A rank that is still alive after a while
-        # has found the mistake alone (another file on its host) and has to print it.
-        deadline = time.monotonic() + 3.0
-        while time.monotonic() < deadline:
-            if stop.requested:
-                return EXIT_USER_ERROR
-            time.sleep(0.05)
-    print(f"train.py: {error}", file=sys.stderr, flush=True)
-    if launch.rank == 0:
-        write_status("exit_code", EXIT_USER_ERROR)
-    return EXIT_USER_ERROR
+    run = elastic.run if elastic else run_job
+    return run_to_exit(PROGRAM, runtime.communicator, lambda: run(config, runtime, stop, command, train))  # COLLECTIVE
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Confidence intervals of means."""
+"""Means of a few returns and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ def bootstrap_interval(
     tail = 100.0 * (1.0 - confidence) / 2.0
     low, high = np.percentile(draws.mean(axis=1), [tail, 100.0 - tail])
     return float(low), float(high)
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+    """Returns the mean of the middle half (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge...").
+
+    Args:
+      values: float [N]; a quarter of N, rounded down, is left out at each end.
+    """
+    ordered = np.sort(values)
+    left_out = len(values) // 4
+    return float(ordered[left_out : len(values) - left_out].mean())

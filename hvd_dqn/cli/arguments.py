@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args, get_origin
 
-from hvd_dqn import __version__
 from hvd_dqn.checkpoint.listing import newest_checkpoint
 from hvd_dqn.cli.flags import form
 from hvd_dqn.cli.parsing import parse_dataclass
@@ -20,6 +19,7 @@ from hvd_dqn.files import CONFIG_BYTES, parse_json
 from hvd_dqn.presets import PRESETS, preset_for
 from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.validation import validate
+from hvd_dqn.version import __version__
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -1,9 +1,19 @@
-"""The console command hvd-dqn: runs train.py, in a checkout as well as from an installed wheel."""
+"""The console command hvd-dqn: one verb per thing to do."""
 
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
+
+from hvd_dqn.errors import EXIT_USER_ERROR, did_you_mean
+from hvd_dqn.run.terminal import keep_standard_streams
+from hvd_dqn.version import __version__
+
+VERBS = {
+    "train": "train an agent, or resume a run: exactly what `python train.py` does",
+    "evaluate": "play episodes of a trained agent",
+}
 
 
 def program() -> Path:
@@ -13,5 +23,27 @@ def program() -> Path:
 
 
 def main() -> None:
-    """Does exactly what `python train.py` does; ends the process with the job's exit code."""
-    runpy.run_path(str(program()), run_name="__main__")
+    """Runs the verb; ends the process with its exit code."""
+    verb, arguments = next(iter(sys.argv[1:]), "--help"), sys.argv[2:]
+    if verb == "train":
+        sys.argv = [str(program()), *arguments]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return
+    keep_standard_streams()
+    if verb == "evaluate":
+        from hvd_dqn.cli.evaluate import main as evaluate
+
+        sys.exit(evaluate(arguments))
+    if verb == "--version":
+        print(f"hvd-dqn {__version__}")
+    elif verb in ("--help", "-h"):
+        print(_usage())
+    else:
+        print(f"hvd-dqn: no verb {verb!r}{did_you_mean(verb, VERBS)}\n{_usage()}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {about}" for name, about in VERBS.items()]
+    return "\n".join(["usage: hvd-dqn VERB ...", "", *lines, "", "`hvd-dqn VERB --help` shows its flags."])

@@ -80,18 +80,22 @@ class RunDirectory:
         raise UserError(f"found no free name for a run of {env_id} in {runs_dir}: give one with --name")
 
     @classmethod
-    def open(cls, path: str) -> RunDirectory:
+    def open(cls, path: str, asked: str = "--resume ") -> RunDirectory:
         """Opens an existing run directory.
+
+        Args:
+          path: of the directory.
+          asked: what stands before the path in messages.
 
         Raises:
           UserError: if the path is not a run directory.
         """
         directory = cls(Path(path))
         if not os.path.isdir(path):
-            raise UserError(f"--resume {path}: no such directory, or it cannot be read")
+            raise UserError(f"{asked}{path}: no such directory, or it cannot be read")
         if not has_config(directory.path):
             raise UserError(
-                f"--resume {path}: not a run directory: no {CONFIG_FILE} in it; "
+                f"{asked}{path}: not a run directory: no {CONFIG_FILE} in it; "
                 "give the folder that contains config.json and checkpoints/"
             )
         return directory
@@ -166,17 +170,21 @@ class RunDirectory:
         return read_config(self.path / CONFIG_FILE)
 
 
-def read_config_of(run: str) -> dict[str, Any]:
+def read_config_of(run: str, asked: str = "--resume ") -> dict[str, Any]:
     """Returns the flat configuration of a run, given its run directory or checkpoint path.
+
+    Args:
+      run: the place.
+      asked: what stands before it in messages.
 
     Raises:
       UserError: if there is no such run.
     """
     if not is_url(run):
-        return RunDirectory.open(run).read_config()
-    folder = open_location(run, "--resume")
+        return RunDirectory.open(run, asked).read_config()
+    folder = open_location(run, asked.strip() or run)
     if not has_config(folder):
-        raise UserError(f"--resume {run}: not the checkpoint path of a run: no {CONFIG_FILE} there")
+        raise UserError(f"{asked}{run}: not the checkpoint path of a run: no {CONFIG_FILE} there")
     return read_config(folder / CONFIG_FILE) | {"checkpoint_path": run}
 
 

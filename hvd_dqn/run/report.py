@@ -63,6 +63,7 @@ def closing_summary(
             f"The run: {counters.env_steps:,} env steps and {counters.learner_steps:,} learner steps.",
             f"Run directory: {run_directory}",
             "Next:",
+            f"  {shlex.join([own_command('hvd-dqn'), 'evaluate', str(run_directory)])}",
             f"  {shlex.join([own_command('tensorboard'), '--logdir', str(run_directory)])}",
             f"  {shlex.join(resume)}",
         ]

@@ -50,26 +50,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
       UserError: on all ranks, if the learner that is asked for is not for this job.
     """
     communicator = runtime.communicator
-    algorithm: Algorithm = configured(load(ALGORITHMS, config.algorithm.algorithm), config)
-    network = choose_network(config.network.network, spaces.network_shape, spaces.observation_dtype)
-    spec = NetworkSpec(
-        spaces.network_shape,
-        spaces.observation_dtype,
-        spaces.num_categories,
-        spaces.num_actions,
-        config.network.hidden_sizes,
-        integer_seed(config.job.seed, "network"),
-        algorithm.outputs_per_action,
-        config.network.dueling,
-        algorithm.takes_fractions,
-        config.network.precision,
-        spaces.largest_integer,
-    )
-    model = raise_on_any_rank(
-        communicator, lambda: load(NETWORKS, network)(spec) if network in NETWORKS else build_custom(network, spec)
-    )  # COLLECTIVE
-    masked_actions = spaces.num_actions if spaces.masked else 0
-    flat = (NoisyNetwork if config.network.noisy else FlatNetwork)(model, masked_actions)
+    flat, algorithm, network = build_network(config, communicator, spaces)  # COLLECTIVE
     prioritized = load(REPLAYS, config.replay.replay).prioritized
     settings = step_settings(config, communicator.rank, communicator.size)._replace(weighted=prioritized)
     chosen = choose_learner(config, runtime, network, algorithm, spaces)  # COLLECTIVE
@@ -109,6 +90,38 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
             flat, algorithm, learner.online, integer_seed(config.job.seed, "acting noise")
         ),
     )
+
+
+def build_network(config: Config, communicator: Communicator, spaces: Spaces) -> tuple[FlatNetwork, Algorithm, str]:
+    """Builds the network; a collective.
+
+    Returns:
+      The network with its initial parameters, the algorithm whose outputs it has, and its registered name.
+
+    Raises:
+      UserError: on all ranks, if it cannot be built for these spaces.
+    """
+    algorithm: Algorithm = configured(load(ALGORITHMS, config.algorithm.algorithm), config)
+    network = choose_network(config.network.network, spaces.network_shape, spaces.observation_dtype)
+    spec = NetworkSpec(
+        spaces.network_shape,
+        spaces.observation_dtype,
+        spaces.num_categories,
+        spaces.num_actions,
+        config.network.hidden_sizes,
+        integer_seed(config.job.seed, "network"),
+        algorithm.outputs_per_action,
+        config.network.dueling,
+        algorithm.takes_fractions,
+        config.network.precision,
+        spaces.largest_integer,
+    )
+    model = raise_on_any_rank(
+        communicator, lambda: load(NETWORKS, network)(spec) if network in NETWORKS else build_custom(network, spec)
+    )  # COLLECTIVE
+    masked_actions = spaces.num_actions if spaces.masked else 0
+    flat = (NoisyNetwork if config.network.noisy else FlatNetwork)(model, masked_actions)
+    return flat, algorithm, network
 
 
 def configured(factory: Callable[..., Any], config: Config, **given: Any) -> Any:

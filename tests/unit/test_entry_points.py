@@ -58,11 +58,21 @@ def test_a_package_that_is_missing_alone_is_named_too(missing: str, tmp_path: Pa
 
 def test_the_command_is_the_same_program_from_any_folder(tmp_path: Path) -> None:
     program = (sys.executable, ROOT / "train.py")
-    assert run(COMMAND, "--help", cwd=tmp_path).stdout == run(*program, "--help").stdout != ""
+    assert run(COMMAND, "train", "--help", cwd=tmp_path).stdout == run(*program, "--help").stdout != ""
     for arguments in (("--presett", "maze"), ("--gamma", "2")):
-        by_command, by_file = run(COMMAND, *arguments, cwd=tmp_path), run(*program, *arguments)
+        by_command, by_file = run(COMMAND, "train", *arguments, cwd=tmp_path), run(*program, *arguments)
         assert by_command.returncode == by_file.returncode == 2
         assert by_command.stderr == by_file.stderr != ""
+
+
+def test_the_command_alone_shows_its_verbs_and_names_the_nearest_one() -> None:
+    usage = run(COMMAND)
+    assert (usage.returncode, usage.stderr) == (0, "")
+    assert run(COMMAND, "--help").stdout == usage.stdout
+    assert all(f"  {verb} " in usage.stdout for verb in ("train", "evaluate"))
+    wrong = run(COMMAND, "evaluat", "runs")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == f"hvd-dqn: no verb 'evaluat' (did you mean 'evaluate'?)\n{usage.stdout}"
 
 
 @pytest.mark.slow
@@ -82,7 +92,7 @@ def test_the_command_of_an_installed_wheel_trains(tmp_path: Path) -> None:
         if line.startswith("hvd-dqn = ")
     ]
     module, function = entry.removeprefix("hvd-dqn = ").split(":")
-    start = (sys.executable, "-c", f"from {module} import {function}; {function}()")
+    start = (sys.executable, "-c", f"from {module} import {function}; {function}()", "train")
     short = (
         "--total-env-steps",
         "400",

@@ -1,0 +1,112 @@
+"""Evaluates a trained agent over any number of ranks, apart from any training."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hvd_dqn.config import Config
+from hvd_dqn.distributed.runtime import Runtime
+from hvd_dqn.distributed.watchdog import Watchdog
+from hvd_dqn.envs.greedy import GreedyEvaluation
+from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
+from hvd_dqn.run.stopping import StopRequest
+from hvd_dqn.statistics import bootstrap_interval, interquartile_mean
+from hvd_dqn.training.evaluation import Evaluation
+from hvd_dqn.training.trained import load_trained
+
+
+def evaluate_run(
+    place: str, config: Config, which: str, episodes: int, *, as_json: bool, runtime: Runtime, stop: StopRequest
+) -> int:
+    """Plays greedy episodes of a run's agent, split over the ranks, and prints the result; a collective.
+
+    Episode i has the same seed at any number of ranks, and none that training or its evaluations use.
+
+    Args:
+      place: the run directory or checkpoint path.
+      config: the configuration of the run.
+      which: best, last, or the env steps of a checkpoint.
+      episodes: how many.
+      as_json: whether to print one JSON object alone.
+      runtime: this rank, up.
+      stop: the signals' request to stop.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      UserError: on all ranks.
+    """
+    communicator = runtime.communicator
+    limit = config.runtime.stall_timeout_seconds if communicator.size > 1 else 0.0
+    trained = load_trained(place, config, which, communicator, limit)  # COLLECTIVE
+
+    def warn(text: str) -> None:
+        if communicator.rank == 0:
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    for line in trained.passed_over:
+        warn(line)
+    no_marks = Path(os.devnull, "waiting")  # the run directory is another job's
+    watchdog = Watchdog(
+        limit,
+        communicator.rank,
+        communicator.size,
+        no_marks,
+        communicator.abort,
+        running=lambda: str(trained.maker.calls),
+    )
+    play = GreedyEvaluation(
+        trained.maker.single,
+        trained.values,
+        trained.spaces.observation_dtype,
+        step_limit=config.evaluation.evaluation_step_limit,
+        warn=warn,
+    )
+    evaluation = Evaluation(communicator, watchdog, stop, play, trained.values, config.job.seed, lambda *_: None, warn)
+    watchdog.start()
+    try:
+        returns = evaluation.evaluate(trained.parameters, "evaluate", 0, episodes)  # COLLECTIVE
+    finally:
+        watchdog.stop()
+        play.close()
+    if returns is None:
+        return EXIT_REQUEUE
+    if communicator.rank == 0:
+        found = summary(returns)
+        if as_json:
+            print(json.dumps({"run": place, "env_steps": trained.env_steps, **found, "returns": returns.tolist()}))
+        else:
+            print(_text(place, config.environment.env, trained.env_steps, found))
+    return EXIT_DONE
+
+
+def summary(returns: np.ndarray) -> dict[str, Any]:
+    """Returns statistics of returns float64 [N], JSON-ready."""
+    low, high = bootstrap_interval(returns)
+    return {
+        "episodes": len(returns),
+        "mean_return": float(returns.mean()),
+        "low": low,
+        "high": high,
+        "interquartile_mean": interquartile_mean(returns),
+        "median": float(np.median(returns)),
+        "min": float(returns.min()),
+        "max": float(returns.max()),
+    }
+
+
+def _text(place: str, env_id: str, env_steps: int, found: dict[str, Any]) -> str:
+    return (
+        f"{place} at env step {env_steps:,}: {found['episodes']} greedy episodes of {env_id}\n"
+        f"  mean return {found['mean_return']:.2f}, "
+        f"95 % confidence interval {found['low']:.2f} to {found['high']:.2f}\n"
+        f"  interquartile mean {found['interquartile_mean']:.2f}, median {found['median']:.2f}, "
+        f"min {found['min']:.2f}, max {found['max']:.2f}"
+    )

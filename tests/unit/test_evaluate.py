@@ -1,0 +1,142 @@
+"""Laws of hvd-dqn evaluate and of hvd_dqn.load: a trained agent plays as it did, from any place that names it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hvd_dqn
+from hvd_dqn.errors import UserError
+from hvd_dqn.statistics import interquartile_mean
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = Path(sys.executable).with_name("hvd-dqn")
+SHORT = (
+    *(
+        "--total-env-steps",
+        "900",
+        "--learning-starts",
+        "100",
+        "--evaluation-period",
+        "300",
+        "--checkpoint-period",
+        "300",
+    ),
+    *("--evaluation-episodes", "4", "--final-evaluation-episodes", "1", "--keep-checkpoints", "9", "--seed", "3"),
+)
+PLAIN, NOISY = (), ("--algorithm", "c51", "--value-min", "0", "--value-max", "100", "--noisy", "--dueling")
+
+
+def _train(folder: Path, name: str, *flags: str) -> Path:
+    command = [sys.executable, str(ROOT / "train.py"), *SHORT, *flags, "--runs-dir", str(folder), "--name", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "CartPole-v1" / name
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Path]:
+    """Returns the directories of a run on each learner."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {PLAIN: _train(folder, "plain", *PLAIN), NOISY: _train(folder, "noisy", *NOISY)}
+
+
+def _evaluate(*arguments: object, code: int = 0) -> str:
+    command = [str(COMMAND), "evaluate", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
+
+
+def _scores(run: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["env_steps"]: line["mean_return"] for line in lines if line["kind"] == "evaluation"}
+
+
+@pytest.mark.parametrize("flags", [PLAIN, NOISY])
+def test_every_way_to_name_a_checkpoint_plays_the_same_episodes(flags: tuple[str, ...], runs: Any) -> None:
+    run, scores = runs[flags], _scores(runs[flags])
+    best = max(scores, key=lambda step: (scores[step], step))
+    by_name = json.loads(_evaluate(run, "--episodes", 6, "--json"))
+    assert (by_name["env_steps"], by_name["episodes"], len(by_name["returns"])) == (best, 6, 6)
+    (folder,) = (run / "checkpoints").glob(f"{best:012d}*")
+    for place in ((run, "--checkpoint", best), (folder,), (f"{folder}/",)):
+        assert json.loads(_evaluate(*place, "--episodes", 6, "--json"))["returns"] == by_name["returns"]
+    newest = json.loads(_evaluate(run, "--episodes", 6, "--json", "--checkpoint", "last"))
+    assert newest["env_steps"] == max(scores)
+
+
+def test_the_statistics_are_those_of_the_returns(runs: Any) -> None:
+    found = json.loads(_evaluate(runs[PLAIN], "--episodes", 9, "--json"))
+    returns = np.array(found["returns"])
+    assert found["mean_return"] == pytest.approx(returns.mean())
+    assert (found["median"], found["min"], found["max"]) == (np.median(returns), returns.min(), returns.max())
+    assert found["interquartile_mean"] == pytest.approx(np.sort(returns)[2:7].mean())
+    assert found["low"] <= found["mean_return"] <= found["high"]
+    text = _evaluate(runs[PLAIN], "--episodes", 9)
+    assert f"mean return {returns.mean():.2f}, 95 % confidence interval" in text
+    others = json.loads(_evaluate(runs[PLAIN], "--episodes", 9, "--json", "--seed", 4))["returns"]
+    assert others != found["returns"]
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end() -> None:
+    assert interquartile_mean(np.array([100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -50.0])) == 3.5
+    assert interquartile_mean(np.array([7.0])) == 7.0
+    assert interquartile_mean(np.array([1.0, 2.0, 9.0])) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("RUN", "--checkpoint", "77"),
+            "no checkpoint '77' in RUN/checkpoints: give best, last or one of its env steps (",
+        ),
+        (("RUN", "--checkpoint", "newest"), "no checkpoint 'newest' in"),
+        (("RUN", "--episodes", "0"), "--episodes is 0: give at least 1"),
+        (("RUN/none",), "RUN/none: no such directory"),
+        (("RUN/tensorboard",), "RUN/tensorboard: not a run directory: no config.json in it"),
+        (("s4://bucket/run",), "s4"),
+        ((), "RUN"),
+    ],
+)
+def test_what_is_no_run_is_refused(arguments: tuple[str, ...], message: str, runs: Any) -> None:
+    run = str(runs[PLAIN])
+    said = _evaluate(*(text.replace("RUN", run) for text in arguments), code=2)
+    assert message.replace("RUN", run) in said if arguments else "RUN" in said
+    assert "Traceback" not in said
+
+
+def test_an_agent_plays_in_a_program_as_it_was_evaluated(runs: Any) -> None:
+    """Also one with noisy layers, whose noise is left out."""
+    for flags, run_directory in runs.items():
+        run = hvd_dqn.load(run_directory, "last")
+        assert run.env_steps == max(_scores(run_directory))
+        assert run.config.algorithm.algorithm == (flags[1] if flags else "dqn")
+        assert len(run.metrics) == len((run_directory / "metrics.jsonl").read_text().splitlines())
+        env = run.environment()
+        observations = np.stack([env.observation_space.sample() for _ in range(5)]).clip(-3, 3)
+        values = run.action_values(observations)
+        assert (values.shape, values.dtype) == ((5, 2), np.float32)
+        np.testing.assert_array_equal(run.policy(observations), values.argmax(axis=1))
+        np.testing.assert_allclose(run.action_values(observations[3]), values[3], rtol=1e-5)
+        assert run.policy(observations[3]) == values[3].argmax()
+        with pytest.raises(ValueError, match=r"observations of shape \(4,\) are taken"):
+            run.action_values(np.zeros(3))
+
+
+def test_weights_of_another_network_are_refused(runs: Any, tmp_path: Path) -> None:
+    """As after an edit of config.json, or of the environment."""
+    config = json.loads((runs[PLAIN] / "config.json").read_text())
+    config["config"]["hidden_sizes"] = [32]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shutil.copytree(runs[PLAIN] / "checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(UserError, match="the network has changed since"):
+        hvd_dqn.load(tmp_path)
