@@ -71,10 +71,17 @@ class NetworkConfig:
 
     network: str = "auto"
     """mlp: for vectors and Discrete observations. cnn: for images (Mnih et al. 2015). minatar: for images of a few
-    pixels, such as 10 x 10 (Young and Tian 2019). module:function or ./file.py:function: a function of your own that
-    takes a NetworkSpec and returns a Keras model. auto: by observation."""
+    pixels, such as 10 x 10 (Young and Tian 2019). impala: residual, for images (Espeholt et al. 2018), six times the
+    work of cnn. module:function or ./file.py:function: a function of your own that takes a NetworkSpec and returns
+    a Keras model. auto: mlp, cnn or minatar, by observation."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Units of the MLP's hidden layers (ReLU). No values: a linear network. The sizes of cnn and minatar are fixed."""
+    """Units of the MLP's hidden layers (ReLU). No values: a linear network. The sizes of the others are fixed."""
+    impala_width: int = 1
+    """Factor of the channels of impala."""
+    layer_norm: bool = False
+    """Normalise the features of impala's sections and of its last hidden layer (Ba et al. 2016)."""
+    spectral_norm: bool = False
+    """Divide the kernels of impala's residual blocks by their largest singular value (Miyato et al. 2018)."""
     dueling: bool = False
     """One stream for the state's value, one for the actions' advantages, each with its own last hidden layer (Wang et
     al. 2016)."""
@@ -293,6 +300,9 @@ FIXED_ON_RESUME = {
     "value_max": "its network's outputs stand for other returns; start a new run",
     "quantiles": "its network has other outputs; start a new run",
     "hidden_sizes": "its weights are those of another network; start a new run",
+    "impala_width": "its weights are those of another network; start a new run",
+    "layer_norm": "its weights are those of another network; start a new run",
+    "spectral_norm": "its weights mean something else without it; start a new run",
     "dueling": "its weights are those of another network; start a new run",
     "noisy": "its weights are those of another network; start a new run",
     "optimizer": "its state is that of another one; start a new run",

@@ -24,6 +24,7 @@ NETWORKS = {
     "mlp": "hvd_dqn.networks.mlp:build",
     "cnn": "hvd_dqn.networks.nature:build",
     "minatar": "hvd_dqn.networks.minatar:build",
+    "impala": "hvd_dqn.networks.impala:build",
 }
 """Functions NetworkSpec -> keras.Model."""
 REPLAYS = {

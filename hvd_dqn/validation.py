@@ -29,6 +29,7 @@ _AT_LEAST_ONE = [
     "final_evaluation_episodes",
     "quantiles",
     "n_step",
+    "impala_width",
 ]
 _NOT_NEGATIVE = [
     "seed",
@@ -145,6 +146,13 @@ def validate(config: Config) -> None:
     )
     if ":" not in values["network"]:
         check_registered({"auto": "", **NETWORKS}, values["network"], "--network")
+    if values["network"] != "impala" and ":" not in values["network"]:
+        for name, default in (("impala_width", 1), ("layer_norm", False), ("spectral_norm", False)):
+            _require(
+                values[name] == default,
+                f"{flag(name)} is for --network impala, and --network is {values['network']}: give --network impala, "
+                f"or leave {flag(name)} out",
+            )
     check_registered(REPLAYS, values["replay"], "--replay")
     if values["checkpoint_path"]:
         check_url(values["checkpoint_path"], "--checkpoint-path")

@@ -66,7 +66,7 @@ def hidden_layers(
 
 def layer_seed(spec: NetworkSpec, name: str, number: int) -> int:
     """Returns the seed of a layer's initial weights, its own for each kind and number."""
-    kinds = ("dense", "scaled_conv2d", "value", "fraction")
+    kinds = ("dense", "scaled_conv2d", "value", "fraction", "residual_conv2d")
     return spec.seed + 100 * kinds.index(name) + number
 
 
@@ -76,9 +76,12 @@ def _stream(
     """Returns linear outputs behind hidden layers: [B, actions, Z], or [B, N, actions] at fractions."""
     number = first + len(sizes)
     initial = keras.initializers.VarianceScaling(OUTPUT_SCALE, "fan_in", "uniform", seed=layer_seed(spec, name, number))
+    x = hidden_layers(x, sizes, spec, name, first)
+    if spec.layer_norm:
+        x = layers.LayerNormalization(dtype=spec.policy, name=f"{name}_layer_norm")(x)
     outputs = layers.Dense(
         actions * spec.outputs_per_action, kernel_initializer=initial, dtype="float32", name=layer_name(name, number)
-    )(hidden_layers(x, sizes, spec, name, first))
+    )(x)
     if spec.takes_fractions:
         return outputs
     return layers.Reshape((actions, spec.outputs_per_action), dtype="float32")(outputs)

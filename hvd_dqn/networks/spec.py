@@ -10,8 +10,8 @@ from hvd_dqn.errors import UserError
 
 SMALLEST_CNN_IMAGE = 36
 """Pixels per side below which the Nature CNN's three convolutions leave nothing."""
-_SMALLEST = {"cnn": SMALLEST_CNN_IMAGE, "minatar": 3}
-"""Pixels per side that each convolutional network needs."""
+_SMALLEST = {"cnn": SMALLEST_CNN_IMAGE, "minatar": 3, "impala": 3}
+"""Pixels per side that each convolutional network needs; "auto" takes the first that the image is large enough for."""
 
 
 class NetworkSpec(NamedTuple):
@@ -28,6 +28,9 @@ class NetworkSpec(NamedTuple):
     takes_fractions: bool = False  # the outputs are quantiles at fractions that are a second input
     precision: str = "float32"  # or bfloat16, float16: of the layers before the last; weights are float32 always
     largest_integer: int = 255  # of an integer observation
+    impala_width: int = 1  # factor of impala's channels
+    layer_norm: bool = False  # impala: normalise the features of stems and of the last hidden layer
+    spectral_norm: bool = False  # impala: divide the residual blocks' kernels by their largest singular value
 
     @property
     def policy(self) -> str:

@@ -115,6 +115,9 @@ def build_network(config: Config, communicator: Communicator, spaces: Spaces) ->
         algorithm.takes_fractions,
         config.network.precision,
         spaces.largest_integer,
+        config.network.impala_width,
+        config.network.layer_norm,
+        config.network.spectral_norm,
     )
     model = raise_on_any_rank(
         communicator, lambda: load(NETWORKS, network)(spec) if network in NETWORKS else build_custom(network, spec)

@@ -20,6 +20,8 @@ _COPIES_OF_PARAMETERS = 6
 """Online and target network, two vectors of the optimizer, the gradient, and the copy to act with."""
 _COPIES_OF_OUTPUTS = 3
 """For a batch: of the online and the target network, and the gradient."""
+_PER_PIXEL = {"cnn": (64, 512), "impala": (32, 256)}
+"""Channels of the last convolution, whose images are an eighth as high and wide, and units of the hidden layer."""
 _BYTES_PER_ENVIRONMENT = 1024
 _BYTES_PER_PROCESS = 2**24
 """What an environment takes at least, in this process and in one of its own."""
@@ -102,8 +104,10 @@ def _parameters(config: Config, spaces: Spaces) -> int:
     shape = spaces.network_shape
     outputs = _outputs(config, spaces)
     sizes = [spaces.num_categories or prod(shape), *config.network.hidden_sizes, outputs]
-    if choose_network(config.network.network, shape, spaces.observation_dtype) == "cnn":
-        sizes = [64 * (shape[0] // 8) * (shape[1] // 8), 512, outputs]
+    network = choose_network(config.network.network, shape, spaces.observation_dtype)
+    if network in _PER_PIXEL:
+        channels, hidden = _PER_PIXEL[network]
+        sizes = [channels * config.network.impala_width * (shape[0] // 8) * (shape[1] // 8), hidden, outputs]
     return sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
 
 

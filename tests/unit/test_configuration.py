@@ -232,6 +232,9 @@ def test_more_ranks_than_there_is_to_share_are_refused_on_all_alike(name: str) -
         ({"value_min": 3.0, "value_max": 3.0}, "--value-min 3.0 is not below --value-max 3.0"),
         ({"atoms": 1}, "--atoms is 1: give at least 2"),
         ({"munchausen_floor": 0.5}, "give a negative number, or 0 for no bonus"),
+        ({"layer_norm": True}, "--layer-norm is for --network impala, and --network is auto"),
+        ({"network": "cnn", "spectral_norm": True}, "give --network impala, or leave --spectral-norm out"),
+        ({"network": "mlp", "impala_width": 2}, "--impala-width is for --network impala"),
     ],
 )
 def test_settings_of_algorithms_that_cannot_work_are_refused(changes: dict[str, Any], says: str) -> None:

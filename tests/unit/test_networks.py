@@ -14,8 +14,9 @@ from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.flat_network import DEFAULT_FRACTIONS, FlatNetwork
 from hvd_dqn.learner.parameters import ParameterLayout
-from hvd_dqn.networks import minatar, mlp, nature
+from hvd_dqn.networks import impala, minatar, mlp, nature
 from hvd_dqn.networks.spec import NetworkSpec, choose_network, flattens_images
+from hvd_dqn.registry import NETWORKS, load
 
 from .learners import BYTE, FLOAT, INT, network_spec
 
@@ -142,7 +143,7 @@ def test_layout_goes_there_and_back() -> None:
     assert len(set(layout.names)) == len(layout.names)
 
 
-@pytest.mark.parametrize("build", [mlp.build, nature.build, minatar.build], ids=["mlp", "cnn", "minatar"])
+@pytest.mark.parametrize("build", [load(NETWORKS, name) for name in NETWORKS], ids=NETWORKS)
 @pytest.mark.parametrize("outputs_per_action", [1, 5])
 def test_an_action_may_have_several_outputs(
     build: Callable[[NetworkSpec], keras.Model], outputs_per_action: int
@@ -155,7 +156,12 @@ def test_an_action_may_have_several_outputs(
 
 
 Builder = tuple[Callable[[NetworkSpec], keras.Model], tuple[int, ...], np.dtype]
-BUILDERS: dict[str, Builder] = {"mlp": (mlp.build, (4,), FLOAT), "cnn": (nature.build, (36, 36, 1), BYTE)}
+BUILDERS: dict[str, Builder] = {
+    "mlp": (mlp.build, (4,), FLOAT),
+    "cnn": (nature.build, (36, 36, 1), BYTE),
+    "impala": (impala.build, (24, 24, 1), BYTE),
+    "impala, normed": (lambda spec: impala.build(spec._replace(spectral_norm=True)), (24, 24, 1), BYTE),
+}
 HEADS: dict[str, dict[str, Any]] = {
     "plain": {},
     "dueling": {"dueling": True},
@@ -247,6 +253,7 @@ def test_a_cnn_can_be_asked_for_on_float_images_and_an_mlp_on_bytes() -> None:
     [
         ("cnn", (4,), FLOAT, "use --network mlp"),
         ("minatar", (), INT, "use --network mlp"),
+        ("impala", (4,), FLOAT, "use --network mlp"),
         ("cnn", (35, 84), BYTE, "use --network auto"),
         ("minatar", (10, 2, 3), BYTE, "use --network auto"),
     ],

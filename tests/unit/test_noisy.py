@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.learner.action_values import TensorFlowActionValues
 from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.noisy import NoisyNetwork
-from hvd_dqn.networks import mlp, nature
+from hvd_dqn.networks import impala, mlp, nature
+from hvd_dqn.networks.spec import NetworkSpec
 
 from .learners import BYTE, network_spec
 
@@ -31,8 +34,9 @@ def test_without_noise_it_is_the_network_of_its_means() -> None:
     np.testing.assert_array_equal(noisy(noisy.initial_parameters(), s), plain(plain.initial_parameters(), s))
 
 
-def test_every_dense_weight_has_a_deviation_and_no_convolution_has() -> None:
-    network = NoisyNetwork(nature.build(network_spec((36, 36, 1), BYTE, dueling=True)))
+@pytest.mark.parametrize("build", [nature.build, impala.build], ids=["cnn", "impala"])
+def test_every_dense_weight_has_a_deviation_and_no_convolution_has(build: Callable[[NetworkSpec], keras.Model]) -> None:
+    network = NoisyNetwork(build(network_spec((36, 36, 1), BYTE, dueling=True)))
     sigmas = {name.removesuffix("_sigma") for name in network.layout.names if name.endswith("_sigma")}
     assert sigmas == {
         name for name in network.layout.names if name.startswith(("dense", "value")) and "sigma" not in name

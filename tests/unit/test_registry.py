@@ -32,7 +32,7 @@ def test_every_registered_name_can_be_imported(registry: dict[str, str]) -> None
             "--algorithm dqm is unknown (did you mean 'dqn'?): choose one of c51, dqn, hl-gauss, iqn, munchausen, "
             "munchausen-iqn, qr",
         ),
-        ("network", "resnet", "--network resnet is unknown: choose one of auto, cnn, minatar, mlp"),
+        ("network", "resnet", "--network resnet is unknown: choose one of auto, cnn, impala, minatar, mlp"),
         ("network", "mpl", "did you mean 'mlp'"),
         ("replay", "uniforn", "did you mean 'uniform'"),
     ],
