@@ -61,6 +61,11 @@ class EnvironmentConfig:
     vectorization: Literal["auto", "native", "sync", "async", "envpool"] = "auto"
     """native: the environment's own vector form. sync: one loop. async: one process per environment. envpool: EnvPool's
     C++ version (extra [envpool]). auto: native if there is one, otherwise sync. The task is the same."""
+    protocol: Literal["own", "dopamine", "nature"] = "own"
+    """How games of Atari are played. dopamine: an action is repeated with probability 0.25 (Machado et al. 2018).
+    nature: up to 30 no-ops first, and a lost life ends the task in training (Mnih et al. 2015). Both: 4 frames per env
+    step, at most 108,000 per episode, clipped rewards, and an --evaluation-epsilon of 0.001 or 0.05. own: as the
+    environment is registered."""
     clip_rewards: bool = False
     """Learn from rewards clipped to -1..1 (Mnih et al. 2015). Returns in metrics and evaluations are not clipped."""
 
@@ -211,6 +216,8 @@ class EvaluationConfig:
     evaluation_step_limit: int = 27_000
     """Steps after which an episode of an evaluation is cut off, so that one that never ends cannot hold up the job;
     27,000 steps are half an hour of an Atari game. 0: no limit."""
+    evaluation_epsilon: float = 0.0
+    """Probability of a random action in evaluations. 0: greedy."""
     final_evaluation_episodes: int = 100
     """Episodes of the final evaluation of the best checkpoint, with seeds not used before."""
 
@@ -293,6 +300,7 @@ def replace(config: Config, flat: dict[str, Any]) -> Config:
 FIXED_ON_RESUME = {
     "env": "the run was trained on it; start a new run for another",
     "env_kwargs": "the transitions in its replay are those of another task; start a new run",
+    "protocol": "the transitions in its replay are those of another task; start a new run",
     "algorithm": "its weights mean something else to another one; start a new run",
     "n_step": "the transitions in its replay span this many steps; start a new run",
     "atoms": "its network has other outputs; start a new run",

@@ -35,6 +35,87 @@ _RAINBOW = {
 }
 """All parts of Hessel et al. (2018), "Rainbow", https://arxiv.org/abs/1710.02298."""
 
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "own": {},
+    "dopamine": {"clip_rewards": True, "evaluation_epsilon": 0.001, "evaluation_step_limit": 27_000},
+    "nature": {"clip_rewards": True, "evaluation_epsilon": 0.05, "evaluation_step_limit": 27_000},
+}
+"""Flat configuration fields of each `--protocol`; its environment is in hvd_dqn/envs/atari.py. 27,000 env steps are
+108,000 frames."""
+
+_ATARI = {
+    "env": "ALE/Pong-v5",
+    "total_env_steps": 50_000_000,
+    "num_envs": 16,
+    "global_batch_size": 32,
+    "train_period": 4,
+    "replay_capacity": 1_000_000,
+    "max_grad_norm": 0.0,
+    "evaluation_period": 250_000,
+    "evaluation_episodes": 10,
+    "final_evaluation_episodes": 30,
+    "checkpoint_period": 250_000,
+    "log_period": 10_000,
+}
+"""What the published settings for Atari have in common. Deviations in all of them: sixteen environments in place of
+one, so that four updates follow sixteen env steps; epsilon decays from the first env step, not from the first update;
+Adam's epsilon is 1e-7; evaluations of ten episodes in place of 125,000 env steps; the best checkpoint is evaluated
+last, on thirty episodes."""
+_NATURE_DQN = {
+    **_ATARI,
+    "protocol": "nature",
+    **PROTOCOLS["nature"],
+    "loss": "huber",
+    "learning_rate": 6.25e-5,
+    "target_update_period": 2_500,
+    "learning_starts": 50_000,
+    "epsilon_decay_env_steps": 1_000_000,
+    "epsilon_end": 0.1,
+}
+"""Mnih et al. (2015), https://www.nature.com/articles/nature14236, Extended Data Table 1, in the units of Quan and
+Ostrovski (2020), "DQN Zoo": 10,000 env steps, that are 2,500 updates, between two target networks. Deviations: Adam
+with Dopamine's learning rate for it in place of centred RMSProp, whose constants are for a gradient summed over the
+batch; and those of all."""
+_DOPAMINE_DQN = {
+    **_ATARI,
+    "protocol": "dopamine",
+    **PROTOCOLS["dopamine"],
+    "learning_rate": 6.25e-5,
+    "target_update_period": 2_000,
+    "learning_starts": 20_000,
+    "epsilon_decay_env_steps": 250_000,
+    "epsilon_end": 0.01,
+}
+"""Castro et al. (2018), "Dopamine", https://arxiv.org/abs/1812.06110: dopamine/jax/agents/dqn/configs/dqn.gin of
+2026-03, which has Adam and the squared error. Deviations: Adam's epsilon (1.5e-4 there), and those of all."""
+_DOPAMINE_RAINBOW = {
+    **_DOPAMINE_DQN,
+    "algorithm": "c51",
+    "n_step": 3,
+    "replay": "prioritized",
+    "priority_exponent": 0.5,
+    "importance_exponent": 0.5,
+}
+"""rainbow.gin of the same folder: three parts of Hessel et al. (2018), without double, dueling and noisy. Deviations:
+those of `_DOPAMINE_DQN`."""
+_DOPAMINE_QR = {
+    **_DOPAMINE_RAINBOW,
+    "algorithm": "qr",
+    "quantiles": 200,
+    "learning_rate": 5e-5,
+}
+"""quantile.gin of the same folder. Deviations: Adam's epsilon (3.125e-4 there); priorities are absolute errors of the
+mean value, not losses; and those of all."""
+_DOPAMINE_IQN = {
+    **_DOPAMINE_DQN,
+    "algorithm": "iqn",
+    "n_step": 3,
+    "quantiles": 64,
+    "learning_rate": 5e-5,
+}
+"""implicit_quantile.gin of the same folder. Deviations: Adam's epsilon (3.125e-4 there); fractions are evenly spaced
+when acting, not drawn; and those of all."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Algorithms alone: the rest are the defaults, and the environment is CartPole unless --env names another.
     "dqn": {},
@@ -103,6 +184,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_period": 100_000,
         "log_period": 10_000,
     },
+    "atari-nature-dqn": _NATURE_DQN,
+    "atari-dopamine-dqn": _DOPAMINE_DQN,
+    "atari-dopamine-rainbow": _DOPAMINE_RAINBOW,
+    "atari-dopamine-qr": _DOPAMINE_QR,
+    "atari-dopamine-iqn": _DOPAMINE_IQN,
     "minatar-dqn": _MINATAR,
     "minatar-rainbow": {
         **_MINATAR,

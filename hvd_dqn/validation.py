@@ -11,6 +11,7 @@ from hvd_dqn.counters import LARGEST
 from hvd_dqn.errors import UserError
 from hvd_dqn.files import parse_json
 from hvd_dqn.locations import check_url
+from hvd_dqn.presets import PROTOCOLS
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, check_registered
 from hvd_dqn.shares import share
 
@@ -53,6 +54,7 @@ _PROBABILITIES = [
     "munchausen_bonus",
     "priority_exponent",
     "importance_exponent",
+    "evaluation_epsilon",
 ]
 _MOST_LAYERS = 100
 _GROWING = ["num_envs", "global_batch_size", "replay_capacity", "learning_starts", "train_period"]
@@ -153,6 +155,12 @@ def validate(config: Config) -> None:
                 f"{flag(name)} is for --network impala, and --network is {values['network']}: give --network impala, "
                 f"or leave {flag(name)} out",
             )
+    for name, value in PROTOCOLS[values["protocol"]].items():
+        _require(
+            values[name] == value,
+            f"--protocol {values['protocol']} has {flag(name)} {value}, and it is {values[name]}: leave one of the two "
+            "out",
+        )
     check_registered(REPLAYS, values["replay"], "--replay")
     if values["checkpoint_path"]:
         check_url(values["checkpoint_path"], "--checkpoint-path")

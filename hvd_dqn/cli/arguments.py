@@ -16,7 +16,7 @@ from hvd_dqn.cli.parsing import parse_dataclass
 from hvd_dqn.config import RESUME_AUTO, Config, field_names, field_types, replace
 from hvd_dqn.errors import UserError, did_you_mean
 from hvd_dqn.files import CONFIG_BYTES, parse_json
-from hvd_dqn.presets import PRESETS, preset_for
+from hvd_dqn.presets import PRESETS, PROTOCOLS, preset_for
 from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.validation import validate
 from hvd_dqn.version import __version__
@@ -54,7 +54,9 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
         raise SystemExit(0)
     preset, file, resume = (_peek(arguments, name) for name in ("--preset", "--config", "--resume"))
     from_file = {} if file is None else _checked_file(file)
-    flat = ({} if preset is None else _preset(preset)) | from_file
+    base = {} if preset is None else _preset(preset)
+    protocol = _peek(arguments, "--protocol") or from_file.get("protocol")
+    flat = base | PROTOCOLS.get(protocol or "", {}) | from_file
     if resume == RESUME_AUTO:
         own = _parse_flags(arguments, replace(Config(), flat), quiet)
         directory, url = own_directory(own), own.job.checkpoint_path

@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from hvd_dqn.envs.continuation import EpisodeSeeds, make_continuation
 from hvd_dqn.envs.guard import autoreset_mode
+from hvd_dqn.envs.life_losses import LIFE_LOST
 from hvd_dqn.envs.n_step import NStep
 from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
 from hvd_dqn.envs.return_range import ReturnRange
@@ -151,6 +152,7 @@ class Collector:
         observation, reward, terminated, truncated, info = self._vector_env.step(actions)
         s_t = np.array(observation, self._dtype)  # a copy: the environments may write into the same buffer each step
         done = terminated | truncated
+        lost = info.get(LIFE_LOST, False)  # the task ends with a life, and the episode continues
         begun = done if self._same_step else self._resetting
         anything_begun = bool(begun.any())
         self._continuation.record(actions, begun if anything_begun else None)
@@ -158,7 +160,7 @@ class Collector:
             s_tm1=self.observation,
             a_tm1=actions.astype(np.int32),
             r_t=(np.clip(reward, -1.0, 1.0) if self._clip_rewards else reward).astype(np.float32),
-            discount_t=self._gamma * ~terminated,
+            discount_t=self._gamma * ~(terminated | lost),
             s_t=self._with_final_observations(s_t, done, info) if self._same_step else s_t,
         )
         if anything_begun:
@@ -170,7 +172,7 @@ class Collector:
             reward = np.where(self._resetting, 0.0, reward)
             self._lengths -= self._resetting
         if self._return_range:
-            self._return_range.add(transition.r_t, acted, done[acted])
+            self._return_range.add(transition.r_t, acted, (done | lost)[acted])
         if self._joins_steps:
             transition = self._n_step.add(transition, acted, done[acted])
         self._returns += reward

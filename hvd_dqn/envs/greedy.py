@@ -1,4 +1,4 @@
-"""Greedy evaluation of one rank's share of the episodes. Each episode has its own seed."""
+"""Evaluation of one rank's share of the episodes, greedy up to an epsilon. Each episode has its own seed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from hvd_dqn.errors import UserError
+from hvd_dqn.seeding import generator
 
 EpisodeSeed = tuple[int, int]
 """An episode's global number and its seed."""
@@ -29,6 +30,7 @@ class GreedyEvaluation:
         observation_dtype: np.dtype,
         max_parallel: int = 16,
         step_limit: int = 0,
+        epsilon: float = 0.0,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Creates an evaluation without episodes.
@@ -40,6 +42,7 @@ class GreedyEvaluation:
           max_parallel: episodes played at the same time, as one batch for the network; fewer if no more environments
             can be made.
           step_limit: steps after which an episode is cut off, 0 for no limit.
+          epsilon: probability of a random action.
           warn: called with warnings.
         """
         self._make_env = make_env
@@ -47,6 +50,7 @@ class GreedyEvaluation:
         self._dtype = observation_dtype
         self._max_parallel = max_parallel
         self._step_limit = step_limit
+        self._epsilon = epsilon
         self._warn = warn
         self._cut_off = 0
         self._idle_envs: list[gym.Env[Any, Any]] = []
@@ -64,9 +68,10 @@ class GreedyEvaluation:
         deadline = time.monotonic() + seconds
         while self._fill(deadline) and time.monotonic() < deadline:
             observations = np.stack([play.observation for play in self._playing]).astype(self._dtype)
-            actions = self._action_values(observations).argmax(axis=1)  # [N]
-            for play, action in zip(self._playing, actions, strict=True):
-                ended = play.step(action)
+            q = self._action_values(observations)  # [N, A]
+            for play, action, q_one in zip(self._playing, q.argmax(axis=1), q, strict=True):
+                explores = self._epsilon > 0 and play.rng.random() < self._epsilon
+                ended = play.step(play.rng.choice(np.flatnonzero(~np.isneginf(q_one))) if explores else action)
                 cut_off = not ended and play.length == self._step_limit
                 self._cut_off += cut_off
                 if ended or cut_off:
@@ -128,6 +133,7 @@ class _Episode:
         self.env = env
         self.total = 0.0
         self.length = 0
+        self.rng = generator(seed, "evaluation epsilon")
         self.observation, _ = env.reset(seed=seed)
 
     def step(self, action: np.int64) -> bool:

@@ -18,22 +18,27 @@ from hvd_dqn.envs.checks import (
     finite,
 )
 from hvd_dqn.envs.foreign import OLD_INTERFACE, ForeignCalls, foreign
+from hvd_dqn.envs.life_losses import LIFE_LOST
 from hvd_dqn.errors import JobFault, UserError
 
 
 class Guard(gym.Wrapper[Any, Any, Any, Any]):
-    """A single environment. Its infos are dropped: nothing needs them, and their form cannot break a run."""
+    """A single environment. Its infos are dropped, so that their form cannot break a run; but for lost lives."""
 
-    def __init__(self, env: gym.Env[Any, Any], name: str, calls: ForeignCalls | None = None) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], name: str, calls: ForeignCalls | None = None, *, life_losses: bool = False
+    ) -> None:
         """Wraps an environment.
 
         Args:
           env: the environment.
           name: of the environment in messages.
           calls: shared by the environments of the process.
+          life_losses: whether its infos mark lost lives.
         """
         super().__init__(env)
         self.name = name
+        self._life_losses = life_losses
         self._calls = calls or ForeignCalls()
         self._step = 0
         self._check = ObservationCheck(env.observation_space)
@@ -64,7 +69,7 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
                 raise error
         self._calls.running = None
         try:
-            observation, reward, terminated, truncated, _ = answer
+            observation, reward, terminated, truncated, info = answer
         except (TypeError, ValueError):
             raise JobFault(f"{self.name} returned {_form(answer)} from step(): {OLD_INTERFACE}") from None
         try:
@@ -72,7 +77,8 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
                 reward = checked_reward(reward)
             if type(terminated) is not bool or type(truncated) is not bool:
                 terminated, truncated = checked_flag(terminated), checked_flag(truncated)
-            return self._check(observation), reward, terminated, truncated, {}
+            lost = {LIFE_LOST: info[LIFE_LOST]} if self._life_losses else {}
+            return self._check(observation), reward, terminated, truncated, lost
         except Unfit as unfit:
             self._refuse(unfit)
 
@@ -85,16 +91,29 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class VectorGuard(VectorWrapper):
-    """A native vector environment; of its infos only `final_obs` is looked at."""
+    """A native vector environment; of its infos only `final_obs` and lost lives are looked at."""
 
-    def __init__(self, vector_env: VectorEnv[Any, Any, Any], first_env: int, calls: ForeignCalls) -> None:
+    def __init__(
+        self,
+        vector_env: VectorEnv[Any, Any, Any],
+        first_env: int,
+        calls: ForeignCalls,
+        *,
+        life_losses: bool = False,
+    ) -> None:
         """Wraps environments `first_env` and the following ones.
+
+        Args:
+          vector_env: the environments.
+          first_env: index of the first of them over all ranks.
+          calls: shared by the environments of the process.
+          life_losses: whether its infos mark lost lives.
 
         Raises:
           UserError: if the autoreset mode is unknown.
         """
         super().__init__(vector_env)
-        self._first_env, self._calls = first_env, calls
+        self._first_env, self._calls, self._life_losses = first_env, calls, life_losses
         self.name = f"the vector environment of environments {first_env} to {first_env + self.num_envs - 1}"
         self._same_step = autoreset_mode(vector_env) == AutoresetMode.SAME_STEP
         self._step = 0
@@ -136,6 +155,8 @@ class VectorGuard(VectorWrapper):
             final = self._final_observations(terminated | truncated, info) if self._same_step else {}
         except Unfit as unfit:
             self._refuse(unfit)
+        if self._life_losses:
+            final[LIFE_LOST] = info[LIFE_LOST]
         return observation, reward, terminated, truncated, final
 
     def close(self, **keywords: Any) -> None:

@@ -13,12 +13,13 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from hvd_dqn.envs.atari import is_atari, vector_arguments
+from hvd_dqn.envs.atari import OWN, PROTOCOLS, about, is_atari, thread_arguments, vector_arguments
 from hvd_dqn.envs.channels_last import channels_last, channels_last_vector
 from hvd_dqn.envs.envpool_vector import EnvPoolVector
 from hvd_dqn.envs.find import find_spec
 from hvd_dqn.envs.foreign import ForeignCalls, brief, where
 from hvd_dqn.envs.guard import Guard, VectorGuard
+from hvd_dqn.envs.life_losses import LIFE_LOST, LifeLosses
 from hvd_dqn.envs.masks import PackedMask, PackedMaskVector, gives_masks, mask_to_infos, mask_to_infos_vector
 from hvd_dqn.envs.maze import register_maze
 from hvd_dqn.envs.seeded_episodes import SeededEpisodes
@@ -57,7 +58,8 @@ class SingleFromVector(gym.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Steps the one environment."""
         observation, reward, terminated, truncated, info = self._vector_env.step(np.asarray([action]))
-        return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+        lost = {LIFE_LOST: bool(info[LIFE_LOST][0])} if LIFE_LOST in info else {}
+        return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), lost
 
     def close(self) -> None:
         """Closes the vector environment."""
@@ -67,17 +69,18 @@ class SingleFromVector(gym.Env[Any, Any]):
 class EnvironmentMaker:
     """Makes the environments of one id with one set of keyword arguments; all of them are guarded."""
 
-    def __init__(self, env_id: str, arguments: dict[str, Any], vectorization: str) -> None:
+    def __init__(self, env_id: str, arguments: dict[str, Any], vectorization: str, protocol: str = OWN) -> None:
         """Finds the id, importing the module that registers it where the id names one.
 
         Args:
           env_id: a Gymnasium id, `module:Id`, `file.py:Id`, or a class in place of the Id.
           arguments: keyword arguments of the environment.
           vectorization: auto, native, sync, async or envpool.
+          protocol: own, or one of `hvd_dqn.envs.atari.PROTOCOLS`.
 
         Raises:
-          UserError: if the module or the id does not exist (with the nearest match), or native was asked for
-            and the environment has no vector form.
+          UserError: if the module or the id does not exist (with the nearest match), native was asked for and the
+            environment has no vector form, or the protocol is not for it.
         """
         register_maze()
         spec = find_spec(env_id)
@@ -89,7 +92,9 @@ class EnvironmentMaker:
         self._native = has_native and vectorization in ("auto", "native")
         self._pooled = vectorization == "envpool"
         self._async = vectorization == "async"
-        self._vector_arguments = vector_arguments(spec, self._pooled) | arguments
+        self._vector_arguments = vector_arguments(spec, arguments, protocol, self._pooled)
+        self._life_losses = protocol != OWN and PROTOCOLS[protocol].life_ends_task
+        self._protocol = protocol
         self._masked: Masked | None = None
         self.calls = ForeignCalls()
         """Of the environments made here."""
@@ -122,7 +127,9 @@ class EnvironmentMaker:
         """
         self.find_masks()
         if self._native or self._pooled:
-            return self._built(lambda: VectorGuard(self._make_native(num_envs), first_env, self.calls))
+            return self._built(
+                lambda: VectorGuard(self._make_native(num_envs), first_env, self.calls, life_losses=self._life_losses)
+            )
         names = [f"environment {first_env + index}" for index in range(num_envs)]
         members = [functools.partial(self._make_member, name) for name in names]
         if self._async:
@@ -162,6 +169,10 @@ class EnvironmentMaker:
         finally:
             env.close()
 
+    def about(self, env_steps: int) -> dict[str, str]:
+        """Returns what the start report says of a game of Atari in a run of so many env steps."""
+        return about(self._id, self._vector_arguments, self._protocol, env_steps)
+
     def _make_single(self) -> gym.Env[Any, Any]:
         """Makes one environment with its mask packed, where it has one; a game of Atari as its vector form shows it."""
         if is_atari(self._id):
@@ -180,7 +191,8 @@ class EnvironmentMaker:
 
     def _make_member(self, name: str) -> gym.Env[Any, Any]:
         """Makes one environment of several; called in its own process where it has one."""
-        return self._built(lambda: SeededEpisodes(Guard(self._make_single(), name, self.calls)), name)
+        calls, lives = self.calls, self._life_losses
+        return self._built(lambda: SeededEpisodes(Guard(self._make_single(), name, calls, life_losses=lives)), name)
 
     def _make_native(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Creates vector environments of other libraries."""
@@ -192,8 +204,9 @@ class EnvironmentMaker:
     def _make_unpacked_vector(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Creates the environment's own vector form; masks are in its infos."""
         mode, arguments = "vector_entry_point", self._vector_arguments
-        made = gym.make_vec(self._id, num_envs=num_envs, vectorization_mode=mode, **arguments)
-        return channels_last_vector(mask_to_infos_vector(made))
+        threads = thread_arguments(self._id, arguments, num_envs)
+        made = gym.make_vec(self._id, num_envs=num_envs, vectorization_mode=mode, **threads, **arguments)
+        return channels_last_vector(mask_to_infos_vector(LifeLosses(made) if self._life_losses else made))
 
     def _gives_masks(self, make: Callable[[], Any], watched: Watched) -> bool:
         name = "a first environment"

@@ -115,7 +115,11 @@ def assemble(
     records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     records.display.message(
-        start_report(_derived_sizes(config, runtime, agent, spaces) | {"memory": memory.description})
+        start_report(
+            _derived_sizes(config, runtime, agent, spaces)
+            | maker.about(config.job.total_env_steps)
+            | {"memory": memory.description}
+        )
     )
     if memory.warning:
         records.display.warn(memory.warning)
@@ -154,6 +158,7 @@ def assemble(
         evaluated_values,
         spaces.observation_dtype,
         step_limit=config.evaluation.evaluation_step_limit,
+        epsilon=config.evaluation.evaluation_epsilon,
         warn=records.display.warn,
     )
     return Job(

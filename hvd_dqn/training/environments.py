@@ -37,7 +37,9 @@ def find_environment(
       UserError: if there is no such environment, or it cannot be used.
     """
     environment = config.environment
-    maker = EnvironmentMaker(environment.env, environment_arguments(config), environment.vectorization)
+    maker = EnvironmentMaker(
+        environment.env, environment_arguments(config), environment.vectorization, environment.protocol
+    )
     no_marks = Path(os.devnull, "waiting")  # there is no run directory yet
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ import pytest
 from hvd_dqn import config as config_module
 from hvd_dqn.config import Config, field_names, flatten, replace
 from hvd_dqn.errors import UserError
-from hvd_dqn.presets import PRESETS
+from hvd_dqn.presets import PRESETS, PROTOCOLS
 from hvd_dqn.validation import environment_arguments, flag, scale, shares, validate
 
 DEFAULTS = flatten(Config())
@@ -94,6 +94,7 @@ ZERO_MEANS_OFF_OR_NONE = {
     "skip_nonfinite",
     "evaluation_period",
     "evaluation_step_limit",
+    "evaluation_epsilon",
     "epsilon_end",
     "epsilon_decay_per_episode",
     "gamma",
@@ -235,6 +236,11 @@ def test_more_ranks_than_there_is_to_share_are_refused_on_all_alike(name: str) -
         ({"layer_norm": True}, "--layer-norm is for --network impala, and --network is auto"),
         ({"network": "cnn", "spectral_norm": True}, "give --network impala, or leave --spectral-norm out"),
         ({"network": "mlp", "impala_width": 2}, "--impala-width is for --network impala"),
+        ({"protocol": "nature"}, "--protocol nature has --clip-rewards True, and it is False"),
+        (
+            {**PROTOCOLS["dopamine"], "protocol": "dopamine", "evaluation_epsilon": 0.0},
+            "--protocol dopamine has --evaluation-epsilon 0.001, and it is 0.0",
+        ),
     ],
 )
 def test_settings_of_algorithms_that_cannot_work_are_refused(changes: dict[str, Any], says: str) -> None:

@@ -116,7 +116,8 @@ def test_a_file_that_does_not_exist_is_refused() -> None:
         EnvironmentMaker("./nowhere.py:X-v0", {}, "auto")
 
 
-def test_older_names_of_atari_are_answered_with_todays() -> None:
+def test_older_names_of_atari_are_answered_with_todays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(gym.registry, "BreakoutNoFrameskip-v4", raising=False)  # another test may have imported ALE
     with pytest.raises(UserError, match=r"ALE/Breakout-v5, or as here ale_py:BreakoutNoFrameskip-v4"):
         EnvironmentMaker("BreakoutNoFrameskip-v4", {}, "auto")
 

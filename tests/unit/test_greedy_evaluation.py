@@ -33,8 +33,8 @@ def _maker() -> EnvironmentMaker:
     return EnvironmentMaker("CartPole-v1", {"max_episode_steps": 120}, "auto")
 
 
-def _evaluate(episodes: list[EpisodeSeed], max_parallel: int = 16) -> dict[int, float]:
-    evaluation = GreedyEvaluation(_maker().single, _lean, FLOAT, max_parallel)
+def _evaluate(episodes: list[EpisodeSeed], max_parallel: int = 16, epsilon: float = 0.0) -> dict[int, float]:
+    evaluation = GreedyEvaluation(_maker().single, _lean, FLOAT, max_parallel, epsilon=epsilon)
     evaluation.begin(episodes)
     assert evaluation.run(60.0) == 0
     evaluation.close()
@@ -84,6 +84,38 @@ def test_an_episode_that_never_ends_is_cut_off_at_the_limit() -> None:
         assert evaluation.cut_off == cut_off
         evaluation.begin([])
         assert evaluation.cut_off == 0
+
+
+@pytest.mark.parametrize("max_parallel", [1, 3])
+def test_random_actions_of_an_evaluation_depend_on_its_seeds_alone(max_parallel: int) -> None:
+    returns = _evaluate(EPISODES, epsilon=0.3)
+    assert returns == _evaluate(EPISODES[::-1], max_parallel, epsilon=0.3)
+    assert returns != _evaluate(EPISODES)
+    assert _evaluate(EPISODES, epsilon=0.0) == _evaluate(EPISODES)
+
+
+@pytest.mark.parametrize("epsilon", [0.25, 1.0])
+def test_an_evaluation_takes_random_actions_with_probability_epsilon_among_the_valid_ones(epsilon: float) -> None:
+    """Of four actions the last is invalid: the other two are taken in a third of the random actions each."""
+    taken: list[int] = []
+
+    class Listening(gym.Env[np.ndarray, np.int64]):
+        observation_space, action_space = gym.spaces.Box(-1, 1, (1,), np.float32), gym.spaces.Discrete(4)
+
+        def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict]:
+            taken.append(int(action))
+            return np.zeros(1, np.float32), 0.0, len(taken) % 3000 == 0, False, {}
+
+    preference = functools.partial(_always, np.array([0.0, 3.0, 1.0, -np.inf], np.float32))
+    evaluation = GreedyEvaluation(Listening, preference, FLOAT, epsilon=epsilon)
+    evaluation.begin([(0, 1)])
+    assert evaluation.run(60.0) == 0
+    shares = np.bincount(taken, minlength=4) / 3000
+    np.testing.assert_allclose(shares, [epsilon / 3, 1 - 2 * epsilon / 3, epsilon / 3, 0.0], atol=0.03)
+    assert shares[3] == 0.0
 
 
 class _Typed(gym.Env[np.ndarray, np.int64]):

@@ -86,6 +86,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "evaluation_episodes": [1, 4],
     "final_evaluation_episodes": [1, 4],
     "evaluation_step_limit": [10, 1000],
+    "evaluation_epsilon": [0.1],
     "device": ["cpu"],
     "threads_per_rank": [1],
     "bind_to_cores": [False],
@@ -99,6 +100,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
 REFUSED: dict[str, Any] = {
     "env": "Acrobot-v1",
     "env_kwargs": '{"sutton_barto_reward": true}',
+    "protocol": "nature",
     "algorithm": "another",
     "n_step": 3,
     "atoms": 21,
@@ -114,7 +116,7 @@ REFUSED: dict[str, Any] = {
     "optimizer": "sgd",
     "checkpoint_path": "memory://bucket/run",
 }
-NOT_FOR_CARTPOLE = {"algorithm", "impala_width", "layer_norm", "spectral_norm"}
+NOT_FOR_CARTPOLE = {"algorithm", "protocol", "impala_width", "layer_norm", "spectral_norm"}
 """Of these, the run's config.json is given the other value, and the resume has the default."""
 CASES = [(name, value) for name, values in MAY_CHANGE.items() for value in values]
 
