@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hvd_dqn.counters import Counters
+from hvd_dqn.envs.atari_scores import human_normalised
 from hvd_dqn.statistics import bootstrap_interval
 
 
@@ -29,6 +30,7 @@ def closing_summary(
     best_env_steps: int | None,
     returns: np.ndarray,
     env_id: str,
+    epsilon: float,
     launcher: list[str],
     program: str,
 ) -> tuple[str, dict[str, Any]]:
@@ -40,8 +42,9 @@ def closing_summary(
       begun: the run's counters when this job began or resumed it.
       counters: the run's counters now.
       best_env_steps: env steps of the evaluated checkpoint; None if the final weights were used.
-      returns: float [N], greedy returns of the final episodes.
-      env_id: the environment, for the heading.
+      returns: float [N], returns of the final episodes.
+      env_id: the environment, for the heading and for the human-normalised score, where it has one.
+      epsilon: probability of a random action in these episodes.
       launcher: start of the command that resumes the run on as many ranks, which alone is exact.
       program: path of train.py.
 
@@ -50,14 +53,17 @@ def closing_summary(
     """
     low, high = bootstrap_interval(returns)
     mean = float(returns.mean())
+    normalised = human_normalised(env_id, mean)
+    human = "" if normalised is None else f", human-normalised {normalised:.3f} (0 random, 1 human)"
+    how = f"Evaluation with epsilon {epsilon:g}" if epsilon else "Greedy evaluation"
     which = "final weights" if best_env_steps is None else f"best checkpoint (env step {best_env_steps:,})"
     resume = [*launcher, program, "--resume", str(run_directory), "--total-env-steps", str(2 * counters.env_steps)]
     text = "\n".join(
         [
             "",
-            f"Greedy evaluation of the {which} over {len(returns)} new episodes of {env_id}:",
+            f"{how} of the {which} over {len(returns)} new episodes of {env_id}:",
             f"  mean return {mean:.2f}, 95 % confidence interval {low:.2f} to {high:.2f}, "
-            f"min {returns.min():.2f}, max {returns.max():.2f}",
+            f"min {returns.min():.2f}, max {returns.max():.2f}{human}",
             f"This job: {counters.env_steps - begun.env_steps:,} env steps and "
             f"{counters.learner_steps - begun.learner_steps:,} learner steps in {seconds:.1f} s, evaluations included. "
             f"The run: {counters.env_steps:,} env steps and {counters.learner_steps:,} learner steps.",
@@ -69,7 +75,7 @@ def closing_summary(
         ]
     )
     record = {"mean_return": mean, "low": low, "high": high, "episodes": len(returns), "seconds": seconds}
-    return text, record
+    return text, record if normalised is None else record | {"human_normalised": normalised}
 
 
 def launcher_command(ranks: int, controller: str) -> list[str]:

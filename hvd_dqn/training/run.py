@@ -176,6 +176,7 @@ def _evaluate_best(job: Job, begun: Counters, program: str) -> bool:
         best_env_steps=best_env_steps,
         returns=returns,
         env_id=job.config.environment.env,
+        epsilon=job.config.evaluation.evaluation_epsilon,
         launcher=launcher_command(job.communicator.size, job.communicator.controller),
         program=program,
     )

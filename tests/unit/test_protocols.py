@@ -226,7 +226,7 @@ def test_presets_of_atari_name_their_protocol() -> None:
             assert SETTINGS[preset["protocol"]].items() <= preset.items()
 
 
-def test_a_run_reports_its_protocol_and_its_frames(tmp_path: Path) -> None:
+def test_a_run_reports_its_protocol_its_frames_and_the_human_normalised_score(tmp_path: Path) -> None:
     flags = (
         *("--env", "ALE/Pong-v5", "--protocol", "nature", "--total-env-steps", "60", "--learning-starts", "20"),
         *("--num-envs", "2", "--global-batch-size", "4", "--network", "mlp", "--hidden-sizes", "4"),
@@ -237,5 +237,7 @@ def test_a_run_reports_its_protocol_and_its_frames(tmp_path: Path) -> None:
     assert ended.code == 0, ended.printed
     assert "nature: up to 30 no-ops begin a game; in training a lost life ends the task" in ended.printed
     assert "4 per env step, 240 in 60 env steps" in ended.printed
+    assert "Evaluation with epsilon 0.05 of the" in ended.printed
+    assert "human-normalised " in ended.printed
     refused = run("--env", "CartPole-v1", "--protocol", "nature", "--runs-dir", tmp_path)
     assert (refused.code, "is none of ALE's" in refused.printed) == (2, True)

@@ -15,7 +15,7 @@ from hvd_dqn.run.report import closing_summary, launcher_command, own_command
 HERE = str(Path(sys.executable).parent)
 
 
-def _summary(path: str, launcher: list[str]) -> list[str]:
+def _summary(path: str, launcher: list[str], env_id: str = "CartPole-v1", epsilon: float = 0.0) -> list[str]:
     text, _ = closing_summary(
         run_directory=Path(path),
         seconds=1.0,
@@ -23,7 +23,8 @@ def _summary(path: str, launcher: list[str]) -> list[str]:
         counters=Counters(env_steps=100, learner_steps=10),
         best_env_steps=None,
         returns=np.array([1.0, 2.0]),
-        env_id="CartPole-v1",
+        env_id=env_id,
+        epsilon=epsilon,
         launcher=launcher,
         program="train.py",
     )
