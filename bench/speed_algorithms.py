@@ -4,6 +4,9 @@
 An update draws a batch from a full replay, makes a gradient step, and sets priorities where the replay has them; no
 environment is stepped. Ours are built as train.py builds them. Every process is fresh and takes its turn.
 
+Two are not alike: the action of IQN's target is chosen with 32 fractions here (Dabney et al. 2018, K), and with 8 in
+Tianshou; priorities of plain PyTorch are summed over all rows, which is fast for the few that there are.
+
     bench/peers/install.sh                                  once: the peers' environment, .bench/peers
     .venv/bin/python bench/speed_algorithms.py
 """
