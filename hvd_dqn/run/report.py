@@ -54,7 +54,6 @@ def closing_summary(
     low, high = bootstrap_interval(returns)
     mean = float(returns.mean())
     normalised = human_normalised(env_id, mean)
-    human = "" if normalised is None else f", human-normalised {normalised:.3f} (0 random, 1 human)"
     how = f"Evaluation with epsilon {epsilon:g}" if epsilon else "Greedy evaluation"
     which = "final weights" if best_env_steps is None else f"best checkpoint (env step {best_env_steps:,})"
     resume = [*launcher, program, "--resume", str(run_directory), "--total-env-steps", str(2 * counters.env_steps)]
@@ -63,7 +62,7 @@ def closing_summary(
             "",
             f"{how} of the {which} over {len(returns)} new episodes of {env_id}:",
             f"  mean return {mean:.2f}, 95 % confidence interval {low:.2f} to {high:.2f}, "
-            f"min {returns.min():.2f}, max {returns.max():.2f}{human}",
+            f"min {returns.min():.2f}, max {returns.max():.2f}{human_score(normalised)}",
             f"This job: {counters.env_steps - begun.env_steps:,} env steps and "
             f"{counters.learner_steps - begun.learner_steps:,} learner steps in {seconds:.1f} s, evaluations included. "
             f"The run: {counters.env_steps:,} env steps and {counters.learner_steps:,} learner steps.",
@@ -76,6 +75,16 @@ def closing_summary(
     )
     record = {"mean_return": mean, "low": low, "high": high, "episodes": len(returns), "seconds": seconds}
     return text, record if normalised is None else record | {"human_normalised": normalised}
+
+
+def human_score(normalised: float | None) -> str:
+    """Returns a human-normalised score as it follows the mean return in a message; "" if there is none."""
+    return "" if normalised is None else f", human-normalised {normalised:.3f} (0 random, 1 human)"
+
+
+def episodes_played(count: int, epsilon: float) -> str:
+    """Returns how many episodes an evaluation has played, and how."""
+    return f"{count} episodes with epsilon {epsilon:g}" if epsilon else f"{count} greedy episodes"
 
 
 def launcher_command(ranks: int, controller: str) -> list[str]:

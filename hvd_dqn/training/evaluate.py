@@ -13,8 +13,10 @@ import numpy as np
 from hvd_dqn.config import Config
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.distributed.watchdog import Watchdog
+from hvd_dqn.envs.atari_scores import human_normalised
 from hvd_dqn.envs.greedy import GreedyEvaluation
 from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
+from hvd_dqn.run.report import episodes_played, human_score
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.statistics import bootstrap_interval, interquartile_mean
 from hvd_dqn.training.evaluation import Evaluation
@@ -24,8 +26,9 @@ from hvd_dqn.training.trained import load_trained
 def evaluate_run(
     place: str, config: Config, which: str, episodes: int, *, as_json: bool, runtime: Runtime, stop: StopRequest
 ) -> int:
-    """Plays greedy episodes of a run's agent, split over the ranks, and prints the result; a collective.
+    """Plays episodes of a run's agent, split over the ranks, and prints the result; a collective.
 
+    Random actions have the run's --evaluation-epsilon.
     Episode i has the same seed at any number of ranks, and none that training or its evaluations use.
 
     Args:
@@ -67,6 +70,7 @@ def evaluate_run(
         trained.values,
         trained.spaces.observation_dtype,
         step_limit=config.evaluation.evaluation_step_limit,
+        epsilon=config.evaluation.evaluation_epsilon,
         warn=warn,
     )
     evaluation = Evaluation(communicator, watchdog, stop, play, trained.values, config.job.seed, lambda *_: None, warn)
@@ -79,18 +83,20 @@ def evaluate_run(
     if returns is None:
         return EXIT_REQUEUE
     if communicator.rank == 0:
-        found = summary(returns)
+        found = summary(returns, config.environment.env)
         if as_json:
             print(json.dumps({"run": place, "env_steps": trained.env_steps, **found, "returns": returns.tolist()}))
         else:
-            print(_text(place, config.environment.env, trained.env_steps, found))
+            print(_text(place, config, trained.env_steps, found))
     return EXIT_DONE
 
 
-def summary(returns: np.ndarray) -> dict[str, Any]:
-    """Returns statistics of returns float64 [N], JSON-ready."""
+def summary(returns: np.ndarray, env_id: str) -> dict[str, Any]:
+    """Returns statistics of returns float64 [N], JSON-ready, with the human-normalised score if the game has one."""
     low, high = bootstrap_interval(returns)
-    return {
+    normalised = human_normalised(env_id, float(returns.mean()))
+    known = {} if normalised is None else {"human_normalised": normalised}
+    return known | {
         "episodes": len(returns),
         "mean_return": float(returns.mean()),
         "low": low,
@@ -102,11 +108,13 @@ def summary(returns: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _text(place: str, env_id: str, env_steps: int, found: dict[str, Any]) -> str:
+def _text(place: str, config: Config, env_steps: int, found: dict[str, Any]) -> str:
+    played = episodes_played(found["episodes"], config.evaluation.evaluation_epsilon)
     return (
-        f"{place} at env step {env_steps:,}: {found['episodes']} greedy episodes of {env_id}\n"
+        f"{place} at env step {env_steps:,}: {played} of {config.environment.env}\n"
         f"  mean return {found['mean_return']:.2f}, "
-        f"95 % confidence interval {found['low']:.2f} to {found['high']:.2f}\n"
+        f"95 % confidence interval {found['low']:.2f} to {found['high']:.2f}"
+        f"{human_score(found.get('human_normalised'))}\n"
         f"  interquartile mean {found['interquartile_mean']:.2f}, median {found['median']:.2f}, "
         f"min {found['min']:.2f}, max {found['max']:.2f}"
     )

@@ -10,6 +10,7 @@ from hvd_dqn.distributed.agreement import check_same_weights
 from hvd_dqn.envs.atari_scores import human_normalised
 from hvd_dqn.learner.learner import state_of
 from hvd_dqn.run.profile import over_ranks, resident_bytes
+from hvd_dqn.run.report import episodes_played, human_score
 from hvd_dqn.training.job import Job
 
 
@@ -53,13 +54,12 @@ def log_training(job: Job) -> None:
 
 def log_evaluation(job: Job, returns: np.ndarray) -> None:
     """Writes and shows one evaluation's mean return."""
-    mean, epsilon = float(returns.mean()), job.config.evaluation.evaluation_epsilon
+    mean = float(returns.mean())
     record = {"mean_return": mean, "std_return": float(returns.std()), "episodes": len(returns)}
     normalised = human_normalised(job.config.environment.env, mean)
-    human = "" if normalised is None else f" (human-normalised {normalised:.3f})"
     known = {} if normalised is None else {"human_normalised": normalised}
     job.records.write("evaluation", job.counters.env_steps, record | known)
     job.records.display.message(
-        f"evaluation at env step {job.counters.env_steps:,}: mean return {mean:.2f}{human} over {len(returns)} "
-        + (f"episodes with epsilon {epsilon:g}" if epsilon else "greedy episodes")
+        f"evaluation at env step {job.counters.env_steps:,}: mean return {mean:.2f} over "
+        f"{episodes_played(len(returns), job.config.evaluation.evaluation_epsilon)}{human_score(normalised)}"
     )

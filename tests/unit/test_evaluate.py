@@ -16,6 +16,7 @@ import hvd_dqn
 from hvd_dqn.cli.evaluate import read
 from hvd_dqn.errors import UserError
 from hvd_dqn.statistics import interquartile_mean
+from hvd_dqn.training.evaluate import summary
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("hvd-dqn")
@@ -70,6 +71,21 @@ def test_every_way_to_name_a_checkpoint_finds_it(runs: Any) -> None:
     for one in found:
         np.testing.assert_array_equal(one.agent.parameters, found[0].agent.parameters)
     assert hvd_dqn.load(run, "last").env_steps == max(scores)
+
+
+def test_an_evaluation_has_the_runs_epsilon(runs: Any, tmp_path: Path) -> None:
+    """A random policy's return on CartPole is about 22, and the trained one's is not."""
+    run = shutil.copytree(runs[PLAIN], tmp_path / "run")
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["evaluation_epsilon"] = 1.0
+    (run / "config.json").write_text(json.dumps(record))
+    assert "40 episodes with epsilon 1 of CartPole-v1" in _evaluate(run, "--episodes", 40)
+    assert 15 < json.loads(_evaluate(run, "--episodes", 40, "--json"))["mean_return"] < 30
+
+
+def test_the_human_normalised_score_of_a_game_is_one_of_the_statistics() -> None:
+    assert summary(np.array([1.0, 2.0]), "ALE/Pong-v5")["human_normalised"] == pytest.approx(22.2 / 35.3)
+    assert "human_normalised" not in summary(np.array([1.0, 2.0]), "CartPole-v1")
 
 
 def test_the_statistics_are_those_of_the_returns(runs: Any) -> None:
