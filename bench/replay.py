@@ -21,7 +21,7 @@ from comparison.replay_timing import OBSERVATION, measure
 from parts.jobs import ROOT, print_machine
 
 from hvd_dqn.registry import REPLAYS, load
-from hvd_dqn.transition import Transition
+from hvd_dqn.transition import Transition, TransitionForm
 
 OURS = "hvd_dqn"
 PEERS = ("cpprb", "Stable-Baselines3", "Tianshou")
@@ -34,7 +34,7 @@ class Ours:
     def __init__(self, capacity: int, kind: str) -> None:
         """Creates a replay."""
         rng = np.random.default_rng(0)
-        self._replay = load(REPLAYS, kind)(capacity, (OBSERVATION,), np.dtype(np.float32), rng)
+        self._replay = load(REPLAYS, kind)(capacity, TransitionForm((OBSERVATION,), np.dtype(np.float32)), rng)
 
     def add(self, columns: dict[str, np.ndarray]) -> None:
         """Stores transitions."""

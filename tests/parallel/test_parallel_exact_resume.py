@@ -130,7 +130,7 @@ def _stored(run_directory: Path) -> list[Transition]:
     )
     ranks = [RankState.from_json(record) for record in state["ranks"]]
     folder = run_directory / "checkpoints" / "replay"
-    parts = [[read(folder, segment, blank) for segment in rank.segments] for rank in ranks]
+    parts = [[read(folder, segment, blank).whole() for segment in rank.segments] for rank in ranks]
     held = [Transition(*map(np.concatenate, zip(blank, *part, strict=True))) for part in parts]
     return [
         Transition(*(column[len(column) - rank.stored :] for column in columns))

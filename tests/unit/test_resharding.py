@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from hvd_dqn.checkpoint import reshard
 from hvd_dqn.checkpoint.reshard import (
-    Columns,
     SavedPart,
     evenly_spaced,
     interleaved,
     plan_transfers,
     read_share,
 )
+from hvd_dqn.replay.base import Columns
 from hvd_dqn.transition import Transition
 
 HELD = st.lists(st.integers(0, 200), min_size=1, max_size=6)
@@ -43,6 +43,28 @@ def test_beyond_the_capacity_nobody_is_given_more_than_its_share_of_it(held: lis
     assert after.min() >= min(sum(held), capacity) // len(held)
 
 
+class _Share:
+    """Takes rows, each once."""
+
+    def __init__(self, like: Columns) -> None:
+        self._like = like
+
+    def begin(self, count: int) -> None:
+        self._columns = [np.zeros((count, *column.shape[1:]), column.dtype) for column in self._like]
+        self._arrived = np.zeros(count, np.bool_)
+
+    def put(self, places: np.ndarray, columns: Columns) -> None:
+        assert not self._arrived[places].any()
+        self._arrived[places] = True
+        for whole, column in zip(self._columns, columns, strict=True):
+            whole[places] = column
+
+    def whole(self) -> Transition:
+        """Returns the rows, oldest first."""
+        assert self._arrived.all()
+        return Transition(*self._columns)
+
+
 class _Ranks:
     """Ranks in threads of one process, which exchange rows."""
 
@@ -56,9 +78,9 @@ class _Ranks:
         def share(rank: int) -> Transition:
             size = len(self._sent)
             beat, exchange = (lambda: None), (lambda rows, counts: self._exchange(rank, rows, counts))
-            return Transition(
-                *read_share(parts, read, read(len(parts)), rank=rank, size=size, exchange=exchange, beat=beat)
-            )
+            sink, like = _Share(read(len(parts))), read(len(parts))
+            read_share(parts, read, like, sink, rank=rank, size=size, exchange=exchange, beat=beat)
+            return sink.whole()
 
         with ThreadPoolExecutor(len(self._sent)) as executor:
             return list(executor.map(share, range(len(self._sent))))
