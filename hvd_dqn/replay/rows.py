@@ -23,16 +23,19 @@ class Rows:
 
     @classmethod
     def naming(cls, columns: Transition, frames: Callable[[np.ndarray], np.ndarray]) -> Rows:
-        """Returns rows that name frames of a larger number.
+        """Returns rows that name frames of a larger number, which are numbered again in their order in the rows.
+
+        So equal transitions make equal rows, wherever a replay happens to hold their frames.
 
         Args:
           columns: with numbers of frames, int32 [N, C].
           frames: returns copies of frames [F, *frame_shape] by their numbers [F].
         """
-        both = np.stack([columns.s_tm1, columns.s_t])  # [2, N, C]
-        used, numbers = np.unique(both, return_inverse=True)
-        s_tm1, s_t = numbers.reshape(both.shape).astype(np.int32)
-        return cls(columns._replace(s_tm1=s_tm1, s_t=s_t), frames(used))
+        both = np.stack([columns.s_tm1, columns.s_t], axis=1)  # [N, 2, C]
+        used, first, numbers = np.unique(both, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        again = np.argsort(order).astype(np.int32)[numbers.reshape(both.shape)]  # [N, 2, C]
+        return cls(columns._replace(s_tm1=again[:, 0], s_t=again[:, 1]), frames(used[order]))
 
     def __len__(self) -> int:
         """Returns N."""

@@ -185,6 +185,9 @@ def test_any_stacks_come_back_whatever_they_have_in_common(
     rows = frames.rows(np.arange(frames.added - len(frames), frames.added))
     assert rows.frames is not None
     assert len({frame.tobytes() for frame in rows.frames}) == len(rows.frames) <= contents, "each frame once"
+    again = _replay("uniform", capacity, stacked, shape)
+    again.restore(rows.whole(), frames.added)
+    assert encode(again.rows(np.arange(frames.added - len(frames), frames.added))) == encode(rows), "files are equal"
     assert rows.row_bytes == Rows(whole.contents()).row_bytes
     _assert_equal(decode(encode(rows), whole.empty(), len(whole)).whole(), whole.contents())
     _assert_equal(rows.part(slice(1, 3)).whole(), Transition(*(column[1:3] for column in whole.contents())))
@@ -199,7 +202,7 @@ def _episodes(steps: int, envs: int, length: int, shape: tuple[int, int] = (84, 
         first = rng.integers(0, 256, (envs, *shape), np.uint8)
         s_tm1[begun] = first[begun][..., None]
         s_t = np.concatenate([s_tm1[..., 1:], rng.integers(0, 256, (envs, *shape, 1), np.uint8)], axis=-1)
-        yield Transition(s_tm1, *(np.zeros(envs, dtype) for dtype in (np.int32, np.float32, np.float32)), s_t)
+        yield Transition(s_tm1, np.zeros(envs, np.int32), r_t := np.zeros(envs, np.float32), r_t, s_t)
         s_tm1 = s_t.copy()
 
 
