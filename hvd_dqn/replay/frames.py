@@ -77,11 +77,13 @@ class FramePool(Observations):
         stacked = self._form.stacked_frames
         numbers = np.empty((len(observations), stacked), np.int32)
         unknown = np.ones(len(observations), np.bool_)
-        reached, own = self._before.get("s_t"), self._before.get(column)
+        reached, own = self._before.get("s_t"), self._before.pop(column, None)
         if reached is not None and reached.observations.shape == observations.shape:
             same = equal(observations, reached.observations)
             numbers[same] = reached.numbers[same]
             unknown ^= same
+        if unknown.any() and observations.nbytes <= _REMEMBERED_BYTES:
+            self._before[column] = _Batch(observations.copy(), numbers)
         if own is not None and own.observations.shape == observations.shape and unknown.any():
             following = unknown & follow(observations, own.observations, stacked)
             numbers[following, :-1] = own.numbers[following, 1:]
@@ -93,10 +95,6 @@ class FramePool(Observations):
             frames = take_apart(observations[part], stacked)  # [n, C, ...]
             numbers[part] = self._find_or_store(frames.reshape(len(part) * stacked, -1)).reshape(-1, stacked)
         np.add.at(self._counts, numbers.ravel(), 1)
-        if observations.nbytes <= _REMEMBERED_BYTES:
-            self._before[column] = _Batch(observations.copy(), numbers)
-        else:
-            self._before.pop(column, None)
         return numbers
 
     def release(self, column: np.ndarray, places: slice | np.ndarray) -> None:
@@ -107,11 +105,19 @@ class FramePool(Observations):
         self._counts[dead] = _FREE
         self._free += dead.tolist()
 
-    def take(self, column: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
-        """Puts observations together; see `Observations`."""
-        numbers = column[indices.ravel()]  # [N, C]
-        observations = out.reshape(len(numbers), *self._form.observation_shape)
-        put_together(lambda part, place: self._copies(numbers[part, place]), numbers.shape[1], observations)
+    def take(self, stored: Transition, indices: np.ndarray, out: Transition) -> None:
+        """Puts observations together; see `Observations`. Those of a transition share frames."""
+        stacked, shape = self._form.stacked_frames, (indices.size, *self._form.observation_shape)
+        earlier, later = (column[indices.ravel()] for column in (stored.s_tm1, stored.s_t))  # [N, C]
+        s_tm1, s_t = out.s_tm1.reshape(shape), out.s_t.reshape(shape)
+
+        def newer(part: slice) -> int:
+            """Returns by how many frames the stacks s_t of some transitions are all newer than s_tm1; C for others."""
+            moves = range(1, stacked)
+            return next((m for m in moves if (later[part, :-m] == earlier[part, m:]).all()), stacked)
+
+        put_together(lambda part, place: self._copies(earlier[part, place]), stacked, s_tm1)
+        put_together(lambda part, place: self._copies(later[part, place]), stacked, s_t, (s_tm1, newer))
 
     def rows(self, columns: Transition) -> Rows:
         """Returns rows with copies of the frames that they name, each once."""

@@ -31,13 +31,13 @@ class Observations(Protocol):
     def release(self, column: np.ndarray, places: slice | np.ndarray) -> None:
         """Forgets the observations whose references at some places of a column are about to be overwritten."""
 
-    def take(self, column: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
-        """Copies observations.
+    def take(self, stored: Transition, indices: np.ndarray, out: Transition) -> None:
+        """Copies the observations of transitions.
 
         Args:
-          column: references [capacity, ...].
-          indices: int64 [...], which of them.
-          out: [..., *observation_shape], takes the observations.
+          stored: columns [capacity, ...] with references in s_tm1 and s_t.
+          indices: int64 [...], which transitions.
+          out: columns [..., *observation_shape] in s_tm1 and s_t, which take the observations.
         """
 
     def rows(self, columns: Transition) -> Rows:
@@ -64,9 +64,11 @@ class WholeObservations(Observations):
     def release(self, column: np.ndarray, places: slice | np.ndarray) -> None:
         """Does nothing."""
 
-    def take(self, column: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
+    def take(self, stored: Transition, indices: np.ndarray, out: Transition) -> None:
         """Copies observations; see `Observations`."""
-        column.take(indices, axis=0, out=out, mode="clip")  # no index is out of range; "raise" copies twice
+        # No index is out of range; mode "raise" would copy twice.
+        stored.s_tm1.take(indices, axis=0, out=out.s_tm1, mode="clip")
+        stored.s_t.take(indices, axis=0, out=out.s_t, mode="clip")
 
     def rows(self, columns: Transition) -> Rows:
         """Returns the rows as they are."""

@@ -83,10 +83,9 @@ class RingReplay:
             self._sampled = self.blank(*indices.shape)
         # Into memory of earlier samples: fresh pages for a batch of images cost more than copying them.
         stored, drawn = self._storage, self._sampled.transitions
-        self._observations.take(stored.s_tm1, indices, drawn.s_tm1)
-        self._observations.take(stored.s_t, indices, drawn.s_t)
+        self._observations.take(stored, indices, drawn)
         for column, out in zip(stored[1:4], drawn[1:4], strict=True):
-            column.take(indices, axis=0, out=out, mode="clip")  # no index is out of range; "raise" copies twice
+            column.take(indices, axis=0, out=out, mode="clip")
         return self._sampled._replace(indices=indices)
 
     def blank(self, updates: int, batch_size: int) -> Sample:
