@@ -6,6 +6,7 @@ into the episode before (Dopamine, issue 213), and s_t was the first frame of th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -29,6 +30,8 @@ from hvd_dqn.replay.prioritized import PrioritizedReplay
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.replay.rows import Rows
 from hvd_dqn.transition import Transition, TransitionForm
+
+from .whole_runs import QUICK, run
 
 SIDE, STACK = 8, 4
 UINT8 = np.dtype(np.uint8)
@@ -331,3 +334,53 @@ def test_stacks_of_other_environments_are_given_by_a_flag() -> None:
     with pytest.raises(UserError, match="give 1, or 0"):
         Spaces((), np.dtype(np.int32), 7, 2).stacking(2)
     assert EnvironmentMaker("Stacked-v0", {}, "sync").spaces().stacking(1).stacked_frames == 1
+
+
+STACKED = """
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import FrameStackObservation
+
+
+class Noise(gym.Env):
+    observation_space = gym.spaces.Box(0, 255, (40, 40), np.uint8)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._frame(), {}
+
+    def step(self, action):
+        return self._frame(), 1.0, bool(self.np_random.random() < 0.1), False, {}
+
+    def _frame(self):
+        return self.np_random.integers(0, 256, (40, 40), np.uint8)
+
+
+gym.register("StackedNoise-v0", lambda: FrameStackObservation(Noise(), 4))
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "mebibytes"), [((), 16), (("--stacked-frames", "2"), 31), (("--stacked-frames", "1"), 122)]
+)
+def test_the_start_report_shows_what_frames_take(flags: tuple[str, ...], mebibytes: int, tmp_path: Path) -> None:
+    """Of 10,000 transitions with four frames of 1,600 bytes: 16 MB, 32 or 128."""
+    (tmp_path / "noise.py").write_text(STACKED)
+    env = ("--env", f"{tmp_path / 'noise.py'}:StackedNoise-v0", "--network", "mlp", "--replay-capacity", "10000")
+    command: list[str | Path] = [*QUICK, *env, *flags, "--runs-dir", tmp_path, "--name", "run"]
+    ended = run(*command, "--total-env-steps", "100")
+    assert ended.code == 0, ended.printed
+    assert f"{mebibytes} MiB of memory in all when full" in ended.printed
+    assert ("each stored once" in ended.printed) == (flags[-1:] != ("1",))
+    directory = next(tmp_path.glob("*/run"))
+    resumed = run("--resume", directory, "--total-env-steps", "150", "--stacked-frames", "1")
+    assert (resumed.code, "resumed from the checkpoint at env step 100" in resumed.printed) == (0, True)
+
+
+def test_a_number_of_frames_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    ended = run(*QUICK, "--runs-dir", tmp_path, "--stacked-frames", "3")
+    assert (ended.code, "--stacked-frames 3 does not divide the 4 channels" in ended.printed) == (2, True)
+    ended = run(*QUICK, "--runs-dir", tmp_path, "--stacked-frames", "-1")
+    assert (ended.code, "--stacked-frames is -1: give 0 or more" in ended.printed) == (2, True)
+    assert not list(tmp_path.iterdir())
