@@ -252,6 +252,18 @@ def test_other_episodes_than_before_need_no_bound_known_before() -> None:
     assert 700 < _alive(frames) < 2000
 
 
+def test_an_observation_is_compared_with_stored_ones_alone() -> None:
+    """One that follows an observation whose frames have given way to others is not put together from those."""
+    film = np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE), np.uint8)
+    replay, r_t = _replay("uniform", 1, STACK), np.zeros(1, np.float32)
+    for first, newest in ((0, 3), (1, 4), (2, 5), (3, 6), (1, 12)):
+        s_tm1 = np.stack([*film[first : first + 3], film[newest]], axis=-1)[None]
+        s_t = np.stack([*film[first + 1 : first + 3], film[newest], film[newest + 1]], axis=-1)[None]
+        replay.add(Transition(s_tm1, r_t.astype(np.int32), r_t, r_t, s_t))
+        np.testing.assert_array_equal(replay.contents().s_tm1, s_tm1)
+        np.testing.assert_array_equal(replay.contents().s_t, s_t)
+
+
 def test_rows_that_arrive_in_any_order_fill_a_replay_of_frames() -> None:
     source = _replay("prioritized", 200, STACK)
     for batch in _episodes(60, 4, 9, (SIDE, SIDE)):
