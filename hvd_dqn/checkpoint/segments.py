@@ -166,7 +166,7 @@ def decode(content: bytes, like: Transition, count: int) -> Rows:
       CheckpointError: if the bytes are not N such transitions.
     """
     expected = {name: ((count, *column.shape[1:]), column.dtype) for name, column in like._asdict().items()}
-    numbers = 2 * _NUMBER.itemsize * count * max(1, *like.s_tm1.shape[-1:])  # the most frames are as many as channels
+    numbers = 2 * _NUMBER.itemsize * count * max(1, *like.s_tm1.shape[-1:])  # a stack of one frame per channel
     most = sum(math.prod(shape) * dtype.itemsize for shape, dtype in expected.values()) + numbers + _HEADER_BYTES
     try:
         if not 0 <= zstandard.frame_content_size(content) <= most:
@@ -188,7 +188,9 @@ def decode(content: bytes, like: Transition, count: int) -> Rows:
     if found != expected:
         raise CheckpointError(f"it holds {_described(found)} instead of {_described(expected)}")
     rows = Rows(Transition(**columns), frames)
-    if frames is not None and not all(_are_numbers(rows.columns[i], len(frames)) for i in (0, 4)):
+    if frames is not None and not all(
+        _are_numbers(column, len(frames)) for column in (rows.columns.s_tm1, rows.columns.s_t)
+    ):
         raise CheckpointError("its transitions name frames that it does not hold")
     return rows
 
