@@ -134,6 +134,9 @@ class ReplayConfig:
     """Env steps over which --importance-exponent rises to 1. 0: it stays."""
     replay_capacity: int = 50_000
     """Capacity of the replay buffer in transitions, summed over ranks."""
+    stacked_frames: int = 0
+    """Frames that an observation stacks along its last axis (the first, of images with channels first), newest last.
+    Replay and checkpoints hold each frame once. 0: find out, for Atari and FrameStackObservation. 1: none."""
     learning_starts: int = 1_000
     """Env steps before the first learner step. Applies again after a resume without replay. A run that is shorter than
     the default learns in its second half."""

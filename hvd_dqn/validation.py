@@ -35,6 +35,7 @@ _AT_LEAST_ONE = [
 _NOT_NEGATIVE = [
     "seed",
     "snapshot_period",
+    "stacked_frames",
     "epsilon_decay_env_steps",
     "importance_rise_env_steps",
     "max_grad_norm",

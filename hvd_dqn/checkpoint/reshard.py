@@ -1,24 +1,36 @@
 """Reshards stored transitions over the ranks: all hold equally many, and each holds some of every age.
 
 `read_share` takes them from a checkpoint that other ranks wrote; `rebalance` moves them between live ranks.
-Rows cross the network in exchanges of bounded size.
+Rows cross the network in exchanges of bounded size. Consecutive rows stay together in runs: where observations stack
+frames, a rank needs all frames of a row, and a run of rows shares them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from hvd_dqn.replay.base import Columns
 from hvd_dqn.shares import share
 
 _BYTES_AT_A_TIME = 32 * 2**20
-"""Most bytes that a rank sends in one exchange."""
+"""Most bytes that a rank receives in one exchange."""
+_RUNS = 64
+"""Runs of consecutive rows that a rank takes of another's; of fewer than twice as many rows it takes single ones."""
 
 Exchange = Callable[[np.ndarray, list[int]], np.ndarray]
-Columns = Sequence[np.ndarray]
-"""All that a replay stores, a row per transition: arrays [N, ...], see `hvd_dqn.replay.base.columns_of`."""
+
+
+class Sink(Protocol):
+    """Takes a rank's share of the rows; `hvd_dqn.replay.base.Refill` is one."""
+
+    def begin(self, count: int) -> None:
+        """Makes room for rows."""
+
+    def put(self, places: np.ndarray, columns: Columns) -> None:
+        """Takes rows [N] and their places int64 [N] among all of the share; 0 is the oldest."""
 
 
 class SavedPart(NamedTuple):
@@ -35,15 +47,16 @@ def read_share(
     parts: Sequence[SavedPart],
     read: Callable[[int], Columns],
     like: Columns,
+    sink: Sink,
     *,
     rank: int,
     size: int,
     exchange: Exchange,
     beat: Callable[[], None],
-) -> list[np.ndarray]:
-    """Returns this rank's share of all saved transitions, oldest first; a collective.
+) -> None:
+    """Gives a sink this rank's share of all saved transitions; a collective.
 
-    Every W-th transition of each old rank, counted from the newest, goes to one of W ranks: the shares are equal to
+    Of each old rank, equally long runs go to the W ranks in turn, counted from the newest: the shares are equal to
     within one per old rank, and of the same age. Each part is read by one rank, which sends the rows of the others. In
     addition to the share, a rank holds one part and one exchange at a time.
 
@@ -52,64 +65,127 @@ def read_share(
       read: returns the columns [rows] of a part by its index, or columns of no rows if it cannot, or if there is no
         such part. All ranks call it equally often.
       like: columns of any length, with the row shapes and dtypes.
+      sink: takes the rows; those of parts that could not be read never arrive.
       rank: this rank.
       size: W.
       exchange: sends rows uint8 [N, R], those for rank 0 first and their numbers by rank, and returns those received.
       beat: is called before each read and each exchange.
     """
     old_ranks = 1 + max((part.rank for part in parts), default=0)
-    at_a_time = max(1, _BYTES_AT_A_TIME // _row_bytes((np.zeros(0, np.int64), *like)))
-    places, received = [np.zeros(0, np.int64)], [[column[:0] for column in like]]
+    stored = [sum(part.rows for part in parts if part.rank == old_rank) for old_rank in range(old_ranks)]
+    at_a_time = _rows_at_a_time(like, size)
+
+    def order_and_taker(part: SavedPart) -> tuple[np.ndarray, np.ndarray]:
+        """Returns int64 [rows], distinct and higher for older rows, and int64 [rows], the ranks that take them."""
+        age = part.oldest - np.arange(part.rows)
+        order = age * old_ranks + (old_ranks - 1 - part.rank)  # of equal ages the first old rank's is first
+        run = _run_length(stored[part.rank], size)
+        in_runs = stored[part.rank] // (run * size) * (run * size)
+        return order, (np.where(age < in_runs, age // run, age) + part.rank) % size
+
+    own = [order[taker == rank] for order, taker in map(order_and_taker, parts)]
+    arrivals = _Arrivals(sink, np.concatenate([np.zeros(0, np.int64), *own]))
     for start in range(0, len(parts), size):
         beat()
         held = read(start + rank)  # COLLECTIVE
         part = parts[start + rank] if len(held[0]) else SavedPart(0, 0, 0)
-        age = part.oldest - np.arange(part.rows)
-        place = age * old_ranks + (old_ranks - 1 - part.rank)  # distinct; of equal ages the first old rank's is first
+        order, taker = order_and_taker(part)
         for first in range(0, max(other.rows for other in parts[start : start + size]), at_a_time):
             beat()
             chosen = slice(first, first + at_a_time)
-            columns = (place[chosen], *(column[chosen] for column in held))
-            got = _exchange(columns, (age[chosen] + part.rank) % size, size, exchange)  # COLLECTIVE
-            places.append(got[0])
-            received.append(got[1:])
-    return _oldest_first(places, received)
+            columns = (order[chosen], *(column[chosen] for column in held))
+            arrivals.put(_exchange(columns, taker[chosen], size, exchange))  # COLLECTIVE
 
 
 def rebalance(
-    held: Columns, counts: list[int], *, rank: int, capacity: int, exchange: Exchange, beat: Callable[[], None]
-) -> tuple[list[np.ndarray], int]:
+    read: Callable[[np.ndarray], Columns],
+    counts: list[int],
+    sink: Sink,
+    *,
+    rank: int,
+    capacity: int,
+    exchange: Exchange,
+    beat: Callable[[], None],
+) -> int:
     """Moves transitions from ranks that hold more than their share to those that hold less; a collective.
 
-    A rank hands over every n-th that it holds, so that old and new ones are spread over the ranks alike.
+    A rank hands over runs that are evenly spaced among all that it holds, so that old and new ones are spread over the
+    ranks alike.
 
     Args:
-      held: what this rank holds, columns [N], oldest first.
+      read: returns copies of rows [N, ...] that this rank holds by their places int64 [N]; 0 is the oldest.
       counts: what each rank holds, equal on all ranks.
+      sink: takes what this rank holds now.
       rank: this rank.
       capacity: transitions that all ranks together may hold.
       exchange: sends rows uint8 [N, R], those for rank 0 first and their numbers by rank, and returns those received.
       beat: is called before each exchange.
 
     Returns:
-      What this rank holds now, oldest first, and how many moved between any two ranks.
+      How many moved between any two ranks.
     """
-    plan = plan_transfers(counts, capacity)
-    age = np.arange(len(held[0]))[::-1]  # how many transitions are newer than each
-    chosen = evenly_spaced(int(plan[rank].sum()), len(age))
-    taker = interleaved(plan[rank])
-    at_a_time = max(1, _BYTES_AT_A_TIME // _row_bytes((age, *held)))
-    received = []
+    plan, size = plan_transfers(counts, capacity), len(counts)
+
+    def order(places: np.ndarray, giver: int, stays: bool = False) -> np.ndarray:
+        """Returns int64 [N], distinct, higher for older rows; of equal ages, first those that stay, then rank 0's."""
+        age = counts[giver] - 1 - places
+        return age * (size + 1) + (size if stays else size - 1 - giver)
+
+    given = [_handed_over(plan[giver], counts[giver]) for giver in range(size)]
+    chosen, taker = given[rank]
+    own = np.setdiff1d(np.arange(counts[rank]), chosen)
+    received = [order(places[to == rank], giver) for giver, (places, to) in enumerate(given)]
+    arrivals = _Arrivals(sink, np.concatenate([order(own, rank, stays=True), *received]))
+    at_a_time = _rows_at_a_time(read(own[:0]), size)
+    for start in range(0, len(own), at_a_time):
+        beat()
+        part = own[start : start + at_a_time]
+        arrivals.put([order(part, rank, stays=True), *read(part)])
     for start in range(0, int(plan.sum(axis=1).max()), at_a_time):
         beat()
         part, to = chosen[start : start + at_a_time], taker[start : start + at_a_time]
-        columns = (age[part], *(column[part] for column in held))
-        received.append(_exchange(columns, to, len(counts), exchange))  # COLLECTIVE
-    own = np.ones(len(age), np.bool_)
-    own[chosen] = False
-    parts = [[age[own], *(column[own] for column in held)]]
-    parts += received
-    return _oldest_first([part[0] for part in parts], [part[1:] for part in parts]), int(plan.sum())
+        arrivals.put(_exchange((order(part, rank), *read(part)), to, size, exchange))  # COLLECTIVE
+    return int(plan.sum())
+
+
+class _Arrivals:
+    """The rows of a share, whose order is known before they arrive."""
+
+    def __init__(self, sink: Sink, order: np.ndarray) -> None:
+        """Prepares for rows by their distinct numbers int64 [N], higher for older ones."""
+        self._sink, self._order = sink, np.sort(order)
+        sink.begin(len(order))
+
+    def put(self, columns: Columns) -> None:
+        """Takes rows; the first column is their numbers."""
+        places = len(self._order) - 1 - np.searchsorted(self._order, columns[0])
+        self._sink.put(places, columns[1:])
+
+
+def _run_length(rows: int, size: int) -> int:
+    """Returns how many consecutive rows stay together where W ranks take equally many of some rows."""
+    return max(1, rows // (size * _RUNS))
+
+
+def _handed_over(counts: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
+    """Chooses the rows that one rank hands over.
+
+    Args:
+      counts: int64 [W], rows for each rank.
+      total: rows that the rank holds.
+
+    Returns:
+      int64 [sum of counts], places of the rows, and the ranks that take them; both in runs.
+    """
+    count = int(counts.sum())
+    run = _run_length(count, max(1, np.count_nonzero(counts)))
+    starts = run * evenly_spaced(count // run, total // run)
+    places = (starts[:, None] + np.arange(run)).ravel()
+    if len(places) < count:
+        others = np.setdiff1d(np.arange(total), places)
+        places = np.concatenate([places, others[evenly_spaced(count - len(places), len(others))]])
+    takers = np.concatenate([np.repeat(interleaved(counts // run), run), interleaved(counts % run)])
+    return places, takers
 
 
 def plan_transfers(held: list[int], capacity: int) -> np.ndarray:
@@ -158,18 +234,9 @@ def _exchange(columns: Columns, to: np.ndarray, size: int, exchange: Exchange) -
     return _from_rows(received, columns)
 
 
-def _oldest_first(ages: list[np.ndarray], parts: list[list[np.ndarray]]) -> list[np.ndarray]:
-    """Joins columns [N_i, ...] of several parts in the order of their ages [N_i], the highest first."""
-    place = np.argsort(np.argsort(-np.concatenate(ages), kind="stable"))
-    starts = np.cumsum([0, *map(len, ages)])
-    columns = []
-    for number, like in enumerate(parts[0]):
-        column = np.empty((len(place), *like.shape[1:]), like.dtype)
-        for start, part in zip(starts, parts, strict=False):
-            column[place[start : start + len(part[number])]] = part[number]
-            part[number] = like[:0]  # frees it: never all parts and all columns at a time
-        columns.append(column)
-    return columns
+def _rows_at_a_time(like: Columns, size: int) -> int:
+    """Returns how many rows each of W ranks may send at a time, were they all for one rank."""
+    return max(1, _BYTES_AT_A_TIME // (size * _row_bytes((np.zeros(0, np.int64), *like))))
 
 
 def _to_rows(columns: Columns) -> np.ndarray:

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hvd_dqn.checkpoint.rank_state import RankState
-from hvd_dqn.checkpoint.reshard import Columns, SavedPart, read_share
+from hvd_dqn.checkpoint.reshard import SavedPart, read_share
 from hvd_dqn.checkpoint.segments import Segment, read
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.learner.learner import Vector
-from hvd_dqn.replay.base import Replay, empty_columns, refill
+from hvd_dqn.replay.base import Columns, Refill, Replay, empty_columns
+from hvd_dqn.replay.rows import Rows
 from hvd_dqn.transition import Transition
 
 _DOING = "reading the replay"
@@ -59,13 +60,14 @@ def restore_ranks(
     fits = whole and len(ranks) == communicator.size and ranks[own].capacity == replay.capacity
     exact = communicator.sum(np.array([float(fits)]))[0] == communicator.size  # COLLECTIVE
     damaged: dict[str, str] = {}
+    refill = Refill(replay)
 
     if exact:
         parts = (_read_held(session, held, replay.empty(), damaged) for held in _held_by(ranks[own]))
         look = session.with_keepalive(_DOING, lambda: _fill(ranks[own], parts, replay))  # COLLECTIVE
         raise_on_any_rank(communicator, look)  # COLLECTIVE
     else:
-        _reshard(session, ranks, replay, damaged)  # COLLECTIVE
+        _reshard(session, ranks, replay, refill, damaged)  # COLLECTIVE
     for part in communicator.gather_json(damaged):  # COLLECTIVE
         damaged |= part
     if damaged:
@@ -74,6 +76,7 @@ def restore_ranks(
         session.segments.adopt(ranks[own].segments)
         raise_on_any_rank(communicator, lambda: _restore_generators(generators, ranks[own]))  # COLLECTIVE
         return RestoredRanks(ranks[own].finished_episodes, False, [], {})
+    raise_on_any_rank(communicator, refill.finish)  # COLLECTIVE
     episodes = [episode for state in ranks for episode in state.finished_episodes] if own == 0 else []
     return RestoredRanks(episodes, True, communicator.gather_json(len(replay)), {})  # COLLECTIVE
 
@@ -118,22 +121,25 @@ def _restore_generators(generators: Mapping[str, np.random.Generator], state: Ra
         raise UserError(f"the checkpoint's generators cannot be used ({repr(error)[:300]})") from None
 
 
-def _fill(state: RankState, parts: Iterable[Transition], replay: Replay) -> None:
+def _fill(state: RankState, parts: Iterable[Rows], replay: Replay) -> None:
     """Puts the transitions that a rank held into its replay, one part at a time."""
     replay.restore(replay.empty(), state.added - state.stored)
     for part in parts:
-        replay.add(part)
+        replay.add(part.whole())
     if state.replay_state.keys() == replay.extra_state().keys() and replay.added == state.added:
         replay.load_extra_state(state.replay_state)
 
 
-def _reshard(session: CheckpointSession, ranks: list[RankState], replay: Replay, damaged: dict[str, str]) -> None:
+def _reshard(
+    session: CheckpointSession, ranks: list[RankState], replay: Replay, refill: Refill, damaged: dict[str, str]
+) -> None:
     """Fills a replay with this rank's share of what all ranks saved; a collective. Each segment is read by one rank.
 
     Args:
       session: this rank's.
       ranks: what each rank saved.
-      replay: takes the transitions.
+      replay: shows the form of the transitions.
+      refill: fills the replay; it is not finished here.
       damaged: takes the segments that this rank cannot use, which are left out.
 
     Raises:
@@ -149,30 +155,27 @@ def _reshard(session: CheckpointSession, ranks: list[RankState], replay: Replay,
             return nothing
         _, state, held = saved[index]
         part = _read_held(session, held, replay.empty(), damaged)
-        rows = slice(held.start, held.start + len(part.a_tm1))
-        return [*part, *(state.replay_state[name][rows] for name in names if known)]
+        rows = slice(held.start, held.start + len(part))
+        return [*part.whole(), *(state.replay_state[name][rows] for name in names if known)]
 
     def read_on_all(index: int) -> Columns:
         look = session.with_keepalive(_DOING, lambda: columns(index))  # COLLECTIVE
         taken: Columns = raise_on_any_rank(communicator, look)  # COLLECTIVE
         return taken
 
-    share = read_share(
+    read_share(
         [
             SavedPart(number, held.segment.count - held.skipped, state.stored - 1 - held.start)
             for number, state, held in saved
         ],
         read_on_all,
         nothing,
+        refill,
         rank=communicator.rank,
         size=communicator.size,
         exchange=communicator.exchange,
         beat=lambda: session.watchdog.beat(_DOING),
     )  # COLLECTIVE
-    if known:
-        refill(replay, share, len(share[0]))
-    else:
-        replay.restore(Transition(*share), len(share[0]))
 
 
 class _Held(NamedTuple):
@@ -197,7 +200,7 @@ def _held_by(state: RankState) -> list[_Held]:
     return parts
 
 
-def _read_held(session: CheckpointSession, held: _Held, like: Transition, damaged: dict[str, str]) -> Transition:
+def _read_held(session: CheckpointSession, held: _Held, like: Transition, damaged: dict[str, str]) -> Rows:
     """Reads the transitions of a segment that a rank's replay held.
 
     Args:
@@ -210,5 +213,5 @@ def _read_held(session: CheckpointSession, held: _Held, like: Transition, damage
         part = read(session.store.replay_folder, held.segment, like)
     except CheckpointError as error:
         damaged[held.segment.file] = str(error)
-        return like
-    return Transition(*(column[held.skipped :] for column in part))
+        return Rows(like)
+    return part.part(slice(held.skipped, None)) if held.skipped else part

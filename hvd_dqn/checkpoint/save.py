@@ -20,7 +20,7 @@ from hvd_dqn.checkpoint.contents import Checkpoint
 from hvd_dqn.checkpoint.files import list_files, read_bytes, remove, write_bytes, write_json
 from hvd_dqn.checkpoint.keepalive import with_keepalive
 from hvd_dqn.checkpoint.rank_state import RankState
-from hvd_dqn.checkpoint.segments import PIECE_BYTES, row_bytes
+from hvd_dqn.checkpoint.segments import PIECE_BYTES
 from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.checkpoint.writing import Writing
@@ -29,7 +29,7 @@ from hvd_dqn.envs.open_episode import CollectorState
 from hvd_dqn.errors import StoreError, UserError
 from hvd_dqn.files import METRICS_BYTES, parse_json, read_file
 from hvd_dqn.replay.base import Replay
-from hvd_dqn.transition import Transition
+from hvd_dqn.replay.rows import Rows
 
 MOST_COPIED_BYTES = 2**30
 """The most bytes of transitions that are copied, to be written while training continues."""
@@ -84,7 +84,7 @@ def begin(
         replay_state=replay.extra_state(),
     )
     session.writing, session.begun_at = Writing(env_steps), env_steps
-    new = replay.newest(replay.added - first)
+    new = replay.rows(np.arange(first, replay.added))
     session.writing.start("part", _write_part, session, parts, state, new, first, oldest, failure)
     if session.communicator.rank == 0:
         session.writing.start("manifest", _write_checkpoint, session, session.writing, parts, checkpoint(), weights)
@@ -151,13 +151,13 @@ def _write_excess(session: CheckpointSession, replay: Replay, oldest: int) -> tu
       The number of the first transition that is left, and why the others could not be written, if so.
     """
     first = max(session.segments.written, oldest)
-    bytes_per_row = row_bytes(replay.empty())
-    piece = max(1, PIECE_BYTES // bytes_per_row)
+    stored_bytes = -(-replay.nbytes // replay.capacity)
+    piece = max(1, PIECE_BYTES // Rows(replay.empty()).row_bytes)
 
     def write() -> int:
         left = first
-        while (replay.added - left) * bytes_per_row > MOST_COPIED_BYTES:
-            session.segments.write(replay.numbered(left, piece), left, oldest)
+        while (replay.added - left) * stored_bytes > MOST_COPIED_BYTES:
+            session.segments.write(replay.rows(np.arange(left, left + piece)), left, oldest)
             left += piece
         return left
 
@@ -172,7 +172,7 @@ def _write_part(
     session: CheckpointSession,
     parts: Location,
     state: RankState,
-    new: Transition,
+    new: Rows,
     first: int,
     oldest: int,
     failure: OSError | UserError | None,

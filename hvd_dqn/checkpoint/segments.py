@@ -4,7 +4,8 @@ A checkpoint lists the segments that hold its replay, so it writes only the tran
 
     checkpoints/replay/rank-00000-of-00004/000000004096-1f3a….zst      number of the first transition, SHA-256
 
-A segment is a zstd-compressed safetensors file with the columns of a Transition. Nothing is unpickled.
+A segment is a zstd-compressed safetensors file with the columns of a Transition. Where observations stack frames, it
+holds each frame once, and s_tm1 and s_t are numbers of frames. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from hvd_dqn.checkpoint.files import list_files, read_verified, remove, sha256, 
 from hvd_dqn.checkpoint.storage import Location, ObjectPath
 from hvd_dqn.counters import LARGEST
 from hvd_dqn.errors import CheckpointError
+from hvd_dqn.replay.rows import Rows
 from hvd_dqn.transition import Transition
 
 FOLDER = "replay"
+Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
+"""Of the columns of a file, with their dtypes."""
 _NAME = re.compile(r"rank-\d{5}-of-\d{5}/\d{12}-[0-9a-f]{64}\.zst")
 _LITTER = re.compile(r"rank-\d{5}-of-\d{5}/(\..*\.tmp|[^/]*\.zst)")
 PIECE_BYTES = 2**27
-"""The most bytes of transitions in a segment: what is packed and unpacked at a time."""
+"""The most bytes of transitions in a segment, observations whole: what is packed and unpacked at a time."""
 MOST_BYTES = 2**36
 """The most bytes of a segment's file."""
 _LEVEL = 1
@@ -111,11 +115,11 @@ class SegmentWriter:
             return os.path.getsize(f"{self._folder}/{segment.file}") == segment.bytes
         return False
 
-    def write(self, transitions: Transition, first: int, oldest: int) -> list[Segment]:
+    def write(self, rows: Rows, first: int, oldest: int) -> list[Segment]:
         """Writes the transitions added since the last segment.
 
         Args:
-          transitions: columns [N]; N may be 0.
+          rows: the transitions [N]; N may be 0.
           first: number of the first transition.
           oldest: number of the oldest transition in the replay.
 
@@ -125,14 +129,14 @@ class SegmentWriter:
         Raises:
           OSError: if the segment cannot be written.
         """
-        rows = max(1, PIECE_BYTES // row_bytes(transitions))
-        for start in range(0, len(transitions.a_tm1), rows):
-            self._write_one(Transition(*(column[start : start + rows] for column in transitions)), first + start)
+        at_most = max(1, PIECE_BYTES // rows.row_bytes)
+        for start in range(0, len(rows), at_most):
+            self._write_one(rows.part(slice(start, start + at_most)), first + start)
         self._segments = [segment for segment in self._segments if segment.first + segment.count > oldest]
         return list(self._segments)
 
-    def _write_one(self, transitions: Transition, first: int) -> None:
-        content = encode(transitions)
+    def _write_one(self, rows: Rows, first: int) -> None:
+        content = encode(rows)
         digest = sha256(content)
         name = f"{self._own}/{first:012d}-{digest}.zst"
         try:
@@ -140,33 +144,30 @@ class SegmentWriter:
         except IsADirectoryError:
             remove(self._folder / name)
             write_bytes(self._folder / name, content)
-        self._segments.append(Segment(name, first, len(transitions.a_tm1), len(content), digest))
+        self._segments.append(Segment(name, first, len(rows), len(content), digest))
 
 
-def row_bytes(transitions: Transition) -> int:
-    """Returns the bytes of one transition, from columns of any length."""
-    return sum(math.prod(column.shape[1:]) * column.itemsize for column in transitions)
+def encode(rows: Rows) -> bytes:
+    """Serialises rows [N]."""
+    columns = rows.columns._asdict() | ({} if rows.frames is None else {_FRAMES: rows.frames})
+    contiguous = {name: np.ascontiguousarray(column) for name, column in columns.items()}
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(safetensors.numpy.save(contiguous))
 
 
-def encode(transitions: Transition) -> bytes:
-    """Serialises the columns of a Transition [N]."""
-    columns = {name: np.ascontiguousarray(column) for name, column in transitions._asdict().items()}
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(safetensors.numpy.save(columns))
-
-
-def decode(content: bytes, like: Transition, count: int) -> Transition:
+def decode(content: bytes, like: Transition, count: int) -> Rows:
     """Parses the result of `encode`. Uses no more memory than the expected transitions need, whatever the bytes are.
 
     Args:
       content: the bytes.
-      like: columns of any length, with the expected row shapes and dtypes.
+      like: columns of any length, with the expected row shapes and dtypes of whole observations.
       count: N.
 
     Raises:
       CheckpointError: if the bytes are not N such transitions.
     """
     expected = {name: ((count, *column.shape[1:]), column.dtype) for name, column in like._asdict().items()}
-    most = sum(math.prod(shape) * dtype.itemsize for shape, dtype in expected.values()) + _HEADER_BYTES
+    numbers = 2 * _NUMBER.itemsize * count * max(1, *like.s_tm1.shape[-1:])  # a stack of one frame per channel
+    most = sum(math.prod(shape) * dtype.itemsize for shape, dtype in expected.values()) + numbers + _HEADER_BYTES
     try:
         if not 0 <= zstandard.frame_content_size(content) <= most:
             raise CheckpointError("it is larger than expected")
@@ -181,12 +182,20 @@ def decode(content: bytes, like: Transition, count: int) -> Transition:
     ) as error:
         raise CheckpointError(f"it cannot be unpacked ({str(error)[:300]})") from None
     found = {name: (column.shape, column.dtype) for name, column in columns.items()}
+    frames = columns.pop(_FRAMES, None)
+    if frames is not None and like.s_tm1.ndim > 1:
+        expected |= _expected_with_frames(found, like, count)
     if found != expected:
         raise CheckpointError(f"it holds {_described(found)} instead of {_described(expected)}")
-    return Transition(**columns)
+    rows = Rows(Transition(**columns), frames)
+    if frames is not None and not all(
+        _are_numbers(column, len(frames)) for column in (rows.columns.s_tm1, rows.columns.s_t)
+    ):
+        raise CheckpointError("its transitions name frames that it does not hold")
+    return rows
 
 
-def read(folder: Location, segment: Segment, like: Transition) -> Transition:
+def read(folder: Location, segment: Segment, like: Transition) -> Rows:
     """Reads a segment, see `decode`.
 
     Raises:
@@ -216,7 +225,23 @@ def remove_unnamed(folder: Location, named: set[str]) -> None:
 
 _HEADER_BYTES = 4096
 """An upper bound on the safetensors header of a Transition."""
+_FRAMES = "frames"
+_NUMBER = np.dtype(np.int32)
 
 
-def _described(columns: dict[str, tuple[tuple[int, ...], np.dtype]]) -> str:
+def _expected_with_frames(found: Shapes, like: Transition, count: int) -> Shapes:
+    """Returns the shapes and dtypes of a segment's observations and frames; C is that of s_tm1 [N, C]."""
+    *sides, channels = like.s_tm1.shape[1:]
+    stacked = found.get("s_tm1", ((), _NUMBER))[0][-1:] or (1,)
+    stacked_frames = stacked[0] if stacked[0] and channels % stacked[0] == 0 else 1
+    numbers = (count, stacked_frames), _NUMBER
+    frames = (*found[_FRAMES][0][:1], *sides, channels // stacked_frames), like.s_tm1.dtype
+    return {"s_tm1": numbers, "s_t": numbers, _FRAMES: frames}
+
+
+def _are_numbers(numbers: np.ndarray, frames: int) -> bool:
+    return bool(((numbers >= 0) & (numbers < frames)).all())
+
+
+def _described(columns: Shapes) -> str:
     return ", ".join(f"{name} {dtype}{list(shape)}" for name, (shape, dtype) in columns.items())

@@ -59,7 +59,7 @@ def rendezvous(name: str, communicator: Communicator, state: SurvivorState, stop
         "name": name,
         "generation": state.generation,
         "snapshot": [snapshot.generation, snapshot.env_steps] if snapshot else None,
-        "stored": len(state.replay[0]) if state.replay else 0,
+        "stored": len(state.replay) if state.replay is not None else 0,
         "directory": str(directory.path) if directory else None,
         "before": state.members,
         "reached": state.reached,

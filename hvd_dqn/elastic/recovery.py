@@ -17,7 +17,7 @@ from hvd_dqn.elastic.state import SurvivorState, keep_survivor_state
 from hvd_dqn.envs.open_episode import OpenEpisode
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.learner import load_state, state_of
-from hvd_dqn.replay.base import empty_columns, refill
+from hvd_dqn.replay.base import Refill, reader_of
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.training.assembly import assemble
 from hvd_dqn.training.environments import keeps_episodes, start_environments
@@ -87,15 +87,17 @@ def restore_from_snapshot(job: Job, state: SurvivorState, membership: Membership
     assert membership.source is not None
     _load_snapshot(job, state, membership.source)  # COLLECTIVE
     replay, records, counters = job.learning.replay, job.records, job.counters
-    held, moved = rebalance(
-        state.replay if state.replay is not None else empty_columns(replay),
+    refill = Refill(replay)
+    moved = rebalance(
+        reader_of(state.replay if state.replay is not None else replay),
         membership.stored,
+        refill,
         rank=job.communicator.rank,
         capacity=job.config.replay.replay_capacity,
         exchange=job.communicator.exchange,
         beat=lambda: job.watchdog.beat("resharding the replay", allow=4.0),
     )  # COLLECTIVE
-    refill(replay, held, len(held[0]))
+    refill.finish()
     _wait_until_filled(job, sum(membership.stored))
     on_root(job.communicator, lambda: records.metrics.cut_after(counters.env_steps))  # COLLECTIVE
     records.started = time.monotonic() - max(part["running_for"] for part in membership.parts)

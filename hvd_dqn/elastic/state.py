@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hvd_dqn.envs.open_episode import OpenEpisode
-from hvd_dqn.replay.base import columns_of
+from hvd_dqn.replay.base import Replay
 from hvd_dqn.training.environments import keeps_episodes, own_environments
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.run_directory import RunDirectoryHandle
@@ -35,8 +35,8 @@ class SurvivorState:
     generation: int = 0
     """How often the ranks have changed; part of the address of random streams, so that no future repeats a past."""
     snapshot: Snapshot | None = None
-    replay: list[np.ndarray] | None = None
-    """All that this rank's replay stored (`hvd_dqn.replay.base.columns_of`), while no job holds it."""
+    replay: Replay | None = None
+    """This rank's, while no job holds it."""
     open_episodes: dict[int, OpenEpisode] = field(default_factory=dict)
     """By global environment, of those that this rank stepped, while no job holds them."""
     handle: RunDirectoryHandle = field(default_factory=RunDirectoryHandle)
@@ -60,6 +60,6 @@ def keep_survivor_state(job: Job | None, state: SurvivorState) -> None:
     state.generation += 1
     if job is not None and state.snapshot is not None and state.replay is None:
         state.reached = job.counters.env_steps
-        state.replay = columns_of(job.learning.replay)
+        state.replay = job.learning.replay
         if keeps_episodes(job):
             state.open_episodes = dict(zip(own_environments(job), job.acting.collector.state().episodes, strict=False))

@@ -24,6 +24,7 @@ from hvd_dqn.envs.masks import PackedMask, PackedMaskVector, gives_masks, mask_t
 from hvd_dqn.envs.maze import register_maze
 from hvd_dqn.envs.seeded_episodes import SeededEpisodes
 from hvd_dqn.envs.spaces import Spaces, read_spaces
+from hvd_dqn.envs.stacked_frames import find_stacked_frames
 from hvd_dqn.envs.workers import Workers
 from hvd_dqn.errors import UserError
 
@@ -165,7 +166,7 @@ class EnvironmentMaker:
         env = self.single("a first environment")
         try:
             spaces: Spaces = self._built(lambda: read_spaces(self._id, env.observation_space, env.action_space))
-            return spaces
+            return spaces.stacking(find_stacked_frames(env, self._id, self._vector_arguments))
         finally:
             env.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from hvd_dqn.errors import UserError
+from hvd_dqn.transition import TransitionForm
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Spaces:
     """Shape of the observation without its action mask; None if there is no mask."""
     mask_source: str = ""
     """Where action masks come from, "infos" or "observations"; "" if there are none."""
+    stacked_frames: int = 1
+    """Frames that the last dimension of an observation stacks, newest last; 1 for none."""
 
     @property
     def masked(self) -> bool:
@@ -43,10 +45,26 @@ class Spaces:
         return self.observation_shape if self.unmasked_shape is None else self.unmasked_shape
 
     @property
-    def transition_bytes(self) -> int:
-        """Returns the bytes that a transition takes in a replay."""
-        observation = self.observation_dtype.itemsize * math.prod(self.observation_shape)
-        return 2 * observation + 4 * math.prod(self.action_shape) + 4 + 4
+    def transition_form(self) -> TransitionForm:
+        """Returns the shapes and dtypes of transitions."""
+        return TransitionForm(self.observation_shape, self.observation_dtype, self.action_shape, self.stacked_frames)
+
+    def stacking(self, frames: int) -> Spaces:
+        """Returns the spaces with a number of stacked frames; 0 changes nothing.
+
+        Raises:
+          UserError: if observations cannot stack that many.
+        """
+        if frames == 0:
+            return self
+        channels = self.observation_shape[-1] if self.observation_shape and not self.masked else 1
+        if channels % frames:
+            fitting = [str(number) for number in range(1, channels + 1) if channels % number == 0]
+            raise UserError(
+                f"--stacked-frames {frames} does not divide the {channels} channels of observations of shape "
+                f"{self.observation_shape}: give {' or '.join(fitting[-4:])}, or 0 to find out"
+            )
+        return replace(self, stacked_frames=frames)
 
     def describe(self) -> dict[str, object]:
         """Returns a JSON-ready description, which the ranks compare."""
@@ -54,6 +72,7 @@ class Spaces:
             "observation": [list(self.observation_shape), str(self.observation_dtype), self.num_categories],
             "actions": self.num_actions,
             "action masks": self.mask_source,
+            "stacked frames": self.stacked_frames,
         }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from hvd_dqn.replay.rows import Rows
 from hvd_dqn.transition import Transition
 
 
@@ -21,8 +22,8 @@ class Sample(NamedTuple):
 class Replay(Protocol):
     """The transitions of one rank; it knows no other.
 
-    It is built with its capacity, the shapes of observations and actions, a generator, and those fields of the
-    configuration that its `__init__` names.
+    It is built with its capacity, the form of its transitions, a generator, and those fields of the configuration that
+    its `__init__` names.
     """
 
     capacity: int
@@ -59,21 +60,25 @@ class Replay(Protocol):
     def empty(self) -> Transition:
         """Returns a Transition of no rows, which shows dtypes and shapes."""
 
-    def newest(self, count: int) -> Transition:
-        """Returns copies of the newest transitions [count], oldest first."""
+    def rows(self, numbers: np.ndarray) -> Rows:
+        """Returns copies of transitions by their numbers int64 [N], counted from the first ever added.
 
-    def numbered(self, first: int, count: int) -> Transition:
-        """Returns copies of transitions [count] from number `first` on, counted from the first ever added."""
+        Raises:
+          ValueError: if one of them is not stored.
+        """
 
     def contents(self) -> Transition:
         """Returns copies of all stored transitions, oldest first."""
+
+    def overwrite(self, numbers: np.ndarray, transitions: Transition) -> None:
+        """Replaces transitions [N] that are stored under some numbers int64 [N] by new ones."""
 
     def restore(self, transitions: Transition, added: int) -> None:
         """Replaces all contents.
 
         Args:
           transitions: the newest ones [N], oldest first; those beyond the capacity are dropped.
-          added: how many have ever been added, N of them included.
+          added: how many have ever been added, N of them included. The stored ones before the N are zeros.
         """
 
     def extra_state(self) -> dict[str, np.ndarray]:
@@ -87,26 +92,55 @@ class Replay(Protocol):
         """Puts back what `extra_state` returned, row by row of the transitions that are stored now."""
 
 
-def columns_of(replay: Replay) -> list[np.ndarray]:
-    """Returns all that a replay stores, a row per transition [N, ...], oldest first: copies."""
-    return [*replay.contents(), *replay.extra_state().values()]
+Columns = Sequence[np.ndarray]
+"""All that a replay stores, a row per transition: arrays [N, ...], observations whole."""
 
 
-def empty_columns(replay: Replay) -> list[np.ndarray]:
-    """Returns what `columns_of` returns of an empty replay, which shows dtypes and shapes."""
+def reader_of(replay: Replay) -> Callable[[np.ndarray], Columns]:
+    """Returns a function that returns copies of rows [N] of a replay by their places int64 [N]; 0 is the oldest."""
+    oldest, extra = replay.added - len(replay), replay.extra_state().values()
+    return lambda places: [*replay.rows(oldest + places).whole(), *(column[places] for column in extra)]
+
+
+def empty_columns(replay: Replay) -> Columns:
+    """Returns no rows, which show dtypes and shapes."""
     return [*replay.empty(), *(column[:0] for column in replay.extra_state().values())]
 
 
-def refill(replay: Replay, columns: Sequence[np.ndarray], added: int) -> None:
-    """Replaces all contents by what `columns_of` returned, or some of its rows.
+class Refill:
+    """Replaces all contents of a replay by rows that arrive in any order."""
 
-    Args:
-      replay: the replay.
-      columns: the newest rows [N, ...], oldest first; those beyond the capacity are dropped.
-      added: how many transitions have ever been added, N of them included.
-    """
-    count = len(Transition._fields)
-    replay.restore(Transition(*columns[:count]), added)
-    kept = slice(len(columns[0]) - len(replay), None)
-    names = replay.extra_state()
-    replay.load_extra_state({name: column[kept] for name, column in zip(names, columns[count:], strict=True)})
+    def __init__(self, replay: Replay) -> None:
+        """Takes the replay."""
+        self._replay = replay
+
+    def begin(self, count: int) -> None:
+        """Makes room.
+
+        Args:
+          count: rows that will arrive; the oldest beyond the replay's capacity are dropped.
+        """
+        self._replay.restore(self._replay.empty(), count)
+        self._dropped = count - len(self._replay)
+        self._extra = self._replay.extra_state()
+        self._has_extra = True
+
+    def put(self, places: np.ndarray, columns: Columns) -> None:
+        """Takes rows.
+
+        Args:
+          places: int64 [N], of each row among all; 0 is the oldest.
+          columns: the rows [N, ...], as `reader_of` gives them, or without the replay's extra state.
+        """
+        kept = places >= self._dropped
+        places, columns = places[kept], [column[kept] for column in columns]
+        fields = len(Transition._fields)
+        self._replay.overwrite(places, Transition(*columns[:fields]))
+        self._has_extra &= len(columns) > fields
+        for whole, column in zip(self._extra.values(), columns[fields:], strict=False):
+            whole[places - self._dropped] = column
+
+    def finish(self) -> None:
+        """Puts the extra state back once all rows have arrived, if they had any."""
+        if self._has_extra:
+            self._replay.load_extra_state(self._extra)

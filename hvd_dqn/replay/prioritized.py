@@ -14,7 +14,7 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.replay.base import Sample
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.replay.sum_tree import SumTree
-from hvd_dqn.transition import Transition
+from hvd_dqn.transition import Transition, TransitionForm
 
 _SMALLEST = np.float32(1e-6)
 """Added to each priority, so that every transition can be drawn again."""
@@ -28,26 +28,22 @@ class PrioritizedReplay(RingReplay):
     def __init__(
         self,
         capacity: int,
-        observation_shape: tuple[int, ...],
-        observation_dtype: np.dtype,
+        form: TransitionForm,
         rng: np.random.Generator,
-        action_shape: tuple[int, ...] = (),
         priority_exponent: float = 0.6,
     ) -> None:
         """Preallocates ring and tree; see `RingReplay`.
 
         Args:
           capacity: transitions kept on this rank.
-          observation_shape: shape of one observation.
-          observation_dtype: dtype of one observation.
+          form: of the transitions.
           rng: the generator that sampling draws from; owned by this replay.
-          action_shape: (), or (joints,) where an action has several parts.
           priority_exponent: alpha.
 
         Raises:
           ValueError: if the capacity is not positive.
         """
-        super().__init__(capacity, observation_shape, observation_dtype, rng, action_shape)
+        super().__init__(capacity, form, rng)
         self._tree = SumTree(capacity)
         self._exponent = priority_exponent
 
@@ -79,6 +75,11 @@ class PrioritizedReplay(RingReplay):
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
         """Takes the learner's priorities; of one transition's several, the last."""
         self._tree.set(indices, self._power(priorities))
+
+    def overwrite(self, numbers: np.ndarray, transitions: Transition) -> None:
+        """Replaces stored transitions; the new ones have the largest priority of the job."""
+        super().overwrite(numbers, transitions)
+        self._tree.set(numbers % self.capacity, self._power(np.float32(self.largest_priority)))
 
     def restore(self, transitions: Transition, added: int) -> None:
         """Replaces all contents; the transitions are new ones. See `Replay`."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from hvd_dqn.replay.base import Sample
-from hvd_dqn.transition import Transition
+from hvd_dqn.replay.frames import FramePool
+from hvd_dqn.replay.observations import Observations, WholeObservations
+from hvd_dqn.replay.rows import Rows
+from hvd_dqn.transition import Transition, TransitionForm
 
 
 class RingReplay:
@@ -16,22 +19,13 @@ class RingReplay:
 
     prioritized = False
 
-    def __init__(
-        self,
-        capacity: int,
-        observation_shape: tuple[int, ...],
-        observation_dtype: np.dtype,
-        rng: np.random.Generator,
-        action_shape: tuple[int, ...] = (),
-    ) -> None:
+    def __init__(self, capacity: int, form: TransitionForm, rng: np.random.Generator) -> None:
         """Preallocates the ring.
 
         Args:
           capacity: transitions kept on this rank.
-          observation_shape: shape of one observation.
-          observation_dtype: dtype of one observation.
+          form: of the transitions.
           rng: the generator that sampling draws from; owned by this replay.
-          action_shape: (), or (joints,) where an action has several parts.
 
         Raises:
           ValueError: if the capacity is not positive.
@@ -39,17 +33,12 @@ class RingReplay:
         if capacity < 1:
             raise ValueError(f"replay capacity per rank is {capacity}: it must be at least 1")
         self.capacity = capacity
+        self._form = form
         self._rng = rng
         self.added = 0
         """Transitions ever added: number n lies at n % capacity for as long as it lives."""
         self.largest_priority = 1.0
-        self._storage = Transition(
-            s_tm1=np.zeros((capacity, *observation_shape), observation_dtype),
-            a_tm1=np.zeros((capacity, *action_shape), np.int32),
-            r_t=np.zeros(capacity, np.float32),
-            discount_t=np.zeros(capacity, np.float32),
-            s_t=np.zeros((capacity, *observation_shape), observation_dtype),
-        )
+        self._clear()
         self._sampled = self.blank(0, 0)
 
     def __len__(self) -> int:
@@ -59,19 +48,21 @@ class RingReplay:
     @property
     def nbytes(self) -> int:
         """Returns the bytes that the full ring takes."""
-        return sum(column.nbytes for column in self._storage)
+        return sum(column.nbytes for column in self._storage) + self._observations.nbytes
 
     def add(self, batch: Transition) -> None:
         """Stores a batch [N], overwriting the oldest transitions; only the newest `capacity` of N survive."""
         count = len(batch.a_tm1)
         kept = min(count, self.capacity)
+        newest = Transition(*(column[count - kept :] for column in batch))
+        new = self._put(newest)
         start = (self.added + count - kept) % self.capacity
         head = min(kept, self.capacity - start)
-        for stored, new in zip(self._storage, batch, strict=True):
-            newest = new[count - kept :]
-            stored[start : start + head] = newest[:head]
-            if head < kept:
-                stored[: kept - head] = newest[head:]
+        parts = [(slice(head), slice(start, start + head))]
+        if head < kept:
+            parts.append((slice(head, kept), slice(kept - head)))
+        for rows, places in parts:
+            self._write(places, Transition(*(column[rows] for column in new)))
         self.added += count
 
     def sample(self, updates: int, batch_size: int) -> Sample:
@@ -91,48 +82,47 @@ class RingReplay:
         if self._sampled.indices.shape != indices.shape:
             self._sampled = self.blank(*indices.shape)
         # Into memory of earlier samples: fresh pages for a batch of images cost more than copying them.
-        for stored, drawn in zip(self._storage, self._sampled.transitions, strict=True):
-            stored.take(indices, axis=0, out=drawn, mode="clip")  # no index is out of range; "raise" copies twice
+        stored, drawn = self._storage, self._sampled.transitions
+        self._observations.take(stored, indices, drawn)
+        for column, out in zip(stored[1:4], drawn[1:4], strict=True):
+            column.take(indices, axis=0, out=out, mode="clip")
         return self._sampled._replace(indices=indices)
 
     def blank(self, updates: int, batch_size: int) -> Sample:
         """Returns zeros in the form of `sample`; see `Replay`."""
         shape = (updates, batch_size)
-        transitions = Transition(*(np.zeros((*shape, *column.shape[1:]), column.dtype) for column in self._storage))
-        return Sample(transitions, np.zeros(shape, np.int64), np.zeros(shape))
+        return Sample(self._form.blank(*shape), np.zeros(shape, np.int64), np.zeros(shape))
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
         """Ignores them: all transitions are drawn alike."""
 
     def empty(self) -> Transition:
         """Returns a Transition of no rows; see `Replay`."""
-        return self.newest(0)
+        return self._form.blank(0)
 
-    def newest(self, count: int) -> Transition:
-        """Returns copies of the newest transitions [count], oldest first.
-
-        Raises:
-          ValueError: if fewer are stored.
-        """
-        return self.numbered(self.added - count, count)
-
-    def numbered(self, first: int, count: int) -> Transition:
-        """Returns copies of transitions [count] from number `first` on.
+    def rows(self, numbers: np.ndarray) -> Rows:
+        """Returns copies of transitions by their numbers int64 [N]; see `Replay`.
 
         Raises:
-          ValueError: if they are not stored.
+          ValueError: if one of them is not stored.
         """
-        if not self.added - len(self) <= first <= first + count <= self.added:
-            raise ValueError(f"{count} transitions from {first} on were asked for and {len(self)} are stored")
-        slots = np.arange(first, first + count) % self.capacity
-        return Transition(*(column.take(slots, axis=0) for column in self._storage))
+        if not ((self.added - len(self) <= numbers) & (numbers < self.added)).all():
+            raise ValueError(f"transitions {numbers[:1]} to {numbers[-1:]} were asked for: {len(self)} are stored")
+        places = numbers % self.capacity
+        return self._observations.rows(Transition(*(column.take(places, axis=0) for column in self._storage)))
 
     def contents(self) -> Transition:
         """Returns copies of all stored transitions, oldest first."""
-        return self.newest(len(self))
+        return self.rows(np.arange(self.added - len(self), self.added)).whole()
+
+    def overwrite(self, numbers: np.ndarray, transitions: Transition) -> None:
+        """Replaces stored transitions; see `Replay`."""
+        self._write(numbers % self.capacity, self._put(transitions))
 
     def restore(self, transitions: Transition, added: int) -> None:
         """Replaces all contents; see `Replay`."""
+        if self.added:
+            self._clear()
         self.added = added - len(transitions.a_tm1)
         self.add(transitions)
 
@@ -142,3 +132,29 @@ class RingReplay:
 
     def load_extra_state(self, extra: dict[str, np.ndarray]) -> None:
         """Does nothing."""
+
+    def _put(self, batch: Transition) -> Transition:
+        """Stores a batch's observations and returns the batch with references to them."""
+        columns = {name: self._observations.put(name, getattr(batch, name)) for name in ("s_tm1", "s_t")}
+        return batch._replace(**columns)
+
+    def _write(self, places: slice | np.ndarray, new: Transition) -> None:
+        """Overwrites what lies at some places by a batch with references to its observations."""
+        self._observations.release(self._storage.s_tm1, places)
+        self._observations.release(self._storage.s_t, places)
+        for stored, column in zip(self._storage, new, strict=True):
+            stored[places] = column
+
+    def _clear(self) -> None:
+        """Begins with memory in which nothing is stored."""
+        form, capacity = self._form, self.capacity
+        self._observations: Observations = (
+            FramePool(form, capacity) if form.stacked_frames > 1 else WholeObservations(form)
+        )
+        self._storage = Transition(
+            s_tm1=self._observations.column(capacity),
+            a_tm1=np.zeros((capacity, *form.action_shape), np.int32),
+            r_t=np.zeros(capacity, np.float32),
+            discount_t=np.zeros(capacity, np.float32),
+            s_t=self._observations.column(capacity),
+        )

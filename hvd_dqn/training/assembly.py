@@ -123,7 +123,7 @@ def assemble(
     )
     if memory.warning:
         records.display.warn(memory.warning)
-    replay_mebibytes = own.replay_capacity_per_rank * spaces.transition_bytes / 2**20
+    replay_mebibytes = own.replay_capacity_per_rank * spaces.transition_form.stored_bytes / 2**20
     if size > 1 and replay_mebibytes > _SAVED_AT_ONCE_MEBIBYTES:
         records.display.warn(late_to_save(f"the replay grows to {replay_mebibytes:,.0f} MiB per rank"))
     if flattens_images(agent.network, config.network.network, spaces.network_shape):
@@ -211,9 +211,7 @@ def _build_replay(config: Config, own: Shares, spaces: Spaces, rng: np.random.Ge
             load(REPLAYS, config.replay.replay),
             config,
             capacity=own.replay_capacity_per_rank,
-            observation_shape=spaces.observation_shape,
-            observation_dtype=spaces.observation_dtype,
-            action_shape=spaces.action_shape,
+            form=spaces.transition_form,
             rng=rng,
         )
     except (MemoryError, ValueError) as error:  # NumPy raises ValueError for more than an address can reach
@@ -274,6 +272,8 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
     batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
     communicator = runtime.communicator
     masks = {"action masks": f"from the {spaces.mask_source} of {config.environment.env}"} if spaces.masked else {}
+    stacked = spaces.stacked_frames
+    frames = {"frames": f"{stacked} in an observation, each stored once"} if stacked > 1 else {}
     return {
         "ranks (W)": f"{size}, controller {communicator.controller}",
         "device per rank": runtime.device,
@@ -286,7 +286,8 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
         else "the environment's own",
         "batch": f"{batch} = {_per_rank(batch, size)} per rank",
         "replay capacity": f"{capacity:,} = {_per_rank(capacity, size)} per rank, "
-        f"{capacity * spaces.transition_bytes / 2**20:,.0f} MiB of memory in all when full",
+        f"{capacity * spaces.transition_form.stored_bytes / 2**20:,.0f} MiB of memory in all when full",
+        **frames,
         "learner steps per iteration": f"{environments / config.learner.train_period:g} "
         f"({environments} env steps, one learner step per {config.learner.train_period})",
         "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling), at the end "

@@ -53,7 +53,7 @@ def find_environment(
             watchdog.stop()
 
     maker.find_masks(watched)
-    return maker, maker.spaces()
+    return maker, maker.spaces().stacking(config.replay.stacked_frames)
 
 
 def start_environments(job: Job, saved: Mapping[int, OpenEpisode] | None = None, generator: Any = None) -> None:

@@ -60,7 +60,7 @@ def check_memory(
       UserError: on all ranks, if a host has too little.
     """
     needs = _needs(config, own, spaces, communicator.size)
-    part = {"machine": machine(), "usable": usable_memory(), "needs": needs, "row": _row_bytes(spaces)}
+    part = {"machine": machine(), "usable": usable_memory(), "needs": needs, "row": spaces.transition_form.stored_bytes}
     parts = communicator.gather_json(part | {"capacity": own.replay_capacity_per_rank})  # COLLECTIVE
     for host in {part["machine"]: part["machine"] for part in parts}:
         ranks = [part for part in parts if part["machine"] == host]
@@ -79,20 +79,20 @@ def check_memory(
 
 def replay_too_large(own: Shares, spaces: Spaces) -> str:
     """Returns what to say if the system refuses the replay's memory."""
-    full = own.replay_capacity_per_rank * _row_bytes(spaces)
+    full = own.replay_capacity_per_rank * spaces.transition_form.stored_bytes
     return f"this host cannot give a rank {_gibibytes(full)} for its replay: lower --replay-capacity"
 
 
 def _needs(config: Config, own: Shares, spaces: Spaces, size: int) -> Bytes:
     """Returns the bytes that this rank takes at least in this run, by what takes them."""
-    observation = prod(spaces.observation_shape) * spaces.observation_dtype.itemsize
+    form = spaces.transition_form
     filled = min(own.replay_capacity_per_rank, -(-config.job.total_env_steps // size))
     updates = max(1, config.environment.num_envs // config.learner.train_period)
     processes = config.environment.vectorization == "async"
-    each = (_BYTES_PER_PROCESS if processes else _BYTES_PER_ENVIRONMENT) + 2 * observation
+    each = (_BYTES_PER_PROCESS if processes else _BYTES_PER_ENVIRONMENT) + 2 * form.observation_bytes
     return {
-        "replay": filled * _row_bytes(spaces),
-        "batches": updates * own.batch_size_per_rank * _row_bytes(spaces),
+        "replay": filled * form.stored_bytes,
+        "batches": updates * own.batch_size_per_rank * form.row_bytes,
         "outputs": 4 * _COPIES_OF_OUTPUTS * own.batch_size_per_rank * _outputs(config, spaces),
         "network": 4 * _COPIES_OF_PARAMETERS * _parameters(config, spaces),
         "environments": own.num_envs_per_rank * each,
@@ -115,11 +115,6 @@ def _outputs(config: Config, spaces: Spaces) -> int:
     """Returns how many outputs the network has for an observation."""
     algorithm = configured(load(ALGORITHMS, config.algorithm.algorithm), config)
     return int(algorithm.outputs_per_action) * spaces.num_actions
-
-
-def _row_bytes(spaces: Spaces) -> int:
-    """Returns the bytes of a transition."""
-    return 2 * prod(spaces.observation_shape) * spaces.observation_dtype.itemsize + 4 * prod(spaces.action_shape) + 8
 
 
 def _too_little(host: str, ranks: int, total: Bytes, usable: int) -> str:

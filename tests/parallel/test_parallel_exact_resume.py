@@ -26,7 +26,7 @@ from persistent_ranks import PersistentRanks
 
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import read
-from hvd_dqn.transition import Transition
+from hvd_dqn.transition import Transition, TransitionForm
 
 pytestmark = pytest.mark.parallel
 
@@ -35,6 +35,7 @@ ENVIRONMENTS = {
     "LunarLander": ("--env", "LunarLander-v3", "--num-envs", "5"),
     "maze": ("--env", "hvd_dqn/TreasureMaze-v0", "--num-envs", "4"),
     "images": ("--env", "image_envs:Dot-v0", "--num-envs", "4"),
+    "frames": ("--env", "image_envs:StackedDot-v0", "--num-envs", "4", "--n-step", "3", "--replay", "prioritized"),
 }
 RUN = (
     *("--total-env-steps", "2400", "--learning-starts", "300", "--train-period", "4", "--global-batch-size", "16"),
@@ -43,8 +44,10 @@ RUN = (
     *("--checkpoint-period", "400", "--keep-checkpoints", "100", "--name", "whole"),
 )
 """The replay begins to drop its oldest at 1,500; log lines and evaluations lie between the checkpoints."""
-CARTPOLE_SHAPES = ((4,), (), (), (), (4,))
-CARTPOLE_DTYPES = (np.float32, np.int32, np.float32, np.float32, np.float32)
+FORMS = {
+    "CartPole": TransitionForm((4,), np.dtype(np.float32)),
+    "frames": TransitionForm((60, 60, 4), np.dtype(np.uint8)),
+}
 
 MakeRun = Callable[[str, int, str], Path]
 
@@ -84,7 +87,8 @@ def _copy_up_to(whole: Path, place: Path, folder: Path) -> Path:
     ("environment", "ranks", "learner"),
     [
         *(("CartPole", 1, "tensorflow"), ("CartPole", 2, "tensorflow"), ("CartPole", 3, "tensorflow")),
-        *(("LunarLander", 2, "tensorflow"), ("images", 2, "tensorflow"), ("CartPole", 2, "native")),
+        ("CartPole", 2, "native"),
+        *(("LunarLander", 2, "tensorflow"), ("images", 2, "tensorflow"), ("frames", 2, "tensorflow")),
         *(
             pytest.param(*case, "tensorflow", marks=pytest.mark.slow)
             for case in (("LunarLander", 1), ("maze", 1), ("maze", 2), ("LunarLander", 3), ("maze", 3))
@@ -122,15 +126,13 @@ def test_processes_that_know_nothing_of_the_run_end_it_bit_for_bit_where_it_ende
     assert _end(copy) == _end(whole)
 
 
-def _stored(run_directory: Path) -> list[Transition]:
+def _stored(run_directory: Path, environment: str) -> list[Transition]:
     """Returns what each rank held at the newest checkpoint, oldest first."""
     state = json.loads((newest_checkpoint(run_directory) / "state.json").read_text())
-    blank = Transition(
-        *(np.zeros((0, *shape), dtype) for shape, dtype in zip(CARTPOLE_SHAPES, CARTPOLE_DTYPES, strict=True))
-    )
+    blank = FORMS[environment].blank(0)
     ranks = [RankState.from_json(record) for record in state["ranks"]]
     folder = run_directory / "checkpoints" / "replay"
-    parts = [[read(folder, segment, blank) for segment in rank.segments] for rank in ranks]
+    parts = [[read(folder, segment, blank).whole() for segment in rank.segments] for rank in ranks]
     held = [Transition(*map(np.concatenate, zip(blank, *part, strict=True))) for part in parts]
     return [
         Transition(*(column[len(column) - rank.stored :] for column in columns))
@@ -138,23 +140,26 @@ def _stored(run_directory: Path) -> list[Transition]:
     ]
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize(("environment", "ranks"), [("CartPole", 1), ("CartPole", 3), ("frames", 3)])
 def test_another_number_of_ranks_shares_the_replay_out_anew(
-    ranks: int, whole_run: MakeRun, persistent_ranks: PersistentRanks, tmp_path: Path
+    environment: str, ranks: int, whole_run: MakeRun, persistent_ranks: PersistentRanks, tmp_path: Path
 ) -> None:
     """Every transition goes to one rank, as far as there is room, the newest first; learning does not wait."""
-    whole = shutil.copytree(whole_run("CartPole", 2, "tensorflow"), tmp_path / "copy")
-    before = _stored(whole)
+    whole = shutil.copytree(whole_run(environment, 2, "tensorflow"), tmp_path / "copy")
+    before = _stored(whole, environment)
     assert [len(part.r_t) for part in before] == [750, 750]
     more = ("--total-env-steps", "2406", "--evaluation-period", "0")  # one iteration
     resumed = persistent_ranks.run_well(ranks, "--resume", whole, *more)
     assert f"the replay of 1,500 transitions on 2 rank(s) was resharded: 1,500 on {ranks}" in resumed.output
-    after = _stored(whole)
+    after = _stored(whole, environment)
     assert len(after) == ranks
     counts = [len(part.r_t) for part in after]
     assert max(counts) - min(counts) <= 1
     assert sum(counts) == 1500
-    old, new = ({row.tobytes() for part in parts for row in part.s_tm1} for parts in (before, after))
+    old, new = (
+        {s_tm1.tobytes() + s_t.tobytes() for part in parts for s_tm1, s_t in zip(part.s_tm1, part.s_t, strict=True)}
+        for parts in (before, after)
+    )
     assert len(new - old) <= 6, "only the new iteration's transitions are new"
     assert len(old - new) <= 6, "only the oldest gave way"
     lines = read_metrics(whole, "training")

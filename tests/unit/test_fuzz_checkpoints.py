@@ -31,6 +31,7 @@ from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.files import remove
+from hvd_dqn.replay.rows import Rows
 from hvd_dqn.transition import Transition
 
 from .permissions import modes_apply
@@ -75,8 +76,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ranks = []
     for rank in (0, 1):
         writer = SegmentWriter(store.replay_folder, rank, 2)
-        writer.write(_transitions(0, 25), 0, 0)
-        segments = writer.write(_transitions(25, ROWS - 25), 25, 0)
+        writer.write(Rows(_transitions(0, 25)), 0, 0)
+        segments = writer.write(Rows(_transitions(25, ROWS - 25)), 25, 0)
         generators = {"policy": np.random.default_rng(rank).bit_generator.state}
         ranks.append(RankState(generators, ROWS, ROWS, ROWS, segments, [[7, 1.5, 9]], EPISODES))
     store.save(Checkpoint(2 * ROWS, 3.5, VECTORS, _state(), ranks), {"kernel": VECTORS["online"]})
@@ -200,7 +201,7 @@ def _read_all(copy: Path, allow_missing_replay: bool = False) -> Checkpoint | No
         ranks = [RankState.from_json(json.loads(json.dumps(rank.to_json()))) for rank in checkpoint.ranks]
         for rank in ranks:
             held = [read(store.replay_folder, segment, BLANK) for segment in rank.segments]
-            assert sum(len(part.a_tm1) for part in held) >= rank.stored
+            assert sum(len(part.whole().a_tm1) for part in held) >= rank.stored
     except (UserError, CheckpointError) as error:
         said = str(error)
     else:
@@ -280,7 +281,7 @@ def test_a_state_that_the_manifest_vouches_for_is_an_error_or_readable(copy: Pat
 
 def test_a_segment_of_anything_is_an_error_or_transitions() -> None:
     """Mutated before or after it is packed, with any count."""
-    packed = encode(_transitions(0, ROWS))
+    packed = encode(Rows(_transitions(0, ROWS)))
     plain = zstandard.ZstdDecompressor().decompress(packed)
 
     def example(data: st.DataObject) -> None:
@@ -293,7 +294,7 @@ def test_a_segment_of_anything_is_an_error_or_transitions() -> None:
             decoded = decode(content, BLANK, count)
         except CheckpointError:
             return
-        assert decoded.r_t.shape == (count,)
+        assert decoded.whole().r_t.shape == (count,)
 
     _fuzz(example)
 

@@ -26,6 +26,7 @@ from hvd_dqn.checkpoint.storage import Location, ObjectPath, open_location
 from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.errors import CheckpointError, StoreError, UserError
 from hvd_dqn.locations import check_url
+from hvd_dqn.replay.rows import Rows
 from hvd_dqn.run.config_file import CONFIG_FILE
 from hvd_dqn.run.directory import RunDirectory, check_checkpoint_path, read_config_of
 from hvd_dqn.transition import Transition
@@ -73,7 +74,7 @@ def _transitions(first: int, count: int) -> Transition:
 
 def _save(store: CheckpointStore, writer: SegmentWriter, env_steps: int, score: float | None = None) -> None:
     """Adds ten transitions, of which the replay holds the last fifteen, and saves."""
-    segments = writer.write(_transitions(env_steps - 10, 10), env_steps - 10, oldest=max(0, env_steps - 15))
+    segments = writer.write(Rows(_transitions(env_steps - 10, 10)), env_steps - 10, oldest=max(0, env_steps - 15))
     rank = RankState({}, env_steps, min(15, env_steps), 15, segments, [], None)
     vectors = {"online": np.full(3, env_steps, np.float32)}
     store.save(Checkpoint(env_steps, score, vectors, {"counters": {"env_steps": env_steps}}, [rank]), vectors)
@@ -124,7 +125,9 @@ def test_a_checkpoint_comes_back_with_its_replay(place: Location) -> None:
     checkpoint, passed_over = CheckpointStore(place, keep=3).newest_good()  # type: ignore[type-var]
     assert (checkpoint.env_steps, passed_over) == (20, [])
     np.testing.assert_array_equal(checkpoint.learner["online"], np.full(3, 20, np.float32))
-    held = [read(store.replay_folder, segment, _transitions(0, 0)).r_t for segment in checkpoint.ranks[0].segments]
+    held = [
+        read(store.replay_folder, segment, _transitions(0, 0)).columns.r_t for segment in checkpoint.ranks[0].segments
+    ]
     np.testing.assert_array_equal(np.concatenate(held), np.arange(20, dtype=np.float32))
 
 

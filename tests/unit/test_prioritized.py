@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvd_dqn.errors import UserError
-from hvd_dqn.replay.base import columns_of, empty_columns, refill
+from hvd_dqn.replay.base import Refill, empty_columns, reader_of
 from hvd_dqn.replay.prioritized import PrioritizedReplay, importance_weights
 from hvd_dqn.replay.sum_tree import SumTree
-from hvd_dqn.transition import Transition
+from hvd_dqn.transition import Transition, TransitionForm
 
 
 def _numbered(first: int, count: int) -> Transition:
@@ -20,9 +20,17 @@ def _numbered(first: int, count: int) -> Transition:
 
 
 def _replay(capacity: int = 100, seed: int = 0, exponent: float = 1.0) -> PrioritizedReplay:
-    return PrioritizedReplay(
-        capacity, (1,), np.dtype(np.float32), np.random.default_rng(seed), priority_exponent=exponent
-    )
+    form = TransitionForm((1,), np.dtype(np.float32))
+    return PrioritizedReplay(capacity, form, np.random.default_rng(seed), priority_exponent=exponent)
+
+
+def _refill(replay: PrioritizedReplay, other: PrioritizedReplay, order: np.ndarray) -> None:
+    """Gives a replay the contents of another, which arrive in some order, in three parts."""
+    read, refill = reader_of(other), Refill(replay)
+    refill.begin(len(other))
+    for places in np.array_split(order, 3):
+        refill.put(places, read(places))
+    refill.finish()
 
 
 @given(st.integers(1, 20_000), st.integers(0, 2**31))
@@ -132,12 +140,11 @@ def test_priorities_go_with_their_transitions_to_another_replay() -> None:
     first, second = _replay(), _replay(capacity=8, seed=1)
     first.add(_numbered(0, 20))
     first.update_priorities(np.arange(20), np.arange(20, dtype=np.float32))
-    columns = columns_of(first)
-    for column, empty in zip(columns, empty_columns(second), strict=True):
+    for column, empty in zip(reader_of(first)(np.arange(20)), empty_columns(second), strict=True):
         assert (column.dtype, column.shape[1:]) == (empty.dtype, empty.shape[1:])
     second.add(_numbered(50, 3))
-    refill(second, columns, 20)
-    assert second.newest(8).a_tm1.tolist() == list(range(12, 20))
+    _refill(second, first, np.random.default_rng(2).permutation(20))
+    assert (second.added, second.contents().a_tm1.tolist()) == (20, list(range(12, 20)))
     np.testing.assert_allclose(second.extra_state()["priorities"], np.arange(12, 20), rtol=1e-5)
     assert second.sample(50, 50).transitions.a_tm1.min() >= 12
 
@@ -146,7 +153,8 @@ def test_a_restored_replay_draws_what_the_saved_one_draws() -> None:
     first, second = _replay(seed=3), _replay(seed=3)
     first.add(_numbered(0, 130))
     first.update_priorities(np.arange(100), np.linspace(0.0, 1.0, 100, dtype=np.float32))
-    refill(second, columns_of(first), first.added)
+    second.restore(first.contents(), first.added)
+    second.load_extra_state(first.extra_state())
     for _ in range(3):
         drawn = [replay.sample(4, 16) for replay in (first, second)]
         np.testing.assert_array_equal(drawn[0].indices, drawn[1].indices)

@@ -14,6 +14,7 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, check_registered, load
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.training.agent import configured
+from hvd_dqn.transition import TransitionForm
 from hvd_dqn.validation import validate
 
 
@@ -72,10 +73,8 @@ def test_what_is_given_goes_before_the_configuration() -> None:
         RingReplay,
         Config(),
         capacity=10,
-        observation_shape=(4,),
-        observation_dtype=np.dtype(np.float32),
+        form=TransitionForm((4,), np.dtype(np.float32)),
         rng=np.random.default_rng(0),
-        action_shape=(),
     )
     assert replay.capacity == 10
     assert configured(lambda seed: seed, replace(Config(), {"seed": 5}), seed=6) == 6

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.replay.ring import RingReplay
-from hvd_dqn.transition import Transition
+from hvd_dqn.transition import Transition, TransitionForm
 
 
 def _replay(capacity: int, seed: int = 0, shape: tuple[int, ...] = (2,), dtype: type = np.float32) -> RingReplay:
-    return RingReplay(capacity, shape, np.dtype(dtype), np.random.default_rng(seed))
+    return RingReplay(capacity, TransitionForm(shape, np.dtype(dtype)), np.random.default_rng(seed))
 
 
 def _numbered(first: int, count: int) -> Transition:
@@ -166,7 +166,9 @@ def test_a_blank_sample_has_the_form_of_a_sample_and_zeros() -> None:
 def test_all_memory_is_taken_at_construction() -> None:
     """Per transition: two observations of 2 float32, an int32, two float32."""
     assert _replay(1000).nbytes == 1000 * (2 * 8 + 4 + 4 + 4)
-    assert Spaces((2,), np.dtype(np.float32), 0, 2).transition_bytes == 2 * 8 + 4 + 4 + 4, "the start report's"
+    assert Spaces((2,), np.dtype(np.float32), 0, 2).transition_form.stored_bytes == 2 * 8 + 4 + 4 + 4, (
+        "the start report's"
+    )
 
 
 def test_an_empty_replay_and_an_impossible_capacity_are_refused() -> None:
@@ -210,7 +212,7 @@ def test_a_sample_is_overwritten_by_the_next_of_its_shape_alone() -> None:
 
 
 def test_an_action_may_have_joints() -> None:
-    replay = RingReplay(4, (2,), np.dtype(np.float32), np.random.default_rng(0), action_shape=(3,))
+    replay = RingReplay(4, TransitionForm((2,), np.dtype(np.float32), (3,)), np.random.default_rng(0))
     actions = np.arange(18, dtype=np.int32).reshape(6, 3)
     replay.add(_numbered(0, 6)._replace(a_tm1=actions))
     np.testing.assert_array_equal(replay.contents().a_tm1, actions[2:])
@@ -251,6 +253,6 @@ def test_more_transitions_than_are_stored_are_refused() -> None:
     replay = _replay(4)
     replay.add(_numbered(0, 2))
     assert len(replay.empty().r_t) == 0
-    for count in (-1, 3):
+    for numbers in ([-1], [0, 1, 2]):
         with pytest.raises(ValueError, match="2 are stored"):
-            replay.newest(count)
+            replay.rows(np.array(numbers))

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from hvd_dqn.checkpoint import reshard
 from hvd_dqn.checkpoint.reshard import (
-    Columns,
     SavedPart,
     evenly_spaced,
     interleaved,
     plan_transfers,
     read_share,
 )
-from hvd_dqn.transition import Transition
+from hvd_dqn.replay.base import Columns
+from hvd_dqn.replay.ring import RingReplay
+from hvd_dqn.transition import Transition, TransitionForm
 
 HELD = st.lists(st.integers(0, 200), min_size=1, max_size=6)
 
@@ -43,6 +44,28 @@ def test_beyond_the_capacity_nobody_is_given_more_than_its_share_of_it(held: lis
     assert after.min() >= min(sum(held), capacity) // len(held)
 
 
+class _Share:
+    """Takes rows, each once."""
+
+    def __init__(self, like: Columns) -> None:
+        self._like = like
+
+    def begin(self, count: int) -> None:
+        self._columns = [np.zeros((count, *column.shape[1:]), column.dtype) for column in self._like]
+        self._arrived = np.zeros(count, np.bool_)
+
+    def put(self, places: np.ndarray, columns: Columns) -> None:
+        assert not self._arrived[places].any()
+        self._arrived[places] = True
+        for whole, column in zip(self._columns, columns, strict=True):
+            whole[places] = column
+
+    def whole(self) -> Transition:
+        """Returns the rows, oldest first."""
+        assert self._arrived.all()
+        return Transition(*self._columns)
+
+
 class _Ranks:
     """Ranks in threads of one process, which exchange rows."""
 
@@ -56,9 +79,9 @@ class _Ranks:
         def share(rank: int) -> Transition:
             size = len(self._sent)
             beat, exchange = (lambda: None), (lambda rows, counts: self._exchange(rank, rows, counts))
-            return Transition(
-                *read_share(parts, read, read(len(parts)), rank=rank, size=size, exchange=exchange, beat=beat)
-            )
+            sink, like = _Share(read(len(parts))), read(len(parts))
+            read_share(parts, read, like, sink, rank=rank, size=size, exchange=exchange, beat=beat)
+            return sink.whole()
 
         with ThreadPoolExecutor(len(self._sent)) as executor:
             return list(executor.map(share, range(len(self._sent))))
@@ -101,6 +124,65 @@ def test_a_share_read_in_parts_has_every_nth_of_each_rank_oldest_first(
         np.testing.assert_array_equal(share.r_t, share.s_t[:, 0])
     found = sorted((int(p), int(a)) for share in shares for p, a in zip(share.a_tm1, share.s_tm1[:, 0], strict=True))
     assert found == [(number, age) for number, count in enumerate(held) for age in range(count)]
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_many_rows_are_shared_in_runs_that_are_spread_over_all_ages(size: int) -> None:
+    """So that a rank's rows have nearly as few frames as before; shares stay equal, and of the same age."""
+    held = [20_000, 9_001]
+    parts = [
+        SavedPart(number, len(block), int(block[0]))
+        for number, count in enumerate(held)
+        for block in np.array_split(np.arange(count - 1, -1, -1), 9)
+    ]
+
+    def read(index: int) -> Transition:
+        number, count, oldest = parts[index] if index < len(parts) else (0, 0, 0)
+        ages = (oldest - np.arange(count)).astype(np.float32)
+        return Transition(ages[:, None], np.full(count, number, np.int32), ages, ages, ages[:, None])
+
+    shares = _Ranks(size).shares(parts, read)
+    for number, count in enumerate(held):
+        ages = [share.r_t[share.a_tm1 == number] for share in shares]
+        assert max(map(len, ages)) - min(map(len, ages)) <= 1
+        for own in ages:
+            assert np.count_nonzero(np.diff(own) != -1.0) < 2 * 64 + size
+            assert own.mean() == pytest.approx(count / 2, rel=0.05)
+
+
+def test_a_share_of_stacked_frames_has_hardly_more_frames_than_transitions() -> None:
+    """Of three environments of one rank, every second row would need all of the frames."""
+    frames = np.random.default_rng(0).integers(0, 256, (3, 4004, 6, 6), np.uint8)
+    stacks = np.lib.stride_tricks.sliding_window_view(frames, 4, axis=1).swapaxes(0, 1)  # [4001, 3, 6, 6, 4]
+    s_tm1, s_t = (part.reshape(-1, 6, 6, 4) for part in (stacks[:-1], stacks[1:]))
+    parts = [SavedPart(0, 400, oldest) for oldest in range(11_999, 0, -400)]
+
+    def read(index: int) -> Transition:
+        count = 400 if index < len(parts) else 0
+        rows, r_t = slice(400 * index, 400 * index + count), np.zeros(count, np.float32)
+        return Transition(s_tm1[rows], r_t.astype(np.int32), r_t, r_t, s_t[rows])
+
+    for share in _Ranks(2).shares(parts, read):
+        replay = RingReplay(
+            6000, TransitionForm((6, 6, 4), np.dtype(np.uint8), (), stacked_frames=4), np.random.default_rng(0)
+        )
+        replay.add(share)
+        packed = replay.rows(np.arange(6000)).frames
+        assert packed is not None
+        assert len(packed) < 1.3 * 6000
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=5), st.integers(0, 5000))
+def test_rows_are_handed_over_once_and_in_runs(counts: list[int], kept: int) -> None:
+    total = sum(counts) + kept
+    places, takers = reshard._handed_over(np.array(counts), total)
+    assert len(set(places.tolist())) == len(places)
+    assert all(0 <= place < total for place in places)
+    assert np.bincount(takers, minlength=len(counts)).tolist() == counts
+    for taker, count in enumerate(counts):
+        runs = 1 + np.count_nonzero(np.diff(np.sort(places[takers == taker])) != 1)
+        assert runs <= max(count, 1)
+        assert count < 2 * 64 * len(counts) or runs < 4 * 64 * len(counts)
 
 
 def test_resharding_holds_the_share_once_and_a_half() -> None:

@@ -65,6 +65,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "importance_exponent": [0.9],
     "importance_rise_env_steps": [100],
     "replay_capacity": [40, 4000],
+    "stacked_frames": [1, 2],
     "learning_starts": [1, 450],
     "global_batch_size": [1, 32],
     "learner": ["tensorflow"],  # the run began on the native one, where there is one

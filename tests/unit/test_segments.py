@@ -23,7 +23,8 @@ from hvd_dqn.checkpoint.segments import Segment, SegmentWriter, decode, encode, 
 from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.replay.ring import RingReplay
-from hvd_dqn.transition import Transition
+from hvd_dqn.replay.rows import Rows
+from hvd_dqn.transition import Transition, TransitionForm
 
 KINDS = {"vector": ((3,), np.float32), "image": ((8, 8, 4), np.uint8), "number": ((), np.int64)}
 
@@ -41,7 +42,7 @@ def _blank(kind: str = "vector") -> Transition:
 
 
 def _read(folder: Path, segments: list[Segment]) -> Transition:
-    parts = [_blank(), *(read(folder, segment, _blank()) for segment in segments)]
+    parts = [_blank(), *(read(folder, segment, _blank()).whole() for segment in segments)]
     return Transition(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -55,7 +56,7 @@ def _assert_equal(left: Transition, right: Transition) -> None:
 @pytest.mark.parametrize("count", [0, 1, 1000])
 def test_transitions_go_there_and_back(kind: str, count: int) -> None:
     transitions = _transitions(7, count, kind)
-    _assert_equal(decode(encode(transitions), _blank(kind), count), transitions)
+    _assert_equal(decode(encode(Rows(transitions)), _blank(kind), count).whole(), transitions)
 
 
 def test_images_that_change_little_take_a_fifth_or_less() -> None:
@@ -63,18 +64,18 @@ def test_images_that_change_little_take_a_fifth_or_less() -> None:
     for n in range(64):
         frames[n, n : n + 8, 40:44] = 255
     transitions = Transition(frames, *_transitions(0, 64)[1:4], np.roll(frames, -1, axis=0))
-    assert len(encode(transitions)) < 2 * frames.nbytes / 5
+    assert len(encode(Rows(transitions))) < 2 * frames.nbytes / 5
 
 
 def test_each_transition_is_written_once(tmp_path: Path) -> None:
     """Files are never touched again, and a checkpoint without news writes none."""
     writer = SegmentWriter(tmp_path, 1, 4)
-    one = writer.write(_transitions(0, 10), 0, oldest=0)
+    one = writer.write(Rows(_transitions(0, 10)), 0, oldest=0)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.zst")}
-    two = writer.write(_transitions(10, 5), 10, oldest=0)
+    two = writer.write(Rows(_transitions(10, 5)), 10, oldest=0)
     assert two[:1] == one
     assert writer.written == 15
-    assert writer.write(_transitions(15, 0), 15, oldest=0) == two
+    assert writer.write(Rows(_transitions(15, 0)), 15, oldest=0) == two
     assert [segment.count for segment in two] == [10, 5]
     assert all(segment.file.startswith("rank-00001-of-00004/") for segment in two)
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -83,9 +84,9 @@ def test_each_transition_is_written_once(tmp_path: Path) -> None:
 
 
 def test_a_large_replay_is_written_and_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments_module, "PIECE_BYTES", 10 * segments_module.row_bytes(_blank()) + 1)
+    monkeypatch.setattr(segments_module, "PIECE_BYTES", 10 * Rows(_blank()).row_bytes + 1)
     writer = SegmentWriter(tmp_path, 0, 1)
-    segments = writer.write(_transitions(0, 35), 0, oldest=0)
+    segments = writer.write(Rows(_transitions(0, 35)), 0, oldest=0)
     assert [(segment.first, segment.count) for segment in segments] == [(0, 10), (10, 10), (20, 10), (30, 5)]
     _assert_equal(_read(tmp_path, segments), _transitions(0, 35))
 
@@ -93,7 +94,7 @@ def test_a_large_replay_is_written_and_read_in_pieces(tmp_path: Path, monkeypatc
 def test_segments_that_the_replay_has_dropped_are_forgotten(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path, 0, 1)
     for first in (0, 10, 20):
-        segments = writer.write(_transitions(first, 10), first, oldest=max(0, first - 5))
+        segments = writer.write(Rows(_transitions(first, 10)), first, oldest=max(0, first - 5))
     assert [segment.first for segment in segments] == [10, 20]
 
 
@@ -104,7 +105,7 @@ def test_a_replay_saved_now_and_then_comes_back_slot_by_slot(batches: list[int],
     import tempfile
 
     def replay() -> RingReplay:
-        return RingReplay(capacity, (3,), np.dtype(np.float32), np.random.default_rng(4))
+        return RingReplay(capacity, TransitionForm((3,), np.dtype(np.float32)), np.random.default_rng(4))
 
     with tempfile.TemporaryDirectory() as folder:
         kept, writer, number = replay(), SegmentWriter(Path(folder), 0, 1), 0
@@ -113,7 +114,7 @@ def test_a_replay_saved_now_and_then_comes_back_slot_by_slot(batches: list[int],
             kept.add(_transitions(number, count))
             number += count
             first = max(writer.written, kept.added - len(kept))
-            segments = writer.write(kept.newest(kept.added - first), first, kept.added - len(kept))
+            segments = writer.write(kept.rows(np.arange(first, kept.added)), first, kept.added - len(kept))
         held, back = _read(Path(folder), segments), replay()
         back.restore(Transition(*(column[len(column) - len(kept) :] for column in held)), kept.added)
     assert len(back) == len(kept)
@@ -128,7 +129,7 @@ def test_segments_that_no_checkpoint_names_are_removed(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=1)
     writer = SegmentWriter(store.replay_folder, 0, 1)
     for first in (0, 10, 20):
-        segments = writer.write(_transitions(first, 10), first, oldest=max(0, first - 5))
+        segments = writer.write(Rows(_transitions(first, 10)), first, oldest=max(0, first - 5))
         _save(store, first + 10, segments)
     left = {str(path.relative_to(store.replay_folder)) for path in store.replay_folder.rglob("*.zst")}
     assert left == {segment.file for segment in segments}
@@ -157,8 +158,8 @@ def _cut(path: Path) -> None:
 def test_a_damaged_segment_is_named_and_the_checkpoint_before_it_is_used(damage: Any, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=3)
     writer = SegmentWriter(store.replay_folder, 0, 1)
-    _save(store, 10, writer.write(_transitions(0, 10), 0, oldest=0))
-    segments = writer.write(_transitions(10, 10), 10, oldest=0)
+    _save(store, 10, writer.write(Rows(_transitions(0, 10)), 0, oldest=0))
+    segments = writer.write(Rows(_transitions(10, 10)), 10, oldest=0)
     _save(store, 20, segments)
     damage(store.replay_folder / segments[1].file)
     checkpoint, passed_over = store.newest_good()
@@ -171,7 +172,7 @@ def _three_checkpoints(folder: Path) -> tuple[CheckpointStore, list[Segment]]:
     store = CheckpointStore(folder, keep=3)
     writer = SegmentWriter(store.replay_folder, 0, 1)
     for first, count in ((0, 10), (10, 10), (20, 5)):
-        segments = writer.write(_transitions(first, count), first, oldest=0)
+        segments = writer.write(Rows(_transitions(first, count)), first, oldest=0)
         rank = RankState({}, first + count, min(22, first + count), 22, segments, [], None)
         vectors = {"online": np.zeros(3, np.float32)}
         state = {"counters": {"env_steps": first + count}}
@@ -225,8 +226,8 @@ WRONG = {
     "a bomb that hides its size": zstandard.ZstdCompressor(write_content_size=False).compress(bytes(50_000_000)),
     "no safetensors": zstandard.ZstdCompressor().compress(b"nothing"),
     "another column": zstandard.ZstdCompressor().compress(safetensors.numpy.save({"x": np.zeros(3, np.float32)})),
-    "other shapes": encode(_transitions(0, 3, "image")),
-    "fewer rows": encode(_transitions(0, 2)),
+    "other shapes": encode(Rows(_transitions(0, 3, "image"))),
+    "fewer rows": encode(Rows(_transitions(0, 2))),
 }
 
 
@@ -240,13 +241,13 @@ def test_what_is_no_segment_is_refused_in_words(name: str) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_noise_in_a_segment_is_an_error_or_nothing(noise: bytes, place: int) -> None:
-    content = encode(_transitions(0, 20))
+    content = encode(Rows(_transitions(0, 20)))
     content = content[:place] + noise + content[place + len(noise) :]
     try:
         decoded = decode(content, _blank(), 20)
     except CheckpointError:
         return
-    assert decoded.r_t.shape == (20,)
+    assert decoded.whole().r_t.shape == (20,)
 
 
 GOOD = Segment(f"rank-00000-of-00001/{0:012d}-{sha256(b'x')}.zst", 0, 3, 1, sha256(b"x"))

@@ -125,7 +125,7 @@ def test_what_is_lost_delays_learning_until_the_replay_is_filled_again(tmp_path:
     assert train.train(job)
     _lose(job, state)
     assert state.replay is not None
-    state.replay = [column[:30] for column in state.replay]
+    state.replay.restore(state.replay.rows(np.arange(30)).whole(), 30)
     again = _begun(tmp_path, state, rendezvous("alone", ALONE, state, job.stop), 10**6)
     assert again.counters.learning_from_env_step == 480 + 70
     assert again.counters.learner_steps_due(4) == 0

@@ -1,4 +1,4 @@
-"""A small environment of images, for runs with the CNN that take seconds."""
+"""Small environments of images, for runs with the CNN that take seconds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import FrameStackObservation
 
 SIDE = 60
 """Pixels: enough that the CNN's gradient is long (`shared_sum.c`) on two ranks."""
@@ -40,5 +41,35 @@ class Dot(gym.Env[np.ndarray, np.int64]):
         return image
 
 
+class GreyDot(Dot):
+    """The same in one grey channel, and a few bright pixels that count the steps."""
+
+    def __init__(self, side: int = SIDE) -> None:
+        """Sets the pixels per side."""
+        super().__init__(side)
+        self.observation_space = gym.spaces.Box(0, 255, (side, side), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode."""
+        self._steps = 0
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Moves."""
+        self._steps += 1
+        return super().step(action)
+
+    def _observation(self) -> np.ndarray:
+        image: np.ndarray = super()._observation().max(axis=-1)
+        image[self._side // 2, : self._steps] = 200
+        return image
+
+
+def stacked_dot(frames: int = 4) -> gym.Env[Any, Any]:
+    """Returns the environment with stacked frames, channels first."""
+    return FrameStackObservation(GreyDot(), frames)
+
+
+gym.register("StackedDot-v0", stacked_dot, max_episode_steps=30)
 gym.register("Dot-v0", Dot, max_episode_steps=30)
 gym.register("SmallDot-v0", Dot, max_episode_steps=30, kwargs={"side": 10})

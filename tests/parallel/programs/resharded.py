@@ -18,7 +18,9 @@ import numpy as np  # noqa: E402
 
 from hvd_dqn.checkpoint import reshard  # noqa: E402
 from hvd_dqn.distributed.horovod import HorovodCommunicator  # noqa: E402
-from hvd_dqn.transition import Transition  # noqa: E402
+from hvd_dqn.replay.base import Refill, reader_of  # noqa: E402
+from hvd_dqn.replay.ring import RingReplay  # noqa: E402
+from hvd_dqn.transition import Transition, TransitionForm  # noqa: E402
 
 HELD = [1000, 400, 0]
 CAPACITY = 1500
@@ -37,15 +39,19 @@ def main() -> None:
     reshard._BYTES_AT_A_TIME = 100 * 32  # some hundred rows
     first = [10_000, 20_000, 30_000][communicator.rank]
     beats: list[None] = []
-    columns, moved = reshard.rebalance(
-        numbered(first, HELD[communicator.rank]),
+    form = TransitionForm((2,), np.dtype(np.uint8))
+    before, after = (RingReplay(size, form, np.random.default_rng(0)) for size in (max(HELD), CAPACITY))
+    before.add(numbered(first, HELD[communicator.rank]))
+    moved = reshard.rebalance(
+        reader_of(before),
         HELD,
+        Refill(after),
         rank=communicator.rank,
         capacity=CAPACITY,
         exchange=communicator.exchange,
         beat=lambda: beats.append(None),
     )
-    held = Transition(*columns)
+    held = after.contents()
     numbers = held.a_tm1.tolist()
     expected = [numbered(number, 1) for number in numbers]
     same = all(

@@ -14,7 +14,7 @@ from hvd_dqn.networks.outputs import hidden_layers
 from hvd_dqn.networks.spec import NetworkSpec
 from hvd_dqn.replay.base import Sample
 from hvd_dqn.replay.ring import RingReplay
-from hvd_dqn.transition import Transition
+from hvd_dqn.transition import Transition, TransitionForm
 
 
 class FiftyOne:
@@ -65,12 +65,11 @@ class PriorityReplay(RingReplay):
     def __init__(
         self,
         capacity: int,
-        observation_shape: tuple[int, ...],
-        observation_dtype: np.dtype,
+        form: TransitionForm,
         rng: np.random.Generator,
     ) -> None:
         """Gives every place the priority of a new transition."""
-        super().__init__(capacity, observation_shape, observation_dtype, rng)
+        super().__init__(capacity, form, rng)
         self._priorities = np.ones(capacity, np.float32)
 
     def add(self, batch: Transition) -> None:
