@@ -30,7 +30,7 @@ def test_a_game_is_one_task_whatever_steps_it(vectorization: str) -> None:
     """The same images and actions, and the game's own points: a pellet is worth ten."""
     pytest.importorskip("ale_py")
     maker = EnvironmentMaker(GAME, {}, vectorization)
-    assert maker.spaces() == Spaces((84, 84, 4), np.dtype(np.uint8), 0, 9)
+    assert maker.spaces() == Spaces((84, 84, 4), np.dtype(np.uint8), 0, 9, stacked_frames=4)
     vector = maker.vector(2)
     vector.reset(seed=[1, 2] if vectorization in ("sync", "async") else 1)
     points: set[float] = set()
