@@ -36,7 +36,16 @@ TRAINING_FIELDS = {
         "episodes",
         "mean_return",
     ),
-    *("mean_length", "epsilon", "loss", "abs_td_error", "mean_q", "env_steps_per_second", "learner_steps_per_second"),
+    *(
+        "mean_length",
+        "learning_rate",
+        "epsilon",
+        "loss",
+        "abs_td_error",
+        "mean_q",
+        "env_steps_per_second",
+        "learner_steps_per_second",
+    ),
     "resident_mebibytes",
 } | PROFILE
 
