@@ -110,8 +110,7 @@ def load(place: str | Path, checkpoint: str | int = "best") -> Run:
     run, which = place_and_checkpoint(
         str(Path(place).expanduser() if not is_url(str(place)) else place), str(checkpoint)
     )
-    read_config_of(run, "")
-    config = parse(["--resume", run], read_config_of, quiet=True)
+    config = parse(["--resume", run], lambda run: read_config_of(run, ""), quiet=True)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     alone = start(Launch(), usable_cores(), config.runtime.device, timeline=False)
     from hvd_dqn.training.trained import load_trained  # TensorFlow: after its settings

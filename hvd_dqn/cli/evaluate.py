@@ -62,8 +62,7 @@ def read(arguments: Sequence[str], *, quiet: bool = False) -> tuple[str, str, Co
     run, which = place_and_checkpoint(os.path.expanduser(asked.run), asked.checkpoint)
     if asked.episodes < 1:
         raise UserError(f"--episodes is {asked.episodes}: give at least 1")
-    read_config_of(run, "")
-    config = parse(["--resume", run, "--device", asked.device], read_config_of, quiet=quiet)
+    config = parse(["--resume", run, "--device", asked.device], lambda run: read_config_of(run, ""), quiet=quiet)
     if asked.seed != -1:
         config = replace(config, {"seed": asked.seed})
     return run, which, config, asked.episodes, asked.json

@@ -30,3 +30,9 @@ def human_normalised(env_id: str, score: float) -> float | None:
                 random, human = float(row["random"]), float(row["human"])
                 return (score - random) / (human - random)
     return None
+
+
+def score_fields(env_id: str, score: float) -> dict[str, float]:
+    """Returns what a record of evaluations holds besides the score: `human_normalised`, if the game has it."""
+    normalised = human_normalised(env_id, score)
+    return {} if normalised is None else {"human_normalised": normalised}

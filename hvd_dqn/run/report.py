@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hvd_dqn.counters import Counters
-from hvd_dqn.envs.atari_scores import human_normalised
+from hvd_dqn.envs.atari_scores import score_fields
 from hvd_dqn.statistics import bootstrap_interval
 
 
@@ -53,7 +54,7 @@ def closing_summary(
     """
     low, high = bootstrap_interval(returns)
     mean = float(returns.mean())
-    normalised = human_normalised(env_id, mean)
+    known = score_fields(env_id, mean)
     how = f"Evaluation with epsilon {epsilon:g}" if epsilon else "Greedy evaluation"
     which = "final weights" if best_env_steps is None else f"best checkpoint (env step {best_env_steps:,})"
     resume = [*launcher, program, "--resume", str(run_directory), "--total-env-steps", str(2 * counters.env_steps)]
@@ -62,7 +63,7 @@ def closing_summary(
             "",
             f"{how} of the {which} over {len(returns)} new episodes of {env_id}:",
             f"  mean return {mean:.2f}, 95 % confidence interval {low:.2f} to {high:.2f}, "
-            f"min {returns.min():.2f}, max {returns.max():.2f}{human_score(normalised)}",
+            f"min {returns.min():.2f}, max {returns.max():.2f}{human_score(known)}",
             f"This job: {counters.env_steps - begun.env_steps:,} env steps and "
             f"{counters.learner_steps - begun.learner_steps:,} learner steps in {seconds:.1f} s, evaluations included. "
             f"The run: {counters.env_steps:,} env steps and {counters.learner_steps:,} learner steps.",
@@ -74,11 +75,12 @@ def closing_summary(
         ]
     )
     record = {"mean_return": mean, "low": low, "high": high, "episodes": len(returns), "seconds": seconds}
-    return text, record if normalised is None else record | {"human_normalised": normalised}
+    return text, record | known
 
 
-def human_score(normalised: float | None) -> str:
-    """Returns a human-normalised score as it follows the mean return in a message; "" if there is none."""
+def human_score(record: Mapping[str, Any]) -> str:
+    """Returns a record's human-normalised score as it follows the mean return in a message; "" if it has none."""
+    normalised = record.get("human_normalised")
     return "" if normalised is None else f", human-normalised {normalised:.3f} (0 random, 1 human)"
 
 

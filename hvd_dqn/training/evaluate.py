@@ -13,7 +13,7 @@ import numpy as np
 from hvd_dqn.config import Config
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.distributed.watchdog import Watchdog
-from hvd_dqn.envs.atari_scores import human_normalised
+from hvd_dqn.envs.atari_scores import score_fields
 from hvd_dqn.envs.greedy import GreedyEvaluation
 from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
 from hvd_dqn.run.report import episodes_played, human_score
@@ -94,11 +94,10 @@ def evaluate_run(
 def summary(returns: np.ndarray, env_id: str) -> dict[str, Any]:
     """Returns statistics of returns float64 [N], JSON-ready, with the human-normalised score if the game has one."""
     low, high = bootstrap_interval(returns)
-    normalised = human_normalised(env_id, float(returns.mean()))
-    known = {} if normalised is None else {"human_normalised": normalised}
-    return known | {
+    mean = float(returns.mean())
+    return score_fields(env_id, mean) | {
         "episodes": len(returns),
-        "mean_return": float(returns.mean()),
+        "mean_return": mean,
         "low": low,
         "high": high,
         "interquartile_mean": interquartile_mean(returns),
@@ -114,7 +113,7 @@ def _text(place: str, config: Config, env_steps: int, found: dict[str, Any]) -> 
         f"{place} at env step {env_steps:,}: {played} of {config.environment.env}\n"
         f"  mean return {found['mean_return']:.2f}, "
         f"95 % confidence interval {found['low']:.2f} to {found['high']:.2f}"
-        f"{human_score(found.get('human_normalised'))}\n"
+        f"{human_score(found)}\n"
         f"  interquartile mean {found['interquartile_mean']:.2f}, median {found['median']:.2f}, "
         f"min {found['min']:.2f}, max {found['max']:.2f}"
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hvd_dqn.distributed.agreement import check_same_weights
-from hvd_dqn.envs.atari_scores import human_normalised
+from hvd_dqn.envs.atari_scores import score_fields
 from hvd_dqn.learner.learner import state_of
 from hvd_dqn.run.profile import over_ranks, resident_bytes
 from hvd_dqn.run.report import episodes_played, human_score
@@ -56,10 +56,9 @@ def log_evaluation(job: Job, returns: np.ndarray) -> None:
     """Writes and shows one evaluation's mean return."""
     mean = float(returns.mean())
     record = {"mean_return": mean, "std_return": float(returns.std()), "episodes": len(returns)}
-    normalised = human_normalised(job.config.environment.env, mean)
-    known = {} if normalised is None else {"human_normalised": normalised}
+    known = score_fields(job.config.environment.env, mean)
     job.records.write("evaluation", job.counters.env_steps, record | known)
     job.records.display.message(
         f"evaluation at env step {job.counters.env_steps:,}: mean return {mean:.2f} over "
-        f"{episodes_played(len(returns), job.config.evaluation.evaluation_epsilon)}{human_score(normalised)}"
+        f"{episodes_played(len(returns), job.config.evaluation.evaluation_epsilon)}{human_score(known)}"
     )

@@ -15,7 +15,6 @@ from hvd_dqn.checkpoint.store import CheckpointStore
 from hvd_dqn.config import Config
 from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.distributed.communicator import Communicator
-from hvd_dqn.distributed.runtime import start_compiler
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import CheckpointError, UserError
@@ -78,8 +77,6 @@ def load_trained(place: str, config: Config, which: str, communicator: Communica
         return checkpoint.env_steps, passed_over
 
     env_steps, passed_over = on_root(communicator, read)  # COLLECTIVE
-    start_compiler()
-    communicator.start_horovod()  # COLLECTIVE
     parameters = communicator.broadcast(online[0] if online else flat.initial_parameters())  # COLLECTIVE
     noise_seed = integer_seed(config.job.seed, "acting noise")
     values = TensorFlowActionValues(flat, algorithm, parameters, noise_seed)
