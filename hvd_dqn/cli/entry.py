@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import runpy
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ VERBS = {
     "train": "train an agent, or resume a run: exactly what `python train.py` does",
     "evaluate": "play episodes of a trained agent",
 }
+"""What each does. `train` runs train.py; any other is the module of its name in hvd_dqn/cli/, with a function `main`."""
 
 
 def program() -> Path:
@@ -30,10 +32,8 @@ def main() -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
         return
     keep_standard_streams()
-    if verb == "evaluate":
-        from hvd_dqn.cli.evaluate import main as evaluate
-
-        sys.exit(evaluate(arguments))
+    if verb in VERBS:
+        sys.exit(importlib.import_module(f"hvd_dqn.cli.{verb.replace('-', '_')}").main(arguments))
     if verb == "--version":
         print(f"hvd-dqn {__version__}")
     elif verb in ("--help", "-h"):

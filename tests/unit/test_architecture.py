@@ -31,8 +31,8 @@ LOWER = (
     "version",
 )
 FLOOR = (
-    {"train": 8, "cli": 7, "api": 8, "training": 6, "elastic": 6, "run": 5, "checkpoint": 4, "learner": 3, "native": 3}
-    | {"distributed": 2}
+    {"train": 9, "api": 9, "cli": 8, "export": 7, "training": 6, "elastic": 6, "report": 6, "run": 5, "checkpoint": 4}
+    | {"learner": 3, "native": 3, "distributed": 2, "video": 2}
     | dict.fromkeys(RANK_LOCAL, 2)
     | dict.fromkeys(LOWER, 1)
 )
