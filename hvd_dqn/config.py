@@ -193,6 +193,8 @@ class LearnerConfig:
     """Factor to which the learning rate falls linearly over the run. 1: it is constant."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """adam: with Keras' constants. rmsprop: centred, with the constants of Mnih et al. (2015). sgd."""
+    optimizer_epsilon: float = 0.0
+    """Epsilon in the divisor of adam and rmsprop. 0: the optimizer's own, 1e-7 of adam, 0.01 of rmsprop."""
     max_grad_norm: float = 10.0
     """L2 norm to which the global gradient is clipped. 0: no clipping."""
     skip_nonfinite: int = 0

@@ -59,7 +59,7 @@ _ATARI = {
 }
 """What the published settings for Atari have in common. Deviations in all of them: sixteen environments in place of
 one, so that four updates follow sixteen env steps; epsilon decays from the first env step, not from the first update;
-Adam's epsilon is 1e-7; evaluations of ten episodes in place of 125,000 env steps; the best checkpoint is evaluated
+evaluations of ten episodes in place of 125,000 env steps; the best checkpoint is evaluated
 last, on thirty episodes."""
 _NATURE_DQN = {
     **_ATARI,
@@ -67,6 +67,7 @@ _NATURE_DQN = {
     **PROTOCOLS["nature"],
     "loss": "huber",
     "learning_rate": 6.25e-5,
+    "optimizer_epsilon": 1.5e-4,
     "target_update_period": 2_500,
     "learning_starts": 50_000,
     "epsilon_decay_env_steps": 1_000_000,
@@ -74,20 +75,21 @@ _NATURE_DQN = {
 }
 """Mnih et al. (2015), https://www.nature.com/articles/nature14236, Extended Data Table 1, in the units of Quan and
 Ostrovski (2020), "DQN Zoo": 10,000 env steps, that are 2,500 updates, between two target networks. Deviations: Adam
-with Dopamine's learning rate for it in place of centred RMSProp, whose constants are for a gradient summed over the
+with Dopamine's constants in place of centred RMSProp, whose constants are for a gradient summed over the
 batch; and those of all."""
 _DOPAMINE_DQN = {
     **_ATARI,
     "protocol": "dopamine",
     **PROTOCOLS["dopamine"],
     "learning_rate": 6.25e-5,
+    "optimizer_epsilon": 1.5e-4,
     "target_update_period": 2_000,
     "learning_starts": 20_000,
     "epsilon_decay_env_steps": 250_000,
     "epsilon_end": 0.01,
 }
 """Castro et al. (2018), "Dopamine", https://arxiv.org/abs/1812.06110: dopamine/jax/agents/dqn/configs/dqn.gin of
-2026-03, which has Adam and the squared error. Deviations: Adam's epsilon (1.5e-4 there), and those of all."""
+2026-03, which has Adam and the squared error. Deviations: those of all."""
 _DOPAMINE_RAINBOW = {
     **_DOPAMINE_DQN,
     "algorithm": "c51",
@@ -103,8 +105,9 @@ _DOPAMINE_QR = {
     "algorithm": "qr",
     "quantiles": 200,
     "learning_rate": 5e-5,
+    "optimizer_epsilon": 3.125e-4,
 }
-"""quantile.gin of the same folder. Deviations: Adam's epsilon (3.125e-4 there); priorities are absolute errors of the
+"""quantile.gin of the same folder. Deviations: priorities are absolute errors of the
 mean value, not losses; and those of all."""
 _DOPAMINE_IQN = {
     **_DOPAMINE_DQN,
@@ -112,8 +115,9 @@ _DOPAMINE_IQN = {
     "n_step": 3,
     "quantiles": 64,
     "learning_rate": 5e-5,
+    "optimizer_epsilon": 3.125e-4,
 }
-"""implicit_quantile.gin of the same folder. Deviations: Adam's epsilon (3.125e-4 there); fractions are evenly spaced
+"""implicit_quantile.gin of the same folder. Deviations: fractions are evenly spaced
 when acting, not drawn; and those of all."""
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -45,6 +45,7 @@ _NOT_NEGATIVE = [
     "stall_timeout_seconds",
     "time_reserve_seconds",
     "threads_per_rank",
+    "optimizer_epsilon",
 ]
 _PROBABILITIES = [
     "epsilon_start",
@@ -86,6 +87,10 @@ def validate(config: Config) -> None:
     _require(
         values["learning_rate"] > 0,
         f"--learning-rate is {values['learning_rate']}: give a positive number",
+    )
+    _require(
+        values["optimizer_epsilon"] == 0.0 or values["optimizer"] != "sgd",
+        "--optimizer sgd has no divisor: leave --optimizer-epsilon out",
     )
     _require(
         values["loss_scale"] > 0 and math.frexp(values["loss_scale"])[0] == 0.5,

@@ -15,7 +15,7 @@ VERBS = {
     "train": "train an agent, or resume a run: exactly what `python train.py` does",
     "evaluate": "play episodes of a trained agent",
 }
-"""What each does. `train` runs train.py; any other is the module of its name in hvd_dqn/cli/, with a function `main`."""
+"""What each does. `train` runs train.py; all others are modules of their names in hvd_dqn/cli/, each with `main`."""
 
 
 def program() -> Path:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _EAGER_BYTES = 2**16
 _BTL = "OMPI_MCA_btl"
 _HOROVODS_BTL = "^openib"
+"""The transports of Open MPI that `horovodrun --mpi` chooses: all but this one."""
 _BOUND = "OMPI_MCA_orte_bound_at_launch"
 """What mpirun sets where it has bound each rank to cores."""
-"""The transports of Open MPI that `horovodrun --mpi` chooses: all but this one."""
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 

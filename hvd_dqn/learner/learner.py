@@ -41,6 +41,7 @@ class StepSettings(NamedTuple):
     first_row: int  # row of the global batch at which this rank's B rows begin
     global_batch_size: int  # rows of the global batch
     num_signals: int  # F, numbers that ride along
+    optimizer_epsilon: float = 0.0  # 0 for the optimizer's own
     weighted: bool = False  # whether weights are to be divided by the largest one of the global batch
     rank: int = 0  # which of the W slots for the largest weights is this rank's
     size: int = 1  # W

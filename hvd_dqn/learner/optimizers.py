@@ -15,15 +15,34 @@ Slots = tuple[tf.Tensor, ...]
 
 
 class Optimizer(NamedTuple):
-    """An optimizer's name, the number of its slot vectors, and its update.
-
-    `update(parameters, slots, gradient, step, learning_rate)`: parameters, gradient and each slot are
-    float32 [P]; step and learning_rate are float32 scalars, step 1 at the first update; returns (parameters, slots).
-    """
+    """An optimizer's name, its slot vectors, its epsilon, and its rule."""
 
     name: str
     slot_names: tuple[str, ...]
-    update: Callable[[tf.Tensor, Slots, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, Slots]]
+    epsilon: float
+    """What keeps its divisor from zero, unless the user chooses; 0 for an optimizer that does not divide."""
+    rule: Callable[[tf.Tensor, Slots, tf.Tensor, tf.Tensor, tf.Tensor, float], tuple[tf.Tensor, Slots]]
+
+    def update(
+        self,
+        parameters: tf.Tensor,
+        slots: Slots,
+        gradient: tf.Tensor,
+        step: tf.Tensor,
+        learning_rate: tf.Tensor,
+        epsilon: float = 0.0,
+    ) -> tuple[tf.Tensor, Slots]:
+        """Returns parameters and slots after a step.
+
+        Args:
+          parameters: float32 [P].
+          slots: float32 [P] each, zeros before the first step.
+          gradient: float32 [P].
+          step: float32 scalar, 1 at the first step.
+          learning_rate: float32 scalar.
+          epsilon: 0 for the optimizer's own.
+        """
+        return self.rule(parameters, slots, gradient, step, learning_rate, epsilon or self.epsilon)
 
 
 def clip_by_global_norm(gradient: tf.Tensor, norm: tf.Tensor, max_norm: float) -> tf.Tensor:
@@ -37,10 +56,10 @@ def _adam(
     gradient: tf.Tensor,
     step: tf.Tensor,
     learning_rate: tf.Tensor,
+    epsilon: float,
     *,
     beta_1: float = 0.9,
     beta_2: float = 0.999,
-    epsilon: float = 1e-7,
 ) -> tuple[tf.Tensor, Slots]:
     """Adam, Kingma & Ba (2015), section 2's efficient form, https://arxiv.org/abs/1412.6980."""
     momentum, velocity = slots
@@ -56,9 +75,9 @@ def _rmsprop(
     gradient: tf.Tensor,
     step: tf.Tensor,
     learning_rate: tf.Tensor,
+    epsilon: float,
     *,
     rho: float = 0.95,
-    epsilon: float = 0.01,
 ) -> tuple[tf.Tensor, Slots]:
     """Centred RMSProp with the constants of Mnih et al. (2015), Extended Data Table 1; Graves (2013), section 4.4."""
     del step
@@ -75,14 +94,15 @@ def _sgd(
     gradient: tf.Tensor,
     step: tf.Tensor,
     learning_rate: tf.Tensor,
+    epsilon: float,
 ) -> tuple[tf.Tensor, Slots]:
     """Plain stochastic gradient descent."""
-    del step
+    del step, epsilon
     return parameters - learning_rate * gradient, slots
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "adam": Optimizer("adam", ("momentum", "velocity"), _adam),
-    "rmsprop": Optimizer("rmsprop", ("mean", "mean_square"), _rmsprop),
-    "sgd": Optimizer("sgd", (), _sgd),
+    "adam": Optimizer("adam", ("momentum", "velocity"), 1e-7, _adam),
+    "rmsprop": Optimizer("rmsprop", ("mean", "mean_square"), 0.01, _rmsprop),
+    "sgd": Optimizer("sgd", (), 0.0, _sgd),
 }

@@ -253,7 +253,8 @@ class TensorFlowLearner:
         def applied() -> tuple[tf.Tensor, Slots]:
             clipped = clip_by_global_norm(gradient, tf.sqrt(square), most) if most > 0 else gradient
             number = tf.cast(step + k + 1, tf.float32)
-            return OPTIMIZERS[self._settings.optimizer].update(online, slots, clipped, number, rate)
+            optimizer, epsilon = OPTIMIZERS[self._settings.optimizer], self._settings.optimizer_epsilon
+            return optimizer.update(online, slots, clipped, number, rate, epsilon)
 
         new_online, new_slots = tf.cond(apply, applied, lambda: (online, slots))
         # Whose fault it is matters only for the first such sum: the updates after it may be tried again.

@@ -112,7 +112,9 @@ class NativeLearner:
         self._own = np.zeros(length, np.float32)
         self._total = self._own if mpi is None else np.zeros(length, np.float32)
         self._signals_start = layout.total + NUM_STATISTICS
-        self._optimizer = bind_optimizer(settings.optimizer, self.online, self.slots, settings.learning_rate)
+        self._optimizer = bind_optimizer(
+            settings.optimizer, self.online, self.slots, settings.learning_rate, settings.optimizer_epsilon
+        )
         self._struct = _Learner(
             mlp.pointer,
             ctypes.addressof(self._optimizer),

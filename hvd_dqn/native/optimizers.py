@@ -27,16 +27,16 @@ class BoundOptimizer(ctypes.Structure):
 
 
 _CONSTANTS = {
-    "adam": (0, 0.9, 0.999, 1e-7),  # Kingma & Ba (2015), section 2's efficient form
-    "rmsprop": (1, 0.95, 0.0, 0.01),  # centred, Mnih et al. (2015), Extended Data Table 1
-    "sgd": (2, 0.0, 0.0, 0.0),
+    "adam": (0, 0.9, 0.999),  # Kingma & Ba (2015), section 2's efficient form
+    "rmsprop": (1, 0.95, 0.0),  # centred, Mnih et al. (2015), Extended Data Table 1
+    "sgd": (2, 0.0, 0.0),
 }
-"""Rule, decay of the first and of the second moment, epsilon."""
+"""Rule, decay of the first and of the second moment."""
 assert _CONSTANTS.keys() == OPTIMIZERS.keys()
 
 
 def bind_optimizer(
-    name: str, parameters: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float
+    name: str, parameters: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float, epsilon: float = 0.0
 ) -> BoundOptimizer:
     """Binds an optimizer to the vectors that `optimizer_step` changes.
 
@@ -45,7 +45,16 @@ def bind_optimizer(
       parameters: float32 [P]; the caller keeps it, and the slots.
       slots: float32 [P] each, zeros before the first update.
       learning_rate: the step size.
+      epsilon: 0 for the optimizer's own.
     """
-    rule, *constants = _CONSTANTS[name]
+    rule, *decays = _CONSTANTS[name]
     pointers = (ctypes.c_void_p * 2)(*[pointer(slot) for slot in slots])
-    return BoundOptimizer(rule, pointer(parameters), pointers, parameters.size, learning_rate, *constants)
+    return BoundOptimizer(
+        rule,
+        pointer(parameters),
+        pointers,
+        parameters.size,
+        learning_rate,
+        *decays,
+        epsilon or OPTIMIZERS[name].epsilon,
+    )

@@ -145,6 +145,7 @@ def step_settings(config: Config, rank: int, size: int) -> StepSettings:
     batch = config.replay.global_batch_size
     return StepSettings(
         optimizer=config.learner.optimizer,
+        optimizer_epsilon=config.learner.optimizer_epsilon,
         learning_rate=config.learner.learning_rate,
         max_grad_norm=config.learner.max_grad_norm,
         batch_size_per_rank=share(batch, rank, size),

@@ -101,6 +101,7 @@ ZERO_MEANS_OFF_OR_NONE = {
     "policy_lag",
     "munchausen_bonus",
     "learning_rate_end",
+    "optimizer_epsilon",
     "stacked_frames",
     "priority_exponent",
     "importance_exponent",

@@ -39,9 +39,10 @@ losses = pytest.mark.parametrize("name", LOSSES)
 class Walk:
     """Parameters and slots on their way through updates with a step size of 0.01."""
 
-    def __init__(self, name: str, library: ctypes.CDLL = LIBRARY) -> None:
+    def __init__(self, name: str, library: ctypes.CDLL = LIBRARY, epsilon: float = 0.0) -> None:
         self.parameters, self.slots = START.copy(), [np.zeros(SIZE, np.float32) for _ in OPTIMIZERS[name].slot_names]
-        self._library, self._optimizer = library, bind_optimizer(name, self.parameters, self.slots, 0.01)
+        self._library = library
+        self._optimizer = bind_optimizer(name, self.parameters, self.slots, 0.01, epsilon)
 
     def go(self, gradient: np.ndarray, step: int, scale: float = 1.0) -> None:
         self._library.optimizer_step(ctypes.addressof(self._optimizer), pointer(gradient), scale, step)
@@ -70,12 +71,13 @@ def test_each_step_is_tensorflows_step(name: str, first_step: int) -> None:
 
 
 @optimizers
-def test_a_whole_path_stays_tensorflows_path(name: str) -> None:
-    walk = Walk(name)
+@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+def test_a_whole_path_stays_tensorflows_path(name: str, epsilon: float) -> None:
+    walk = Walk(name, epsilon=epsilon)
     path, path_slots = tf.constant(START), tuple(tf.constant(slot) for slot in walk.slots)
     for step, gradient in enumerate(GRADIENTS, start=1):
         path, path_slots = OPTIMIZERS[name].update(
-            path, path_slots, tf.constant(gradient), tf.constant(step, tf.float32), 0.01
+            path, path_slots, tf.constant(gradient), tf.constant(step, tf.float32), 0.01, epsilon
         )
         walk.go(gradient, step)
     assert np.median(np.abs(walk.parameters - START)) > 1e-3

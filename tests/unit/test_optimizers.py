@@ -13,14 +13,14 @@ START = np.array([1.0, -2.0, 0.5, 0.0], np.float32)
 GRADIENTS = np.random.default_rng(1).normal(scale=3, size=(25, 4)).astype(np.float32)
 
 
-def _trajectory(name: str, learning_rate: float) -> np.ndarray:
+def _trajectory(name: str, learning_rate: float, epsilon: float = 0.0) -> np.ndarray:
     optimizer = OPTIMIZERS[name]
     parameters = tf.constant(START)
     slots = tuple(tf.zeros(4) for _ in optimizer.slot_names)
     path = []
     for step, gradient in enumerate(GRADIENTS, start=1):
         parameters, slots = optimizer.update(
-            parameters, slots, tf.constant(gradient), tf.constant(step, tf.float32), learning_rate
+            parameters, slots, tf.constant(gradient), tf.constant(step, tf.float32), learning_rate, epsilon
         )
         path.append(parameters.numpy())
     return np.array(path)
@@ -38,6 +38,13 @@ def _keras_trajectory(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
 def test_adam_equals_keras_step_by_step() -> None:
     expected = _keras_trajectory(keras.optimizers.Adam(1e-2, epsilon=1e-7))
     np.testing.assert_allclose(_trajectory("adam", 1e-2), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_another_epsilon_of_adam_and_of_rmsprop_equals_keras() -> None:
+    adam = keras.optimizers.Adam(1e-2, epsilon=0.5)
+    rmsprop = keras.optimizers.RMSprop(0.01, rho=0.95, epsilon=2.0, centered=True)
+    np.testing.assert_allclose(_trajectory("adam", 1e-2, 0.5), _keras_trajectory(adam), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(_trajectory("rmsprop", 0.01, 2.0), _keras_trajectory(rmsprop), rtol=1e-4, atol=1e-5)
 
 
 def test_adams_first_step_is_the_learning_rate_against_the_gradients_sign() -> None:

@@ -72,6 +72,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "train_period": [1, 2, 8, 1000],
     "learning_rate": [1e-5, 1e-2],
     "learning_rate_end": [0.0, 0.5],
+    "optimizer_epsilon": [1e-4],
     "loss": ["huber"],
     "gamma": [0.5, 1.0],
     "double": [True],
