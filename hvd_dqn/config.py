@@ -125,7 +125,8 @@ class ReplayConfig:
 
     replay: str = "uniform"
     """uniform: samples all stored transitions with equal probability. prioritized: samples those with a large error
-    more often, and weights their losses less (Schaul et al. 2016), as one buffer of all ranks would."""
+    more often, and weights their losses less (Schaul et al. 2016), as one buffer of all ranks would. module:Class or
+    ./file.py:Class: a class of your own, as hvd_dqn/replay/base.py describes it."""
     priority_exponent: float = 0.5
     """Exponent of a transition's priority in its probability, of prioritized. 0: uniform."""
     importance_exponent: float = 0.4
@@ -152,7 +153,8 @@ class AlgorithmConfig:
     """dqn: Q-learning with a target network (Mnih et al. 2015). munchausen: soft targets with a log-policy bonus
     (Vieillard et al. 2020). c51: distributions over atoms (Bellemare et al. 2017). hl-gauss: classification of the
     target (Farebrother et al. 2024). qr: quantile regression (Dabney et al. 2018). iqn: quantiles at random fractions
-    (Dabney et al. 2018). munchausen-iqn: both."""
+    (Dabney et al. 2018). munchausen-iqn: both. module:Class or ./file.py:Class: a class of your own, as
+    hvd_dqn/algorithms/base.py describes it."""
     double: bool = False
     """The online network selects the action that the target network evaluates (van Hasselt et al. 2016)."""
     loss: Literal["mse", "huber"] = "mse"

@@ -133,7 +133,9 @@ def validate(config: Config) -> None:
         "/" not in name and name not in (".", ".."),
         f"--name {name!r} must be one folder's name: choose the place with --runs-dir",
     )
-    check_registered(ALGORITHMS, values["algorithm"], "--algorithm")
+    for name, registry in (("algorithm", ALGORITHMS), ("network", {"auto": "", **NETWORKS}), ("replay", REPLAYS)):
+        if ":" not in values[name]:  # otherwise the user's own
+            check_registered(registry, values[name], flag(name))
     _require(
         not (values["double"] and values["algorithm"].startswith("munchausen")),
         f"--double corrects the maximum in a target, and --algorithm {values['algorithm']} has none: leave --double "
@@ -152,8 +154,6 @@ def validate(config: Config) -> None:
         values["munchausen_floor"] <= 0,
         f"--munchausen-floor is {values['munchausen_floor']}: give a negative number, or 0 for no bonus",
     )
-    if ":" not in values["network"]:
-        check_registered({"auto": "", **NETWORKS}, values["network"], "--network")
     if values["network"] != "impala" and ":" not in values["network"]:
         for name, default in (("impala_width", 1), ("layer_norm", False), ("spectral_norm", False)):
             _require(
@@ -167,7 +167,6 @@ def validate(config: Config) -> None:
             f"--protocol {values['protocol']} has {flag(name)} {value}, and it is {values[name]}: leave one of the two "
             "out",
         )
-    check_registered(REPLAYS, values["replay"], "--replay")
     if values["checkpoint_path"]:
         check_url(values["checkpoint_path"], "--checkpoint-path")
     environment_arguments(config)

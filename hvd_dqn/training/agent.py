@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from hvd_dqn.algorithms.base import Algorithm
-from hvd_dqn.config import Config, flatten
+from hvd_dqn.config import Config
 from hvd_dqn.distributed.agreement import raise_on_any_rank
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime, start_compiler
@@ -21,11 +19,10 @@ from hvd_dqn.learner.learner import Learner, StepSettings
 from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
-from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, load
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.shares import first_index, share
-from hvd_dqn.training.custom_network import build_custom
+from hvd_dqn.training.parts import build_model, find_replay, make_algorithm
 from hvd_dqn.training.signals import Signals
 
 
@@ -51,8 +48,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     """
     communicator = runtime.communicator
     flat, algorithm, network = build_network(config, communicator, spaces)  # COLLECTIVE
-    prioritized = load(REPLAYS, config.replay.replay).prioritized
-    settings = step_settings(config, communicator.rank, communicator.size)._replace(weighted=prioritized)
+    settings = step_settings(config, communicator.rank, communicator.size)
     chosen = choose_learner(config, runtime, network, algorithm, spaces)  # COLLECTIVE
     if chosen == "native":
         from hvd_dqn.native.build import NativeAgent
@@ -101,7 +97,7 @@ def build_network(config: Config, communicator: Communicator, spaces: Spaces) ->
     Raises:
       UserError: on all ranks, if it cannot be built for these spaces.
     """
-    algorithm: Algorithm = configured(load(ALGORITHMS, config.algorithm.algorithm), config)
+    algorithm = raise_on_any_rank(communicator, lambda: make_algorithm(config))  # COLLECTIVE
     network = choose_network(config.network.network, spaces.network_shape, spaces.observation_dtype)
     spec = NetworkSpec(
         spaces.network_shape,
@@ -119,25 +115,10 @@ def build_network(config: Config, communicator: Communicator, spaces: Spaces) ->
         config.network.layer_norm,
         config.network.spectral_norm,
     )
-    model = raise_on_any_rank(
-        communicator, lambda: load(NETWORKS, network)(spec) if network in NETWORKS else build_custom(network, spec)
-    )  # COLLECTIVE
+    model = raise_on_any_rank(communicator, lambda: build_model(network, spec))  # COLLECTIVE
     masked_actions = spaces.num_actions if spaces.masked else 0
     flat = (NoisyNetwork if config.network.noisy else FlatNetwork)(model, masked_actions)
     return flat, algorithm, network
-
-
-def configured(factory: Callable[..., Any], config: Config, **given: Any) -> Any:
-    """Builds something registered from those fields of the configuration that its parameters name.
-
-    Args:
-      factory: a class or function.
-      config: the configuration.
-      **given: arguments that are no configuration; those that the factory does not name are left out.
-    """
-    known = flatten(config) | given
-    names = inspect.signature(factory).parameters
-    return factory(**{name: known[name] for name in names if name in known})
 
 
 def step_settings(config: Config, rank: int, size: int) -> StepSettings:
@@ -152,6 +133,7 @@ def step_settings(config: Config, rank: int, size: int) -> StepSettings:
         first_row=first_index(batch, rank, size),
         global_batch_size=batch,
         num_signals=len(Signals()),
+        weighted=find_replay(config).prioritized,
         rank=rank,
         size=size,
     )
@@ -190,7 +172,7 @@ def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: 
             network=network,
             dueling=config.network.dueling,
             noisy=config.network.noisy,
-            weighted=load(REPLAYS, config.replay.replay).prioritized,
+            weighted=find_replay(config).prioritized,
             rule=algorithm.native_rule,
             precision=config.network.precision,
             on_gpu=runtime.on_gpu,

@@ -24,7 +24,6 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
 from hvd_dqn.networks.spec import flattens_images
-from hvd_dqn.registry import ALGORITHMS, REPLAYS, load
 from hvd_dqn.replay.base import Replay
 from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.heartbeat import make_heartbeat
@@ -36,13 +35,14 @@ from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
 from hvd_dqn.training.acting import Acting
-from hvd_dqn.training.agent import Agent, build_agent, configured
+from hvd_dqn.training.agent import Agent, build_agent
 from hvd_dqn.training.environments import find_environment
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import make_hooks
 from hvd_dqn.training.job import Job, Learning, Updates
 from hvd_dqn.training.memory import check_memory, replay_too_large
 from hvd_dqn.training.overlap import InlineWorker, ThreadWorker
+from hvd_dqn.training.parts import check_parts, configured, find_replay
 from hvd_dqn.training.records import Records
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
@@ -91,10 +91,10 @@ def assemble(
     limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
     limit += grace_seconds if limit else 0.0
     maker, spaces = raise_on_any_rank(communicator, lambda: find_environment(config, communicator, limit))  # COLLECTIVE
-    check_same_job(communicator, _fingerprint(config, runtime, spaces, command))  # COLLECTIVE
+    algorithm, own_code = raise_on_any_rank(communicator, lambda: check_parts(config))  # COLLECTIVE
+    check_same_job(communicator, _fingerprint(config, runtime, spaces, command) | own_code)  # COLLECTIVE
     memory = check_memory(config, own, spaces, communicator, may_refuse=not stream)  # COLLECTIVE
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)
-    algorithm = load(ALGORITHMS, config.algorithm.algorithm)
     return_range = ReturnRange(own.num_envs_per_rank, config.algorithm.gamma) if algorithm.has_value_range else None
     collector = raise_on_any_rank(
         communicator,
@@ -208,7 +208,7 @@ def _check_device(runtime: Runtime) -> None:
 def _build_replay(config: Config, own: Shares, spaces: Spaces, rng: np.random.Generator) -> Replay:
     try:
         replay: Replay = configured(
-            load(REPLAYS, config.replay.replay),
+            find_replay(config),
             config,
             capacity=own.replay_capacity_per_rank,
             form=spaces.transition_form,
@@ -270,6 +270,7 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
     size = runtime.communicator.size
     environments = config.environment.num_envs
     batch, capacity = config.replay.global_batch_size, config.replay.replay_capacity
+    end = config.learner.learning_rate_end
     communicator = runtime.communicator
     masks = {"action masks": f"from the {spaces.mask_source} of {config.environment.env}"} if spaces.masked else {}
     stacked = spaces.stacked_frames
@@ -290,8 +291,8 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
         **frames,
         "learner steps per iteration": f"{environments / config.learner.train_period:g} "
         f"({environments} env steps, one learner step per {config.learner.train_period})",
-        "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling), at the end "
-        f"{config.learner.learning_rate * config.learner.learning_rate_end:g}",
+        "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling)"
+        + (f", at the end {config.learner.learning_rate * end:g}" if end != 1.0 else ""),
     }
 
 

@@ -12,8 +12,7 @@ from hvd_dqn.distributed.memory import machine, usable_memory
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.networks.spec import choose_network
-from hvd_dqn.registry import ALGORITHMS, load
-from hvd_dqn.training.agent import configured
+from hvd_dqn.training.parts import make_algorithm
 from hvd_dqn.validation import Shares
 
 _COPIES_OF_PARAMETERS = 6
@@ -113,8 +112,7 @@ def _parameters(config: Config, spaces: Spaces) -> int:
 
 def _outputs(config: Config, spaces: Spaces) -> int:
     """Returns how many outputs the network has for an observation."""
-    algorithm = configured(load(ALGORITHMS, config.algorithm.algorithm), config)
-    return int(algorithm.outputs_per_action) * spaces.num_actions
+    return int(make_algorithm(config).outputs_per_action) * spaces.num_actions
 
 
 def _too_little(host: str, ranks: int, total: Bytes, usable: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +47,8 @@ class Records:
     speed: Speed = field(default_factory=lambda: Speed(0, 0))
     started: float = field(default_factory=time.monotonic)
     contributions: list[Contribution] = field(default_factory=list)
+    listeners: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
+    """Called with each record after it was written."""
     warned: bool = False
     """Whether metrics could not be written at some time."""
     under_launcher: bool = False
@@ -68,6 +70,8 @@ class Records:
             if not self.warned:
                 self.display.warn(f"metrics cannot be written: {error}; training continues without them")
             self.warned = True
+        for listener in self.listeners:
+            listener(whole)
         return whole
 
     def warn_of_long_iterations(self) -> None:

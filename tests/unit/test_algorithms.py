@@ -14,7 +14,7 @@ from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.networks.mlp import build
 from hvd_dqn.networks.spec import NetworkSpec
 from hvd_dqn.registry import ALGORITHMS, load
-from hvd_dqn.training.agent import configured
+from hvd_dqn.training.parts import configured
 from hvd_dqn.transition import Transition
 
 from .learners import Exchange, learn, make_learner, network_spec, part_of, random_batches

@@ -21,7 +21,7 @@ from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.learner.policy import epsilon_greedy_actions, greedy_actions
 from hvd_dqn.networks.mlp import build
 from hvd_dqn.registry import ALGORITHMS, load
-from hvd_dqn.training.agent import configured
+from hvd_dqn.training.parts import configured
 from hvd_dqn.transition import Transition
 
 from .learners import learn, make_learner, network_spec, small_mlp, tabular_network

@@ -13,7 +13,7 @@ from hvd_dqn.config import Config, replace
 from hvd_dqn.errors import UserError
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, check_registered, load
 from hvd_dqn.replay.ring import RingReplay
-from hvd_dqn.training.agent import configured
+from hvd_dqn.training.parts import configured
 from hvd_dqn.transition import TransitionForm
 from hvd_dqn.validation import validate
 

@@ -1,4 +1,4 @@
-"""What `import hvd_dqn` offers a notebook or a program: trained agents."""
+"""A trained agent, and the records of its run."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What `import hvd_dqn` offers a notebook or a program."""
