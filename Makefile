@@ -113,6 +113,10 @@ lint: $(STAMP) ## check style, formatting, types and shell scripts
 	.venv/bin/mypy
 	.venv/bin/shellcheck --external-sources $(SHELL_SCRIPTS)
 
+.PHONY: docs
+docs: $(STAMP) ## build the documentation as a site in site/, with every warning an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
 .PHONY: format
 format: $(STAMP) ## rewrite the Python files in the project's format
 	.venv/bin/ruff check --fix .
