@@ -6,6 +6,7 @@ import importlib
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 from hvd_dqn.errors import EXIT_USER_ERROR, did_you_mean
 from hvd_dqn.run.terminal import keep_standard_streams
@@ -14,14 +15,20 @@ from hvd_dqn.version import __version__
 VERBS = {
     "train": "train an agent, or resume a run: exactly what `python train.py` does",
     "evaluate": "play episodes of a trained agent",
+    "doctor": "examine hosts, libraries and the network, and say what to change",
 }
-"""What each does. `train` runs train.py; any other is the module of its name in hvd_dqn/cli/, with a function `main`."""
+"""What each does. `train` runs train.py; any other verb is a module of hvd_dqn/cli/ with a function `main`."""
 
 
 def program() -> Path:
     """Returns the path of train.py: inside the package in a wheel, next to the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     return next(path for path in (package / "train.py", package.parent / "train.py") if path.is_file())
+
+
+def load(verb: str) -> Any:
+    """Returns the module of a verb other than train."""
+    return importlib.import_module(f"hvd_dqn.cli.{verb.replace('-', '_')}")
 
 
 def main() -> None:
@@ -33,7 +40,7 @@ def main() -> None:
         return
     keep_standard_streams()
     if verb in VERBS:
-        sys.exit(importlib.import_module(f"hvd_dqn.cli.{verb.replace('-', '_')}").main(arguments))
+        sys.exit(load(verb).main(arguments))
     if verb == "--version":
         print(f"hvd-dqn {__version__}")
     elif verb in ("--help", "-h"):
