@@ -15,6 +15,7 @@ from hvd_dqn.version import __version__
 VERBS = {
     "train": "train an agent, or resume a run: exactly what `python train.py` does",
     "evaluate": "play episodes of a trained agent",
+    "presets": "list the presets, or show one as a configuration file",
     "doctor": "examine hosts, libraries and the network, and say what to change",
 }
 """What each does. `train` runs train.py; any other verb is a module of hvd_dqn/cli/ with a function `main`."""
