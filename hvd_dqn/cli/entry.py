@@ -16,6 +16,7 @@ VERBS = {
     "train": "train an agent, or resume a run: exactly what `python train.py` does",
     "evaluate": "play episodes of a trained agent",
     "presets": "list the presets, or show one as a configuration file",
+    "completion": "print a script that completes this command in bash or zsh",
     "doctor": "examine hosts, libraries and the network, and say what to change",
 }
 """What each does. `train` runs train.py; any other verb is a module of hvd_dqn/cli/ with a function `main`."""
