@@ -17,7 +17,7 @@ from typing import Any
 from hvd_dqn.distributed.cores import cpu_quota, usable_cores
 from hvd_dqn.distributed.launcher import Launch
 from hvd_dqn.distributed.memory import usable_memory
-from hvd_dqn.distributed.runtime import quiet_stderr
+from hvd_dqn.distributed.runtime import host_gpus, quiet_stderr
 from hvd_dqn.fingerprint import git_revision, versions
 
 _VARIABLES = re.compile(
@@ -127,7 +127,7 @@ def _gpus() -> list[str]:
             timeout=_NVIDIA_SMI_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
-        return [path.name for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+        return host_gpus()
     return answer.stdout.strip().splitlines()
 
 

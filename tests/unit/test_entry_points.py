@@ -93,19 +93,6 @@ def test_help_into_a_closed_pipe_ends_quietly(verb: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(
-    "command", [(ROOT / "train.py", "--help"), (ROOT / "train.py", "--version"), ("-m", "hvd_dqn.cli.flags")]
-)
-def test_other_programs_end_quietly_too(command: tuple[str | Path, ...]) -> None:
-    done = _ended_with_a_closed_pipe(sys.executable, *command)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_verb_whose_help_is_cut_by_head_shows_its_first_lines_only() -> None:
-    done = run("bash", "-c", f"'{COMMAND}' train --help | head -n 3; exit ${{PIPESTATUS[0]}}")
-    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 3)
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_shows_examples_at_once(verb: str) -> None:
     """Neither NumPy nor TensorFlow nor matplotlib is loaded for --help."""
