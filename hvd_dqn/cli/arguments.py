@@ -32,6 +32,7 @@ DESCRIPTION = """Trains a Deep Q-Network on one or many ranks.
   horovodrun -np 4 python train.py --preset lunarlander    four ranks on this machine
   mpirun -np 4 python train.py --seed 1 --name first       the same with MPI's launcher
   python train.py --resume runs/CartPole-v1/first          resume a run from its newest checkpoint
+  hvd-dqn train --seeds 0-4 --name first                   five runs, one after the other
 
 All amounts are global: the same flags give the same learning curve on any number of ranks."""
 

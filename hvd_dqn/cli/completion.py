@@ -123,4 +123,4 @@ def _options(verb: str) -> list[dict[str, Any]]:
         load(verb).main(asked)
     (line,) = [line for line in printed.getvalue().splitlines() if line.startswith(_SPEC)]
     options: list[dict[str, Any]] = ast.literal_eval(line.removeprefix(_SPEC))["options"]
-    return options
+    return [*options, {"flags": ["--seeds"]}] if verb == "train" else options

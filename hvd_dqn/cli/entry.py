@@ -13,7 +13,7 @@ from hvd_dqn.run.terminal import keep_standard_streams
 from hvd_dqn.version import __version__
 
 VERBS = {
-    "train": "train an agent, or resume a run: exactly what `python train.py` does",
+    "train": "train an agent, or resume a run, as `python train.py` does; with --seeds 0-4 one run per seed",
     "evaluate": "play episodes of a trained agent",
     "presets": "list the presets, or show one as a configuration file",
     "completion": "print a script that completes this command in bash or zsh",
@@ -36,13 +36,13 @@ def load(verb: str) -> Any:
 def main() -> None:
     """Runs the verb; ends the process with its exit code."""
     verb, arguments = next(iter(sys.argv[1:]), "--help"), sys.argv[2:]
-    if verb == "train":
+    if verb == "train" and not any(argument.partition("=")[0] == "--seeds" for argument in arguments):
         sys.argv = [str(program()), *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
         return
     keep_standard_streams()
     if verb in VERBS:
-        sys.exit(load(verb).main(arguments))
+        sys.exit(load("seeds" if verb == "train" else verb).main(arguments))
     if verb == "--version":
         print(f"hvd-dqn {__version__}")
     elif verb in ("--help", "-h"):
