@@ -13,12 +13,13 @@ from hvd_dqn.cli.arguments import own_directory, parse
 from hvd_dqn.cli.entry import program
 from hvd_dqn.config import RESUME_AUTO, Config
 from hvd_dqn.distributed.launcher import read_launch
-from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, CheckpointError, UserError
+from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE, EXIT_USER_ERROR, CheckpointError, UserError
 from hvd_dqn.files import METRICS_BYTES, parse_json, read_file
 from hvd_dqn.run.directory import read_config_of
 
 PROGRAM = "hvd-dqn train"
 FLAG = "--seeds"
+_SEEDS = r"\d{1,18}(-\d{1,18})?"
 _MOST_SEEDS = 1_000
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _OF_EACH_RUN = {
@@ -34,7 +35,7 @@ def parse_seeds(text: str) -> list[int]:
     Raises:
       UserError: if it is another text, or has too many seeds.
     """
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+    if not re.fullmatch(rf"{_SEEDS}(,{_SEEDS})*", text):
         raise UserError(f"{FLAG} {text}: give seeds and ranges of them, such as 0-4 or 1,3,9")
     ranges = []
     for part in text.split(","):
@@ -59,6 +60,14 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    try:
+        return _train(runs)
+    except KeyboardInterrupt:  # between two runs
+        return EXIT_REQUEUE
+
+
+def _train(runs: Sequence[tuple[int, list[str], Config]]) -> int:
+    """Trains each run that is not finished; returns the exit code of the last one."""
     for number, (seed, given, config) in enumerate(runs, start=1):
         place = own_directory(config).path
         if _is_finished(config):
@@ -129,7 +138,9 @@ def _run(command: Sequence[str]) -> int:
     def pass_on(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    # Under nohup the hang-up is ignored here and in the run.
+    heard = [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in heard}
     try:
         code = process.wait()
     finally:

@@ -14,6 +14,7 @@ import pytest
 from hvd_dqn.cli.doctor import write_report
 from hvd_dqn.cli.examination import Evidence
 from hvd_dqn.cli.findings import Finding, judge
+from hvd_dqn.distributed.facts import host_facts
 from hvd_dqn.distributed.launcher import Launch
 from hvd_dqn.distributed.measure import clock_bounds
 
@@ -155,6 +156,19 @@ def test_slow_or_wrong_sums_are_problems(seconds: tuple[float, float], wrong: li
 def test_an_examination_that_ended_at_once_is_still_reported() -> None:
     (found,) = judge(Evidence(Launch(), ended="no progress within 1 s"))
     assert (found.mark, found.name, found.text) == ("fault", "starting", "no progress within 1 s")
+
+
+def test_variables_that_matter_are_shown_and_secrets_are_not() -> None:
+    environ = {
+        "NCCL_DEBUG": "INFO",
+        "OMP_NUM_THREADS": "2",
+        "HOROVOD_SECRET_KEY": "s",
+        "TF_TOKEN": "s",
+        "HOROVOD_RANK": "0",
+        "OMPI_MCA_orte_app_num": "0",
+        "HOME": "/root",
+    }
+    assert host_facts(Launch(), environ)["variables"] == {"NCCL_DEBUG": "INFO", "OMP_NUM_THREADS": "2"}
 
 
 def test_clocks_are_bounded_by_what_was_read_around_barriers() -> None:

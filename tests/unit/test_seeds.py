@@ -36,6 +36,7 @@ def test_seeds_and_ranges_are_read_in_their_order(text: str, found: list[int]) -
         ("-1", "such as"),
         ("4-0", "smaller seed first"),
         ("0-5000", "at most"),
+        ("0-" + 99 * "9", "such as"),
     ],
 )
 def test_other_texts_are_refused(text: str, words: str) -> None:
