@@ -46,7 +46,8 @@ def supervise(work: Callable[[Send], None], receive: Send, seconds: float) -> st
         os.close(read_end)
         _work(work, write_end)
     os.close(write_end)
-    before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # not a hang-up under nohup
+    before = {number: signal.signal(number, _interrupt) for number in heard}
     try:
         reason = _receive_all(read_end, receive, seconds)
         return reason or _ending(child, seconds)

@@ -102,6 +102,16 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
         check_packages(["no_such_tracker"])
 
 
+def test_a_run_without_the_package_is_refused_and_leaves_no_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    ended = run(*QUICK, "--track", "wandb", "--runs-dir", tmp_path, "--name", "a")
+    assert ended.code == 2
+    assert 'make setup EXTRAS="wandb"' in ended.printed
+    assert not (tmp_path / "CartPole-v1" / "a").exists()
+
+
 def test_hyper_parameters_have_the_names_of_fields_and_no_places() -> None:
     values = hyper_parameters(Config(), 2)
     assert values.keys() - set(field_names()) == {"ranks"}
