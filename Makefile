@@ -28,6 +28,9 @@ PYTHON_CANDIDATES := $(PYTHON) .venv/bin/python python3.12 python3.11 python3.10
 IN_VENV = env PATH="$(CURDIR)/.venv/bin:$$PATH" $(AS_ROOT)
 AS_ROOT := $(if $(filter 0,$(shell id -u)),OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
 
+# Shell code: horovodrun imports TensorFlow, which without GPUs reports each CUDA library that it does not find.
+QUIET_TENSORFLOW = [ -e /dev/nvidia0 ] || export TF_CPP_MIN_LOG_LEVEL="$${TF_CPP_MIN_LOG_LEVEL:-3}"
+
 # Shell code: sets $$python to the first candidate of a supported version, or ends with the remedy.
 define FIND_PYTHON
 python=; \
@@ -164,4 +167,5 @@ $(STAMP): pyproject.toml uv.lock $(wildcard hvd_dqn/*/*.[ch] packaging/*) | $(UV
 	UV_PYTHON_PREFERENCE=only-system UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=.venv \
 	  $(UV) sync --locked $(addprefix --extra ,$(EXTRAS)) $(UV_SYNC_FLAGS) \
 	  $$(if [ "$$python" != "$(CURDIR)/.venv/bin/python" ]; then echo "--python $$python"; fi)
+	@grep -q TF_CPP_MIN_LOG_LEVEL .venv/bin/activate || echo '$(QUIET_TENSORFLOW)' >> .venv/bin/activate
 	@rm -f .venv/.setup*; touch $@

@@ -46,6 +46,9 @@ class JobConfig:
     exact with environments that are not deterministic, EnvPool, and Atari's native form."""
     keep_checkpoints: int = 3
     """Number of newest checkpoints to retain, in addition to the best one."""
+    track: Literal["none", "wandb", "mlflow", "both"] = "none"
+    """Send metrics to Weights & Biases or MLflow while training (extras [wandb], [mlflow]). A resumed run continues the
+    tracked one. Servers and keys are read from the environment (WANDB_..., MLFLOW_TRACKING_URI)."""
 
 
 @dataclass(frozen=True)

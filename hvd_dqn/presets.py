@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class About(NamedTuple):
+    """Where a preset's values come from."""
+
+    source: str
+    deviations: str = ""
+    """From the source."""
+    measured: str = ""
+    """Mean returns of docs/reference/learning-results.md, greedy, of the best checkpoint."""
+
 
 _MINATAR = {
     "env": "MinAtar/Breakout-v0",
@@ -21,8 +32,6 @@ _MINATAR = {
     "checkpoint_period": 100_000,
     "log_period": 10_000,
 }
-"""Young and Tian (2019), https://arxiv.org/abs/1903.03176, with an update every four steps and Adam, as in Obando-Ceron
-and Castro (2021), "Revisiting Rainbow", and sixteen environments in place of one."""
 _RAINBOW = {
     "algorithm": "c51",
     "double": True,
@@ -33,7 +42,6 @@ _RAINBOW = {
     "epsilon_start": 0.0,
     "epsilon_end": 0.0,
 }
-"""All parts of Hessel et al. (2018), "Rainbow", https://arxiv.org/abs/1710.02298."""
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "own": {},
@@ -57,10 +65,7 @@ _ATARI = {
     "checkpoint_period": 250_000,
     "log_period": 10_000,
 }
-"""What the published settings for Atari have in common. Deviations in all of them: sixteen environments in place of
-one, so that four updates follow sixteen env steps; epsilon decays from the first env step, not from the first update;
-evaluations of ten episodes in place of 125,000 env steps; the best checkpoint is evaluated
-last, on thirty episodes."""
+"""What the published settings for Atari have in common."""
 _NATURE_DQN = {
     **_ATARI,
     "protocol": "nature",
@@ -73,10 +78,6 @@ _NATURE_DQN = {
     "epsilon_decay_env_steps": 1_000_000,
     "epsilon_end": 0.1,
 }
-"""Mnih et al. (2015), https://www.nature.com/articles/nature14236, Extended Data Table 1, in the units of Quan and
-Ostrovski (2020), "DQN Zoo": 10,000 env steps, that are 2,500 updates, between two target networks. Deviations: Adam
-with Dopamine's constants in place of centred RMSProp, whose constants are for a gradient summed over the
-batch; and those of all."""
 _DOPAMINE_DQN = {
     **_ATARI,
     "protocol": "dopamine",
@@ -88,8 +89,6 @@ _DOPAMINE_DQN = {
     "epsilon_decay_env_steps": 250_000,
     "epsilon_end": 0.01,
 }
-"""Castro et al. (2018), "Dopamine", https://arxiv.org/abs/1812.06110: dopamine/jax/agents/dqn/configs/dqn.gin of
-2026-03, which has Adam and the squared error. Deviations: those of all."""
 _DOPAMINE_RAINBOW = {
     **_DOPAMINE_DQN,
     "algorithm": "c51",
@@ -98,8 +97,6 @@ _DOPAMINE_RAINBOW = {
     "priority_exponent": 0.5,
     "importance_exponent": 0.5,
 }
-"""rainbow.gin of the same folder: three parts of Hessel et al. (2018), without double, dueling and noisy. Deviations:
-those of `_DOPAMINE_DQN`."""
 _DOPAMINE_QR = {
     **_DOPAMINE_RAINBOW,
     "algorithm": "qr",
@@ -107,8 +104,6 @@ _DOPAMINE_QR = {
     "learning_rate": 5e-5,
     "optimizer_epsilon": 3.125e-4,
 }
-"""quantile.gin of the same folder. Deviations: priorities are absolute errors of the
-mean value, not losses; and those of all."""
 _DOPAMINE_IQN = {
     **_DOPAMINE_DQN,
     "algorithm": "iqn",
@@ -117,8 +112,6 @@ _DOPAMINE_IQN = {
     "learning_rate": 5e-5,
     "optimizer_epsilon": 3.125e-4,
 }
-"""implicit_quantile.gin of the same folder. Deviations: fractions are evenly spaced
-when acting, not drawn; and those of all."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Algorithms alone: the rest are the defaults, and the environment is CartPole unless --env names another.
@@ -213,6 +206,58 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Flat configuration fields of each `--preset`."""
+
+_BY_HAND = "chosen by hand on small seeds"
+_YOUNG_AND_TIAN = "Young and Tian (2019), https://arxiv.org/abs/1903.03176"
+_HESSEL = "Hessel et al. (2018), https://arxiv.org/abs/1710.02298"
+_DOPAMINE = "Dopamine (Castro et al. 2018, https://arxiv.org/abs/1812.06110), 2026-03, jax/agents"
+_OF_MINATAR = (
+    "an update every four steps and Adam, as in Obando-Ceron and Castro (2021); sixteen environments in place of one"
+)
+_OF_ATARI = (
+    "sixteen environments in place of one, so that four updates follow sixteen env steps; epsilon decays from the "
+    "first env step, not from the first update; evaluations of ten episodes, not of 125,000 "
+    "env steps; the best checkpoint is evaluated last, on thirty episodes"
+)
+
+ABOUT: dict[str, About] = {
+    "dqn": About("Mnih et al. (2015), https://www.nature.com/articles/nature14236", "Adam, squared error"),
+    "double": About("van Hasselt et al. (2016), https://arxiv.org/abs/1509.06461", "Adam, squared error"),
+    "rainbow": About(_HESSEL, "the defaults' network, rates and periods, for CartPole"),
+    "qr": About("Dabney et al. (2018), https://arxiv.org/abs/1710.10044", "51 quantiles in place of 200"),
+    "iqn": About("Dabney et al. (2018), https://arxiv.org/abs/1806.06923", "fractions are evenly spaced when acting"),
+    "munchausen-iqn": About(
+        "Vieillard et al. (2020), https://arxiv.org/abs/2007.14430", "fractions are evenly spaced when acting"
+    ),
+    "cartpole": About(_BY_HAND, measured="499.3 (9 runs, 494.0 to 500.0)"),
+    "lunarlander": About(_BY_HAND, measured="237.4 (5 runs, 205.8 to 254.3)"),
+    "acrobot": About(_BY_HAND, measured="-81.5 (3 runs, -83.9 to -80.2)"),
+    "mountaincar": About(_BY_HAND),
+    "atari": About("Mnih et al. (2015), https://www.nature.com/articles/nature14236", "smaller: for a first try"),
+    "atari-nature-dqn": About(
+        "Mnih et al. (2015), https://www.nature.com/articles/nature14236, Extended Data Table 1, in the units of Quan "
+        "and Ostrovski (2020): 10,000 env steps, that are 2,500 updates, between two target networks",
+        "Adam with Dopamine's learning rate in place of centred RMSProp, whose constants are for a gradient summed "
+        f"over the batch; {_OF_ATARI}",
+    ),
+    "atari-dopamine-dqn": About(f"{_DOPAMINE}/dqn/configs/dqn.gin", _OF_ATARI),
+    "atari-dopamine-rainbow": About(
+        f"{_DOPAMINE}/rainbow/configs/rainbow.gin: Rainbow without double, dueling and noisy",
+        _OF_ATARI,
+    ),
+    "atari-dopamine-qr": About(
+        f"{_DOPAMINE}/quantile/configs/quantile.gin",
+        f"priorities are absolute errors of the mean value, not losses; {_OF_ATARI}",
+    ),
+    "atari-dopamine-iqn": About(
+        f"{_DOPAMINE}/implicit_quantile/configs/implicit_quantile.gin",
+        f"fractions are evenly spaced when acting, not drawn; {_OF_ATARI}",
+    ),
+    "minatar-dqn": About(_YOUNG_AND_TIAN, _OF_MINATAR, "Breakout 30.1, Asterix 26.6 (1 run each)"),
+    "minatar-rainbow": About(f"{_YOUNG_AND_TIAN}; {_HESSEL}", _OF_MINATAR),
+    "maze": About(_BY_HAND + ", so that the learned values agree with the exact ones"),
+}
+"""Where the values of each preset come from; the same keys as PRESETS."""
 
 
 def preset_for(env: str) -> str | None:

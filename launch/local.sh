@@ -85,14 +85,15 @@ fi
 
 # horovodrun starts the `python` and the `mpirun` that come first in PATH.
 export PATH="$root/.venv/bin:$PATH"
-# horovodrun itself imports TensorFlow, which has much to say about GPUs that are not there.
-export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"
+# shellcheck source=launch/common.sh
+source "$root/launch/common.sh"
+
+# horovodrun itself imports TensorFlow, which reports CUDA libraries that it does not find on a machine without GPUs.
+if ! gpus_wanted "$@"; then export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"; fi
 if ((EUID == 0)); then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 
-# shellcheck source=launch/common.sh
-source "$root/launch/common.sh"
 check_named "${named[@]}"
 keep_only "${named[@]}"
 trap 'ask_to_stop "$controller"' INT TERM HUP USR1
@@ -108,7 +109,10 @@ status() {
 
 # Starts the job and waits for its end; sets `code`.
 run() {
-    local command=(horovodrun "--$controller" -np "$ranks" python "$root/train.py" "$@")
+    local command=(horovodrun "--$controller" -np "$ranks")
+    # horovodrun asks mpirun to prefix each line with the rank. Rank 0 alone reports; what others print names its rank.
+    if [[ $controller == mpi ]]; then command+=(--mpi-args="-mca orte_tag_output 0"); fi
+    command+=(python "$root/train.py" "$@")
     echo "${command[*]}" >&2
     code=0
     run_and_wait "${command[@]}" || code=$?

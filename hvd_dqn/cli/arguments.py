@@ -32,6 +32,7 @@ DESCRIPTION = """Trains a Deep Q-Network on one or many ranks.
   horovodrun -np 4 python train.py --preset lunarlander    four ranks on this machine
   mpirun -np 4 python train.py --seed 1 --name first       the same with MPI's launcher
   python train.py --resume runs/CartPole-v1/first          resume a run from its newest checkpoint
+  hvd-dqn train --seeds 0-4 --name first                   five runs, one after the other
 
 All amounts are global: the same flags give the same learning curve on any number of ranks."""
 
@@ -54,7 +55,7 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
         raise SystemExit(0)
     preset, file, resume = (_peek(arguments, name) for name in ("--preset", "--config", "--resume"))
     from_file = {} if file is None else _checked_file(file)
-    base = {} if preset is None else _preset(preset)
+    base = {} if preset is None else preset_settings(preset)
     protocol = _peek(arguments, "--protocol") or from_file.get("protocol")
     flat = base | PROTOCOLS.get(protocol or "", {}) | from_file
     if resume == RESUME_AUTO:
@@ -120,7 +121,12 @@ def _peek(arguments: Sequence[str], name: str) -> str | None:
     return value
 
 
-def _preset(name: str) -> dict[str, Any]:
+def preset_settings(name: str) -> dict[str, Any]:
+    """Returns the flat configuration fields of a preset.
+
+    Raises:
+      UserError: if there is none of this name.
+    """
     if name not in PRESETS:
         raise UserError(f"no preset {name!r}{did_you_mean(name, PRESETS)}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
@@ -139,7 +145,7 @@ def _checked_file(path: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"--config {path} is not a configuration ({error}): write lines such as seed = 1") from None
     preset = flat.pop("preset", None) if isinstance(flat, dict) else None
-    base = _preset(str(preset)) if preset is not None else {}
+    base = preset_settings(str(preset)) if preset is not None else {}
     return base | _checked(flat, f"--config {path}")
 
 

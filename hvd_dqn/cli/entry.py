@@ -6,16 +6,20 @@ import importlib
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 from hvd_dqn.errors import EXIT_USER_ERROR, did_you_mean
 from hvd_dqn.run.terminal import keep_standard_streams
 from hvd_dqn.version import __version__
 
 VERBS = {
-    "train": "train an agent, or resume a run: exactly what `python train.py` does",
+    "train": "train an agent, or resume a run, as `python train.py` does; with --seeds 0-4 one run per seed",
     "evaluate": "play episodes of a trained agent",
+    "presets": "list the presets, or show one as a configuration file",
+    "completion": "print a script that completes this command in bash or zsh",
+    "doctor": "examine hosts, libraries and the network, and say what to change",
 }
-"""What each does. `train` runs train.py; all others are modules of their names in hvd_dqn/cli/, each with `main`."""
+"""What each does. `train` runs train.py; any other verb is a module of hvd_dqn/cli/ with a function `main`."""
 
 
 def program() -> Path:
@@ -24,16 +28,21 @@ def program() -> Path:
     return next(path for path in (package / "train.py", package.parent / "train.py") if path.is_file())
 
 
+def load(verb: str) -> Any:
+    """Returns the module of a verb other than train."""
+    return importlib.import_module(f"hvd_dqn.cli.{verb.replace('-', '_')}")
+
+
 def main() -> None:
     """Runs the verb; ends the process with its exit code."""
     verb, arguments = next(iter(sys.argv[1:]), "--help"), sys.argv[2:]
-    if verb == "train":
+    if verb == "train" and not any(argument.partition("=")[0] == "--seeds" for argument in arguments):
         sys.argv = [str(program()), *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
         return
     keep_standard_streams()
     if verb in VERBS:
-        sys.exit(importlib.import_module(f"hvd_dqn.cli.{verb.replace('-', '_')}").main(arguments))
+        sys.exit(load("seeds" if verb == "train" else verb).main(arguments))
     if verb == "--version":
         print(f"hvd-dqn {__version__}")
     elif verb in ("--help", "-h"):

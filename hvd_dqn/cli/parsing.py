@@ -23,7 +23,7 @@ def parse_dataclass(form: Any, arguments: Sequence[str], program: str, descripti
 
     Raises:
       UserError: with tyro's message, for anything wrong.
-      SystemExit: with code 0 after --help.
+      SystemExit: with code 0 or None after --help and --tyro-print-completion.
     """
     import tyro
 
@@ -38,6 +38,6 @@ def parse_dataclass(form: Any, arguments: Sequence[str], program: str, descripti
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
             )
     except SystemExit as leaving:
-        if leaving.code == 0:
+        if not leaving.code:
             raise
         raise UserError(message.getvalue().rstrip()) from None

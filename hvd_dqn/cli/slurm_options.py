@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from hvd_dqn.cli.parsing import parse_dataclass
+from hvd_dqn.cli.seeds import parse_seeds
 from hvd_dqn.errors import UserError
 from hvd_dqn.run.time_limit import parse_time
 
@@ -101,8 +102,8 @@ def _check_allocation(allocation: Allocation) -> None:
 
 
 def _check(submission: Submission) -> None:
-    if submission.seeds and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", submission.seeds):
-        raise UserError(f"--seeds {submission.seeds}: give seeds and ranges of them, such as 0-4 or 1,3,9")
+    if submission.seeds:
+        parse_seeds(submission.seeds)
     if submission.container and submission.runtime != "pyxis" and not Path(submission.container).exists():
         raise UserError(
             f"--container {submission.container}: there is no such image; build it (docs/launching.md), or name the "

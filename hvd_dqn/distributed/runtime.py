@@ -62,7 +62,8 @@ def prepare_environment(
         os.sched_setaffinity(0, cores)
     threads = threads_per_rank or threads_of(len(cores), launch.local_size, cpu_quota())
     defaults = {name: str(threads) for name in _POOLS}
-    defaults["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # On a host without GPUs TensorFlow reports each CUDA library that it does not find, as errors.
+    defaults["TF_CPP_MIN_LOG_LEVEL"] = "2" if host_gpus() else "3"
     defaults["MPLCONFIGDIR"] = os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}")
     if stall_timeout_seconds > 0:
         # The second line, effective with the MPI controller only: our own Watchdog speaks first.
@@ -94,7 +95,7 @@ def start(
     Raises:
       ImportError: if TensorFlow or Horovod are not installed.
     """
-    with _quiet_stderr():
+    with quiet_stderr() as show:
         import tensorflow as tf
 
         with contextlib.suppress(
@@ -105,6 +106,8 @@ def start(
         from hvd_dqn.distributed.devices import own_gpu, pin, visible_gpus
 
         gpus = visible_gpus(device)
+        if device != "cpu" and not gpus and host_gpus():
+            show()  # why TensorFlow cannot use them
     if timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")
     name, problem = f"CPU, {len(os.sched_getaffinity(0))} core(s), {threads} thread(s)", ""
@@ -165,24 +168,32 @@ def start_compiler() -> None:
     """Starts XLA's service and hides its message on standard error."""
     import tensorflow as tf
 
-    with _quiet_stderr():
+    with quiet_stderr():
         tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.constant(0.0))
 
 
+def host_gpus() -> list[str]:
+    """Returns the names of the device files of this host's NVIDIA GPUs."""
+    return sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+
+
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Holds back what TensorFlow's C++ prints while it starts; shows it after all if it fails."""
+def quiet_stderr() -> Iterator[Callable[[], None]]:
+    """Holds back what TensorFlow's C++ prints while it starts; shows it after all if the block fails or asks for it."""
+    asked: list[bool] = []
     sys.stderr.flush()
     saved = os.dup(2)
     with os.fdopen(os.memfd_create("stderr"), "w+b") as held:  # in memory: no disk is full
         os.dup2(held.fileno(), 2)
         try:
-            yield
+            yield lambda: asked.append(True)
         except BaseException:
-            held.seek(0)
-            os.write(saved, held.read())
+            asked.append(True)
             raise
         finally:
             sys.stderr.flush()
+            if asked:
+                held.seek(0)
+                os.write(saved, held.read())
             os.dup2(saved, 2)
             os.close(saved)

@@ -20,14 +20,16 @@ from hvd_dqn.run.config_file import CONFIG_FILE, has_config, read_config
 from hvd_dqn.run.lock import LOCK_FILE, DirectoryLock
 
 METRICS_FILE = "metrics.jsonl"
+TRACKED_FILE = "tracked.json"
+"""The id of the run at each tracker."""
 TOKEN_PREFIX = ".shared-"
 """Of files by which the ranks find out at the start whether they see the same folder."""
 _BEFORE_CONFIG = re.compile(
-    rf"({LOCK_FILE}|{METRICS_FILE}|{re.escape(TOKEN_PREFIX)}.*|\..*\.tmp|(tensorboard|profile|waiting)(/.*)?"
+    rf"({LOCK_FILE}|{METRICS_FILE}|{TRACKED_FILE}|{re.escape(TOKEN_PREFIX)}.*|\..*\.tmp|(tensorboard|profile|waiting|wandb)(/.*)?"
     r"|checkpoints(/parts-.*|/\..*\.tmp|/replay.*|/)?)"
 )
 """Files that a job may leave if it ends before it has written its configuration."""
-_OWN = (CONFIG_FILE, METRICS_FILE, LOCK_FILE, "tensorboard", "profile", "waiting", "checkpoints")
+_OWN = (CONFIG_FILE, METRICS_FILE, LOCK_FILE, TRACKED_FILE, "tensorboard", "profile", "waiting", "checkpoints")
 
 
 class RunDirectory:
@@ -117,7 +119,7 @@ class RunDirectory:
           url: the run's checkpoint path, or "".
         """
         if newest_checkpoint(self.checkpoints_at(url)) is None:
-            for path in (self.metrics, self.tensorboard, self.checkpoints):
+            for path in (self.metrics, self.tensorboard, self.checkpoints, self.path / TRACKED_FILE):
                 remove(path)
 
     def lock(self) -> None:

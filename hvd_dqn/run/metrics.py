@@ -12,11 +12,13 @@ import math
 import os
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.files import METRICS_BYTES, open_regular, parse_json, read_file, write_file
+from hvd_dqn.run.hyper_parameters import summary_of
 
 
 class MetricsWriter(Protocol):
@@ -103,8 +105,8 @@ class _WholeRecords:
 class _Events:
     """A TensorBoard event file, written at once: TensorBoard's own writer has a thread that ends at a full disk."""
 
-    def __init__(self, folder: Path) -> None:
-        """Creates the file.
+    def __init__(self, folder: Path, hyper_parameters: Mapping[str, Any]) -> None:
+        """Creates the file, which begins with the hyper-parameters.
 
         Raises:
           OSError: if it cannot be written.
@@ -116,7 +118,9 @@ class _Events:
         place = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{len(list(folder.iterdir()))}"
         self._file = _WholeRecords(folder / f"events.out.tfevents.{place}")
         self._records = RecordWriter(self._file)
-        self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        now = time.time()
+        self.add(Event(wall_time=now, file_version="brain.Event:2"))
+        self.add(Event(wall_time=now, summary=summary_of(hyper_parameters, now)))
 
     def add(self, event: Any) -> None:
         """Appends an event.
@@ -134,18 +138,23 @@ class _Events:
 class DiskMetrics:
     """Appends to metrics.jsonl and to a TensorBoard event file."""
 
-    def __init__(self, jsonl: Path, tensorboard: Path) -> None:
+    def __init__(self, jsonl: Path, tensorboard: Path, hyper_parameters: Mapping[str, Any]) -> None:
         """Opens both for appending.
+
+        Args:
+          jsonl: path of metrics.jsonl.
+          tensorboard: folder of the event files.
+          hyper_parameters: of the run, by the names of the configuration's fields, for TensorBoard.
 
         Raises:
           OSError: if they cannot be written.
         """
-        self._path, self._tensorboard = jsonl, tensorboard
+        self._path, self._tensorboard, self._hyper_parameters = jsonl, tensorboard, hyper_parameters
         self._open()
 
     def _open(self) -> None:
         self._jsonl = _WholeRecords(self._path)
-        self._events = _Events(self._tensorboard)
+        self._events = _Events(self._tensorboard, self._hyper_parameters)
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes a record. A value that is None or not finite becomes null in JSON and is not sent to TensorBoard.

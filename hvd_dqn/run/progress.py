@@ -60,10 +60,15 @@ class NullDisplay:
 class QuietDisplay(NullDisplay):
     """The display of --progress off: messages and warnings, such as the start report and the closing summary."""
 
+    def __init__(self, stream: Any = None) -> None:
+        """Takes the stream of the messages; None for standard output."""
+        self._stream = stream
+
     def message(self, text: str) -> None:
         """Prints a line in a single write, since launchers prefix each write with the rank."""
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        stream = self._stream or sys.stdout
+        stream.write(f"{text}\n")
+        stream.flush()
 
     def warn(self, text: str) -> None:
         """Prints a line to standard error."""
@@ -73,8 +78,9 @@ class QuietDisplay(NullDisplay):
 class PlainDisplay(QuietDisplay):
     """Prints one line per log period, at most one every PLAIN_PERIOD_SECONDS."""
 
-    def __init__(self, total_env_steps: int) -> None:
+    def __init__(self, total_env_steps: int, stream: Any = None) -> None:
         """Starts the clock."""
+        super().__init__(stream)
         self._total = total_env_steps
         self._eta = _Eta(total_env_steps)
         self._next = 0.0
@@ -150,21 +156,23 @@ class LiveDisplay:
 
 
 def make_display(kind: str, total_env_steps: int) -> Display:
-    """Chooses rank 0's display.
+    """Chooses rank 0's display. On a terminal it writes there itself, past the launcher, which prefixes each line.
 
     Args:
       kind: "auto", "live", "plain" or "off".
       total_env_steps: the length of the bar.
     """
-    terminal = watched_terminal() if kind in ("auto", "live") else None
+    terminal = watched_terminal()
     if kind == "live" and terminal is None:
         terminal = sys.stdout
     shown = terminal or sys.stdout
     if isinstance(shown, LastingStream):
         shown.report_to = sys.stderr  # the live display puts another stream in its place
     if kind == "off":
-        return QuietDisplay()
-    return LiveDisplay(total_env_steps, terminal) if terminal else PlainDisplay(total_env_steps)
+        return QuietDisplay(terminal)
+    if kind == "plain" or terminal is None:
+        return PlainDisplay(total_env_steps, terminal)
+    return LiveDisplay(total_env_steps, terminal)
 
 
 class _Silence:

@@ -27,8 +27,6 @@ def check_shared_folder(communicator: Communicator, folder: Path, flag: str) -> 
     Raises:
       UserError: on all ranks, if a rank does not see the token.
     """
-    if communicator.size == 1:
-        return
     name = TOKEN_PREFIX + secrets.token_hex(8)
 
     def write() -> list[str]:

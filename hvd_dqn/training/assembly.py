@@ -11,7 +11,7 @@ import numpy as np
 
 from hvd_dqn.checkpoint.open_store import open_checkpoint_store
 from hvd_dqn.config import Config, flatten
-from hvd_dqn.distributed.agreement import check_same_job, on_root, raise_on_any_rank
+from hvd_dqn.distributed.agreement import check_same_job, raise_on_any_rank
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.distributed.watchdog import Watchdog
@@ -25,11 +25,8 @@ from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
 from hvd_dqn.networks.spec import flattens_images
 from hvd_dqn.replay.base import Replay
-from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.heartbeat import make_heartbeat
-from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.run.profile import IterationProfile
-from hvd_dqn.run.progress import NullDisplay, make_display
 from hvd_dqn.run.report import late_to_save, start_report
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator
@@ -41,9 +38,9 @@ from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import make_hooks
 from hvd_dqn.training.job import Job, Learning, Updates
 from hvd_dqn.training.memory import check_memory, replay_too_large
+from hvd_dqn.training.open_records import open_records
 from hvd_dqn.training.overlap import InlineWorker, ThreadWorker
 from hvd_dqn.training.parts import check_parts, configured, find_replay
-from hvd_dqn.training.records import Records
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
 from hvd_dqn.training.value_range import ValueRange
@@ -112,7 +109,7 @@ def assemble(
     profile = IterationProfile(traced=config.runtime.profile)
     agent = build_agent(config, runtime, spaces, profile)  # COLLECTIVE
     directory = (handle or RunDirectoryHandle()).open(config, communicator)  # COLLECTIVE
-    records = _open_records(config, communicator, directory, profile)  # COLLECTIVE
+    records = open_records(config, communicator, directory, profile)  # COLLECTIVE
     records.display.message(f"hvd_dqn on {config.environment.env}, run directory {directory.path}")
     records.display.message(
         start_report(
@@ -246,23 +243,6 @@ def _build_exploration(config: Config, communicator: Communicator, num_envs_per_
         first_env=first_index(config.environment.num_envs, communicator.rank, communicator.size),
         num_envs_per_rank=num_envs_per_rank,
     )
-
-
-def _open_records(
-    config: Config, communicator: Communicator, directory: RunDirectory, profile: IterationProfile
-) -> Records:
-    """Opens rank 0's metrics and display, null objects elsewhere, and the traces of --profile; a collective."""
-    rank, trace = communicator.rank, None
-    if config.runtime.profile:
-        on_root(communicator, lambda: directory.profile.mkdir(exist_ok=True))  # COLLECTIVE
-        communicator.start_timeline(directory.profile / "horovod.timeline.json")  # COLLECTIVE
-        trace = directory.profile / f"rank-{rank:05d}.trace.json"
-    opened: list[MetricsWriter] = []
-    on_root(communicator, lambda: opened.append(DiskMetrics(directory.metrics, directory.tensorboard)))  # COLLECTIVE
-    if rank == 0:
-        display = make_display(config.runtime.progress, config.job.total_env_steps)
-        return Records(rank, opened[0], display, profile, trace, under_launcher=communicator.size > 1)
-    return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
 
 
 def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Spaces) -> dict[str, Any]:

@@ -95,5 +95,5 @@ def _lock(directory: RunDirectory) -> None:
 def _check_shared(url: str, communicator: Communicator, directory: RunDirectory) -> None:
     """Refuses a folder for the checkpoints that is not the same on all hosts; object stores are. A collective."""
     place = directory.checkpoints_at(url) if url else directory.path
-    if isinstance(place, Path):
+    if isinstance(place, Path) and communicator.size > 1:
         check_shared_folder(communicator, place, "--checkpoint-path" if url else "--runs-dir")  # COLLECTIVE

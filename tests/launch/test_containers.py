@@ -104,11 +104,10 @@ def test_two_ranks_train_as_a_plain_user_on_a_read_only_root_under_the_default_p
 
 
 def test_large_vectors_pass_between_ranks(docker: Docker, runs: Path) -> None:
-    command = ("mpirun", "-np", "2", "--oversubscribe", "python", "-m", "hvd_dqn.distributed.check")
-    done = docker.attempt("run", *hardened(runs), *command)
+    done = docker.attempt("run", *hardened(runs), "mpirun", "-np", "2", "--oversubscribe", "hvd-dqn", "doctor")
     assert done.returncode == 0, done.stderr
     assert "the sums are right on all" in done.stdout
-    assert "4,000,000 bytes" in done.stdout
+    assert "16,000,000 bytes" in done.stdout
     assert FLOOD not in done.stdout + done.stderr
 
 

@@ -73,6 +73,21 @@ def _check_that_tensorboard_serves(line: str, folder: Path) -> None:
         board.wait(10.0)
 
 
+def test_launch_local_prints_the_job_alone_into_a_file(tmp_path: Path) -> None:
+    """No prefix of a launcher, no message of TensorFlow from a rank, no escape sequence."""
+    options = (*SHORT, "--stall-timeout-seconds", "300", "--runs-dir", str(tmp_path), "--name", "run")
+    with (tmp_path / "log").open("w") as log:
+        start = [str(ROOT / "launch" / "local.sh"), "-np", "2", "--", *options]
+        done = subprocess.run(start, env=UNACTIVATED, stdout=log, stderr=subprocess.STDOUT, check=False)
+    text = (tmp_path / "log").read_text()
+    assert done.returncode == 0, text
+    assert "<std" not in text
+    assert "\033" not in text
+    _, begun, job = text.partition("hvd_dqn on CartPole-v1")
+    assert begun
+    assert not re.findall("cuda|absl|tensorflow/core", job)
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize(
     "where", [">/dev/full", *(pytest.param(to, marks=only_in_full) for to in ("| head -n 3", ">&-", "2>&-"))]

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hvd_dqn.cli.entry import VERBS
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("hvd-dqn")
 
@@ -73,6 +75,33 @@ def test_the_command_alone_shows_its_verbs_and_names_the_nearest_one() -> None:
     wrong = run(COMMAND, "evaluat", "runs")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr == f"hvd-dqn: no verb 'evaluat' (did you mean 'evaluate'?)\n{usage.stdout}"
+
+
+def _ended_with_a_closed_pipe(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command whose output has no reader any more, as after `| head -n 1`."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        return subprocess.run(list(map(str, command)), stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(write_end)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, ""])
+def test_help_into_a_closed_pipe_ends_quietly(verb: str) -> None:
+    done = _ended_with_a_closed_pipe(COMMAND, *filter(None, [verb]), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_examples_at_once(verb: str) -> None:
+    """Neither NumPy nor TensorFlow nor matplotlib is loaded for --help."""
+    done = run(sys.executable, "-X", "importtime", COMMAND, verb, "--help")
+    assert done.returncode == 0
+    assert f"hvd-dqn {verb} " in done.stdout or "python train.py" in done.stdout
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "tyro" in loaded
+    assert not loaded & {"numpy", "tensorflow", "keras", "matplotlib", "horovod", "mpi4py"}
 
 
 @pytest.mark.slow

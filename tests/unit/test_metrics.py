@@ -21,7 +21,7 @@ def _record(env_steps: int, **values: Any) -> dict[str, Any]:
 
 
 def _open(folder: Path) -> DiskMetrics:
-    return DiskMetrics(folder / "metrics.jsonl", folder / "tensorboard")
+    return DiskMetrics(folder / "metrics.jsonl", folder / "tensorboard", {"gamma": 0.9, "double": True, "loss": "mse"})
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
@@ -49,6 +49,34 @@ def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path: Path) -> None:
     metrics.write(_record(100, loss=0.5))
     assert len(_lines(tmp_path)) == 1
     metrics.close()
+
+
+def test_tensorboard_reads_the_hyper_parameters_and_by_which_metrics_to_compare(tmp_path: Path) -> None:
+    """By the plugin's own code, from the event files of two runs."""
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins import base_plugin
+    from tensorboard.plugins.hparams import backend_context, metadata
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        metrics = _open(tmp_path / name)
+        metrics.write(_record(100, mean_return=7.0) | {"kind": "evaluation"})
+        metrics.close()
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    runs.Reload()
+    provider = MultiplexerDataProvider(runs, str(tmp_path))
+    context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    tags = context.hparams_metadata(RequestContext(), str(tmp_path))
+    assert sorted(tags) == ["a/tensorboard", "b/tensorboard"]
+    start = metadata.parse_session_start_info_plugin_data(tags["a/tensorboard"][metadata.SESSION_START_INFO_TAG])
+    assert start.hparams["gamma"].number_value == 0.9
+    assert start.hparams["double"].bool_value is True
+    assert start.hparams["loss"].string_value == "mse"
+    experiment = context.experiment_from_metadata(RequestContext(), str(tmp_path), True, tags, [])
+    assert {info.name for info in experiment.hparam_infos} == {"gamma", "double", "loss"}
+    assert "evaluation/mean_return" in {info.name.tag for info in experiment.metric_infos}
 
 
 def test_what_is_absent_or_not_finite_is_null_and_the_lines_stay_json(tmp_path: Path) -> None:
@@ -172,12 +200,12 @@ def test_a_record_that_does_not_fit_leaves_no_part_of_itself(tmp_path: Path) -> 
     metrics = _open(tmp_path)
     metrics.write(_record(100, loss=0.5))
     (events,) = (tmp_path / "tensorboard").iterdir()
-    for path in (tmp_path / "metrics.jsonl", events):
+    for step, path in ((200, tmp_path / "metrics.jsonl"), (250, events)):
         with _files_of_at_most(path.stat().st_size + 10), pytest.raises(OSError, match=r"space|large"):
-            metrics.write(_record(200, loss=0.25))
+            metrics.write(_record(step, loss=0.25))
     metrics.write(_record(300, loss=0.125))
     metrics.close()
-    assert [line["env_steps"] for line in _lines(tmp_path)] == [100, 300]
+    assert [line["env_steps"] for line in _lines(tmp_path)] == [100, 250, 300], "the event file is the larger one"
     assert [step for step, _ in _scalars(tmp_path, "training/loss")] == [100, 300]
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hvd_dqn.run.progress import SILENCE_SECONDS, PlainDisplay
+from hvd_dqn.run.progress import SILENCE_SECONDS, PlainDisplay, make_display
 
 
 class _RecordingStream(io.StringIO):
@@ -28,6 +28,16 @@ def test_a_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", stream)
     PlainDisplay(total_env_steps=10).message("two\nlines")
     assert stream.writes == ["two\nlines\n"]
+
+
+@pytest.mark.parametrize("kind", ["off", "plain"])
+def test_on_a_terminal_lines_pass_by_the_launcher(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher's standard output is the terminal; this rank's is a pipe whose lines the launcher prefixes."""
+    terminal = _RecordingStream()
+    monkeypatch.setattr("hvd_dqn.run.progress.watched_terminal", lambda: terminal)
+    monkeypatch.setattr(sys, "stdout", pipe := _RecordingStream())
+    make_display(kind, total_env_steps=10).message("a line")
+    assert (terminal.writes, pipe.writes) == (["a line\n"], [])
 
 
 def test_a_long_silence_ends_with_a_line_and_a_short_one_does_not(

@@ -94,6 +94,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "bind_to_cores": [False],
     "profile": [True],
     "progress": ["plain"],
+    "track": [],  # test_trackers.py
     "stall_timeout_seconds": [0.0, 100.0],
     "time_limit": ["1:00:00"],
     "time_reserve_seconds": [1.0],

@@ -36,3 +36,17 @@ def test_the_users_keras_settings_do_not_reach_the_job(
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout == "tensorflow channels_last float32\n", done.stderr
     assert json.loads((tmp_path / ".keras" / "keras.json").read_text()) == settings
+
+
+@pytest.mark.parametrize(
+    ("block", "shown"),
+    [("pass", ""), ("show()", "held\n"), ("raise SystemExit", "held\n")],
+)
+def test_what_is_printed_while_libraries_start_is_shown_when_it_matters(block: str, shown: str) -> None:
+    """As TensorFlow's C++ prints, past Python's streams."""
+    program = (
+        "import os\nfrom hvd_dqn.distributed.runtime import quiet_stderr\n"
+        f"with quiet_stderr() as show:\n    os.write(2, b'held\\n')\n    {block}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == shown
