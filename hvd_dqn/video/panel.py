@@ -20,6 +20,8 @@ _MARGIN, _GAP = 20, 10
 _LEAST_HEIGHT, _MOST_HEIGHT, _MOST_WIDTH = 360, 480, 760
 _SMALL_IMAGE = 240
 """Rows up to which a frame is enlarged by whole pixels, which stay sharp."""
+_LEAST_CELL = 16
+"""Pixels of an enlarged one from which a grid separates them: they are the cells of a board."""
 _HEADER, _CURVE = 122, 66
 _MOST_ROWS, _TALLEST_ROW = 24, 40
 _LABEL, _VALUE = 78, 58
@@ -83,16 +85,16 @@ class Panel:
     @property
     def size(self) -> tuple[int, int]:
         """Returns width and height of the pictures in pixels; both are even, as films need them."""
-        return self._frame_size[0] + PANEL_WIDTH, self._frame_size[1]
+        return self._frame_size[0] + PANEL_WIDTH, max(_LEAST_HEIGHT, self._frame_size[1])
 
     def draw(self, moment: Moment, scale: Scale) -> np.ndarray:
         """Returns the picture of a moment, uint8 [height, width, 3]."""
         from PIL import Image, ImageDraw
 
         picture = Image.new("RGB", self.size, BACKGROUND)
-        picture.paste(self._enlarged(moment.frame), (0, 0))
+        picture.paste(self._enlarged(moment.frame), (0, (self.size[1] - self._frame_size[1]) // 2))
         draw = ImageDraw.Draw(picture)
-        draw.fontmode = "L"
+        draw.line((self._frame_size[0], 0, self._frame_size[0], self.size[1]), TRACK)
         left, right = self._frame_size[0] + _MARGIN, self.size[0] - _MARGIN
         self._draw_header(draw, moment, left, right)
         self._draw_bars(draw, moment, scale, left, right)
@@ -123,7 +125,10 @@ class Panel:
         nearest = frame.shape[0] <= _SMALL_IMAGE
         how = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
         image = Image.fromarray(np.ascontiguousarray(frame))
-        return image if image.size == self._frame_size else image.resize(self._frame_size, how)
+        if image.size != self._frame_size:
+            image = image.resize(self._frame_size, how)
+        cell = self._frame_size[1] / frame.shape[0]
+        return _with_grid(image, cell) if nearest and cell >= _LEAST_CELL else image
 
     def _draw_header(self, draw: ImageDraw.ImageDraw, moment: Moment, left: int, right: int) -> None:
         draw.text((left, 16), self._fitting(self._title, right - left), TEXT, self._fonts[19])
@@ -198,7 +203,7 @@ class Panel:
     def _draw_end(self, picture: Image.Image, moment: Moment) -> None:
         from PIL import Image, ImageDraw
 
-        width, height = self._frame_size
+        width, height = self._frame_size[0], self.size[1]
         strip = Image.new("RGB", (width, 44), BACKGROUND)
         below = picture.crop((0, height - 44, width, height))
         picture.paste(Image.blend(below, strip, 0.85), (0, height - 44))
@@ -209,12 +214,23 @@ class Panel:
 
 def frame_size(height: int, width: int) -> tuple[int, int]:
     """Returns the even width and height at which frames of some pixels are shown."""
+    factor = min(max(1.0, _LEAST_HEIGHT / height), _MOST_HEIGHT / height, _MOST_WIDTH / width)
     if height <= _SMALL_IMAGE:
-        factor: float = max(1, min(_MOST_HEIGHT // height, _MOST_WIDTH // width))
-    else:
-        factor = min(max(1.0, _LEAST_HEIGHT / height), _MOST_HEIGHT / height, _MOST_WIDTH / width)
-    shown_height = max(round(factor * height), _LEAST_HEIGHT)
-    return 2 * max(1, round(factor * width / 2)), 2 * round(shown_height / 2)
+        factor = max(1, min(_MOST_HEIGHT // height, _MOST_WIDTH // width)) if width <= _MOST_WIDTH else factor
+    return 2 * max(1, round(factor * width / 2)), 2 * max(1, round(factor * height / 2))
+
+
+def _with_grid(image: Image.Image, cell: float) -> Image.Image:
+    """Returns a board with lines between its cells."""
+    from PIL import ImageDraw
+
+    draw = ImageDraw.Draw(image)
+    for axis in (0, 1):
+        for line in range(1, round(image.size[axis] / cell)):
+            at = round(line * cell)
+            ends = ((at, 0), (at, image.size[1])) if axis == 0 else ((0, at), (image.size[0], at))
+            draw.line(ends, BACKGROUND)
+    return image
 
 
 def scaled(value: float, scale: Scale) -> float:

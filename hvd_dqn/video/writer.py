@@ -22,7 +22,7 @@ _ENCODING = ["-crf", "20", "-preset", "fast", "-threads", "2", "-movflags", "+fa
 _MOST_GIF_PICTURES = 300
 _GIF_PICTURES_PER_SECOND = 12.5
 _GIF_WIDTH = 640
-_GIF_COLOURS = 96
+_GIF_COLOURS = 192
 _LEAST_GIF_WIDTH = 120
 
 
