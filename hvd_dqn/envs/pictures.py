@@ -16,7 +16,7 @@ COLOUR_SCREEN = {"grayscale": False, "img_height": 210, "img_width": 160, "stack
 """Arguments of ALE's vector form that show the screen as the console does."""
 _FRAMES_PER_SECOND = 15
 """Of pictures whose environment declares no speed: four frames of a game of Atari are one step, at 60 frames/s."""
-_DARK = (13, 17, 23)
+_DARK = (27, 33, 43)
 _PALETTE = np.array(
     [
         *((86, 180, 233), (240, 228, 66), (90, 98, 110), (0, 158, 115), (230, 159, 0), (204, 121, 167)),
