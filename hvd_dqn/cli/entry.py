@@ -14,8 +14,9 @@ from hvd_dqn.version import __version__
 VERBS = {
     "train": "train an agent, or resume a run: exactly what `python train.py` does",
     "evaluate": "play episodes of a trained agent",
+    "watch": "film a trained agent, with its action values",
 }
-"""What each does. `train` runs train.py; any other is the module of its name in hvd_dqn/cli/, with a function `main`."""
+"""What each does. `train` runs train.py; any other is the module of its name in hvd_dqn/cli/, with a `main`."""
 
 
 def program() -> Path:
