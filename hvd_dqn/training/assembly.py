@@ -43,6 +43,7 @@ from hvd_dqn.training.hooks import make_hooks
 from hvd_dqn.training.job import Job, Learning, Updates
 from hvd_dqn.training.memory import check_memory, replay_too_large
 from hvd_dqn.training.overlap import InlineWorker, ThreadWorker
+from hvd_dqn.training.recording import Recorder, make_recorder
 from hvd_dqn.training.records import Records
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
@@ -259,9 +260,13 @@ def _open_records(
         trace = directory.profile / f"rank-{rank:05d}.trace.json"
     opened: list[MetricsWriter] = []
     on_root(communicator, lambda: opened.append(DiskMetrics(directory.metrics, directory.tensorboard)))  # COLLECTIVE
+    films: list[Recorder] = []
+    on_root(communicator, lambda: films.append(make_recorder(config, directory.videos)))  # COLLECTIVE
     if rank == 0:
         display = make_display(config.runtime.progress, config.job.total_env_steps)
-        return Records(rank, opened[0], display, profile, trace, under_launcher=communicator.size > 1)
+        return Records(
+            rank, opened[0], display, profile, trace, under_launcher=communicator.size > 1, recorder=films[0]
+        )
     return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
 
 

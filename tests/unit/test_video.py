@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
+import imageio_ffmpeg  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from PIL import Image

@@ -71,10 +71,10 @@ def test_gymnasiums_environments_draw_themselves(env_id: str, monkeypatch: pytes
     first: Any = env.render()
     for _ in range(5):
         env.step(np.int64(1))
-    assert first.shape == env.render().shape  # type: ignore[union-attr]
+    assert first.shape == env.render().shape
     assert first.dtype == np.uint8
     assert not np.array_equal(first, env.render())
-    assert len(set(maker.action_names(env))) == env.action_space.n  # type: ignore[attr-defined]
+    assert len(set(maker.action_names(env))) == env.action_space.n
     env.close()
 
 
@@ -147,7 +147,7 @@ def test_an_environment_with_masks_draws_itself_too() -> None:
     observation, _ = env.reset(seed=0)
     assert observation.shape == (2 + ACTIONS,)
     env.step(np.int64(0))
-    assert env.render().shape == (4, 6, 3)  # type: ignore[union-attr]
+    assert env.render().shape == (4, 6, 3)
     assert frames_per_second(env) == 7
     assert maker.action_names(env) == ["NORTH", "EAST", "SOUTH", "WEST"]
 

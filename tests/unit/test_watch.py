@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
+import imageio_ffmpeg  # type: ignore[import-untyped]
 import pytest
 
 from hvd_dqn.cli.watch import read
