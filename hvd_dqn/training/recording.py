@@ -176,12 +176,20 @@ class ProcessRecorder:
             process.kill()
             process.communicate()
             return Recorded(env_steps, f"it took more than {MOST_SECONDS} s")
+        finally:
+            self._remove_unfinished(process.pid)
         if process.returncode:
             words = errors.decode(errors="replace").strip()[-_MOST_CHARACTERS:]
             return Recorded(env_steps, words or f"its process ended with exit code {process.returncode}")
         line, _, gif = printed.partition(b"\n")
         found = json.loads(line)
         return Recorded(env_steps, "", found["path"], gif, found["return"], found["steps"])
+
+    def _remove_unfinished(self, pid: int) -> None:
+        """Removes what a process that was killed has left of its film."""
+        with contextlib.suppress(OSError):
+            for left in self._folder.glob(f".*.{pid}.tmp"):
+                left.unlink(missing_ok=True)
 
 
 def own_environment(environ: Mapping[str, str]) -> dict[str, str]:

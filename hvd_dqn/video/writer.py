@@ -11,14 +11,17 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hvd_dqn.errors import UserError
 from hvd_dqn.files import check_no_links, write_file
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _ENCODING = ["-crf", "20", "-preset", "fast", "-threads", "2", "-movflags", "+faststart", "-f", "mp4"]
+_HEAD_BYTES = 4096
+"""In which a finished MP4 has its index."""
 _MOST_GIF_PICTURES = 300
 _GIF_PICTURES_PER_SECOND = 12.5
 _GIF_WIDTH = 640
@@ -116,12 +119,15 @@ class Mp4:
     def add(self, picture: np.ndarray) -> None:
         """Encodes the next picture."""
         with _writing(self._path):
-            self._frames.send(np.ascontiguousarray(picture))
+            self._frames.send(picture.tobytes())
 
     def close(self) -> None:
         """Ends ffmpeg and gives the film its name."""
         with _writing(self._path):
             self._frames.close()
+            with open(self._temporary, "rb") as file:  # ffmpeg's exit code is not known here
+                if b"moov" not in file.read(_HEAD_BYTES):
+                    raise OSError("ffmpeg did not finish it, perhaps because the disk is full")
             self._temporary.replace(self._path)
 
     def discard(self) -> None:
@@ -167,7 +173,7 @@ class Gif:
         from PIL import Image
 
         if self._seen % self._every == 0 and (self._seen < self._last or not self._last):
-            image = Image.fromarray(np.ascontiguousarray(picture)).resize(self._size, Image.Resampling.LANCZOS)
+            image = Image.fromarray(picture).resize(self._size, Image.Resampling.LANCZOS)
             self._kept.append(zlib.compress(image.tobytes(), 1))
             if len(self._kept) > _MOST_GIF_PICTURES:
                 self._kept, self._every = self._kept[::2], 2 * self._every
@@ -248,7 +254,7 @@ class Window:
         Raises:
           UserError: once the window was closed.
         """
-        surface = self._pygame.surfarray.make_surface(np.swapaxes(picture, 0, 1))
+        surface = self._pygame.surfarray.make_surface(picture.swapaxes(0, 1))
         self._screen.blit(surface, (0, 0))
         self._pygame.display.flip()
         if any(event.type == self._pygame.QUIT for event in self._pygame.event.get()):

@@ -34,7 +34,13 @@ sys.stdout.buffer.write(json.dumps(found).encode() + b"\\nGIF89a")
 """
 FAIL = "import sys; sys.exit('the paint has run out')"
 DIE = "import os; os.kill(os.getpid(), 9)"
-HANG = "import time; print('here', flush=True); time.sleep(1000)"
+HANG = """
+import json, os, sys, time
+folder = json.loads(sys.stdin.buffer.readline())["folder"]
+os.makedirs(folder)
+open(f"{folder}/.a.mp4.{os.getpid()}.tmp", "w").close()
+time.sleep(1000)
+"""
 
 
 @pytest.fixture
@@ -88,6 +94,8 @@ def test_a_process_that_hangs_is_the_only_one_and_ends_with_the_run(
     process = recorder._process
     recorder.begin(np.zeros(5, np.float32), 8)
     assert recorder._process is process
+    while not list(recorder._folder.glob(".*")):
+        time.sleep(0.01)
     since = time.monotonic()
     monkeypatch.setattr(recording, "_SECONDS_TO_FINISH", 0.5)
     recorder.wait(lambda: False)
@@ -95,6 +103,7 @@ def test_a_process_that_hangs_is_the_only_one_and_ends_with_the_run(
     assert recorder.finished() == [Recorded(7, "it was not finished when the run ended")]
     assert process.poll() == -9
     assert not Path(f"/proc/{process.pid}").exists()
+    assert list(recorder._folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("recorder", [HANG], indirect=True)

@@ -151,6 +151,19 @@ def test_a_film_that_cannot_be_written_is_an_error_of_the_user(tmp_path: Path) -
         Mp4(tmp_path / "file" / "a.mp4", (96, 64), 20.0)
 
 
+def test_a_film_that_ffmpeg_did_not_finish_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text('#!/bin/sh\nfor last; do :; done\ncat > /dev/null\necho broken > "$last"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    film = Mp4(tmp_path / "videos" / "a.mp4", (96, 64), 20.0)
+    film.add(_pictures(1)[0])
+    with pytest.raises(UserError, match="did not finish it"):
+        film.close()
+    film.discard()
+    assert list((tmp_path / "videos").iterdir()) == []
+
+
 def test_a_gif_is_as_long_as_the_film_and_loops(tmp_path: Path) -> None:
     film = Gif(tmp_path / "a.gif", (96, 64), 50.0, 10**6)
     for picture in _pictures(50):

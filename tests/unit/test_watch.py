@@ -65,6 +65,13 @@ def test_the_film_shows_the_episodes_that_are_evaluated(cartpole: Path, tmp_path
     assert "1 cut off at 5 steps (--max-steps)" in cut
 
 
+def test_the_help_loads_nothing_heavy() -> None:
+    code = "import sys, hvd_dqn.cli.watch; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in answer.stdout.split()}
+    assert not loaded & {"numpy", "tensorflow", "PIL", "imageio_ffmpeg", "pygame", "gymnasium"}
+
+
 def test_without_ffmpeg_the_remedy_is_named_and_a_gif_can_be_made(cartpole: Path, tmp_path: Path) -> None:
     environ = {"PATH": "", "IMAGEIO_FFMPEG_EXE": str(tmp_path / "gone")}
     _, errors = _command(cartpole, code=2, environ=environ)
