@@ -18,8 +18,8 @@ MINATAR = (
     *("--replay-capacity", "20000", "--learning-starts", "500"),
 )
 CASES = {
-    "cartpole": ("CartPole, MLP 120-84, batch 128, one update per 10 env steps", CARTPOLE, 2_000_000, 50_000, 20_000),
-    "minatar": ("MinAtar Breakout, CNN, batch 32, one update per 4 env steps", MINATAR, 40_000, 2_000, 1_000),
+    "cartpole": ("CartPole, MLP 120-84, batch 128, one update per 10 env steps", CARTPOLE, 400_000, 20_000, 20_000),
+    "minatar": ("MinAtar Breakout, CNN, batch 32, one update per 4 env steps", MINATAR, 12_000, 1_000, 1_000),
 }
 """Title, arguments, env steps, log period, record period."""
 
