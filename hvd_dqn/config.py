@@ -228,6 +228,9 @@ class EvaluationConfig:
     27,000 steps are half an hour of an Atari game. 0: no limit."""
     evaluation_epsilon: float = 0.0
     """Probability of a random action in evaluations. 0: greedy."""
+    record_period: int = 0
+    """Env steps between two films of the agent in videos/ and TensorBoard (extra [video]). A process of its own on the
+    host of rank 0 plays and draws one episode, at the lowest priority; training does not wait for it. 0: none."""
     final_evaluation_episodes: int = 100
     """Episodes of the final evaluation of the best checkpoint, with seeds not used before."""
 

@@ -42,6 +42,7 @@ _NOT_NEGATIVE = [
     "skip_nonfinite",
     "evaluation_period",
     "evaluation_step_limit",
+    "record_period",
     "stall_timeout_seconds",
     "time_reserve_seconds",
     "threads_per_rank",

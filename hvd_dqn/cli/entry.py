@@ -18,6 +18,7 @@ VERBS = {
     "presets": "list the presets, or show one as a configuration file",
     "completion": "print a script that completes this command in bash or zsh",
     "doctor": "examine hosts, libraries and the network, and say what to change",
+    "watch": "film a trained agent, with its action values",
 }
 """What each does. `train` runs train.py; any other verb is a module of hvd_dqn/cli/ with a function `main`."""
 

@@ -151,6 +151,23 @@ def checked_reward(reward: Any) -> float:
     return value
 
 
+def checked_picture(picture: Any) -> np.ndarray:
+    """Returns a rendered picture, uint8 [H, W, 3].
+
+    Raises:
+      Unfit: if it is something else.
+    """
+    if not (
+        isinstance(picture, np.ndarray)
+        and (picture.dtype, picture.ndim) == (np.uint8, 3)
+        and picture.shape[2] == 3
+        and picture.size > 0
+    ):
+        what = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else f"a {type(picture).__name__}"
+        raise Unfit(f"{what} from render()", "a picture must be uint8 [height, width, 3]")
+    return picture
+
+
 def checked_flag(flag: Any) -> bool:
     """Returns whether an episode is over.
 

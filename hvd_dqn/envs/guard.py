@@ -14,6 +14,7 @@ from hvd_dqn.envs.checks import (
     Unfit,
     VectorObservationCheck,
     checked_flag,
+    checked_picture,
     checked_reward,
     finite,
 )
@@ -79,6 +80,17 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
                 terminated, truncated = checked_flag(terminated), checked_flag(truncated)
             lost = {LIFE_LOST: info[LIFE_LOST]} if self._life_losses else {}
             return self._check(observation), reward, terminated, truncated, lost
+        except Unfit as unfit:
+            self._refuse(unfit)
+
+    def render(self) -> np.ndarray:
+        """Returns the checked picture, uint8 [H, W, 3], of an environment that was made to be filmed."""
+        self._calls.running = self.name, "render()"
+        try:
+            with foreign(self.name, "render()"):
+                picture = self.env.render()
+            self._calls.running = None
+            return checked_picture(picture)
         except Unfit as unfit:
             self._refuse(unfit)
 

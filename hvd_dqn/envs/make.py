@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -22,6 +23,7 @@ from hvd_dqn.envs.guard import Guard, VectorGuard
 from hvd_dqn.envs.life_losses import LIFE_LOST, LifeLosses
 from hvd_dqn.envs.masks import PackedMask, PackedMaskVector, gives_masks, mask_to_infos, mask_to_infos_vector
 from hvd_dqn.envs.maze import register_maze
+from hvd_dqn.envs.pictures import COLOUR_SCREEN, RENDER_MODE, ColourScreen, ObservationPictures, action_names
 from hvd_dqn.envs.seeded_episodes import SeededEpisodes
 from hvd_dqn.envs.spaces import Spaces, read_spaces
 from hvd_dqn.envs.stacked_frames import find_stacked_frames
@@ -47,24 +49,24 @@ class SingleFromVector(gym.Env[Any, Any]):
 
     def __init__(self, vector_env: VectorEnv[Any, Any, Any]) -> None:
         """Wraps a vector environment whose num_envs is 1."""
-        self._vector_env = vector_env
+        self.vector_env = vector_env
         self.observation_space = vector_env.single_observation_space
         self.action_space = vector_env.single_action_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets the one environment."""
-        observation, info = self._vector_env.reset(seed=seed, options=options)
+        observation, info = self.vector_env.reset(seed=seed, options=options)
         return observation[0], info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Steps the one environment."""
-        observation, reward, terminated, truncated, info = self._vector_env.step(np.asarray([action]))
+        observation, reward, terminated, truncated, info = self.vector_env.step(np.asarray([action]))
         lost = {LIFE_LOST: bool(info[LIFE_LOST][0])} if LIFE_LOST in info else {}
         return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), lost
 
     def close(self) -> None:
         """Closes the vector environment."""
-        self._vector_env.close()
+        self.vector_env.close()
 
 
 class EnvironmentMaker:
@@ -137,17 +139,18 @@ class EnvironmentMaker:
             return self._built(lambda: Workers(members, names, self.calls))
         return self._built(lambda: SyncVectorEnv(members, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP))
 
-    def single(self, name: str = "an evaluation environment") -> gym.Env[Any, Any]:
+    def single(self, name: str = "an evaluation environment", *, filmed: bool = False) -> gym.Env[Any, Any]:
         """Makes one environment that shows observations as `vector` does.
 
         Args:
           name: of the environment in messages.
+          filmed: whether its render() is to return its picture, uint8 [H, W, 3].
 
         Raises:
-          UserError: if the environment cannot be built.
+          UserError: if the environment cannot be built, or is to be filmed and has no pictures.
         """
         self.find_masks()
-        env = self._built(lambda: Guard(self._make_single(), name, self.calls))
+        env = self._built(lambda: Guard(self._make_single(filmed), name, self.calls))
         if not (self._native or self._pooled):
             return env
         vector_env = self._built(lambda: VectorGuard(self._make_native(1), 0, self.calls))
@@ -155,7 +158,12 @@ class EnvironmentMaker:
             vector_env.close()
             return env
         env.close()
-        return Guard(SingleFromVector(vector_env), name, self.calls)
+        own = SingleFromVector(vector_env)
+        return Guard(self._with_pictures(own) if filmed else own, name, self.calls)
+
+    def action_names(self, env: gym.Env[Any, Any]) -> list[str]:
+        """Returns short names of the actions of an environment that was made here."""
+        return action_names(env, self._id, int(getattr(env.action_space, "n", 0)))
 
     def spaces(self) -> Spaces:
         """Returns the spaces of a single environment, as `vector` shows them.
@@ -174,21 +182,45 @@ class EnvironmentMaker:
         """Returns what the start report says of a game of Atari in a run of so many env steps."""
         return about(self._id, self._vector_arguments, self._protocol, env_steps)
 
-    def _make_single(self) -> gym.Env[Any, Any]:
+    def _make_single(self, filmed: bool = False) -> gym.Env[Any, Any]:
         """Makes one environment with its mask packed, where it has one; a game of Atari as its vector form shows it."""
         if is_atari(self._id):
-            return SingleFromVector(self._make_native(1))
-        env = self._make_unpacked()
+            game = SingleFromVector(self._make_native(1))
+            if not filmed:
+                return game
+            if self._pooled:
+                return self._with_pictures(game)
+            return ColourScreen(game, SingleFromVector(self._make_unpacked_vector(1, COLOUR_SCREEN)))
+        if not filmed:
+            env = self._make_unpacked()
+        elif self._draws():
+            env = self._make_unpacked({"render_mode": RENDER_MODE})
+        else:
+            env = self._with_pictures(self._make_unpacked())
         return PackedMask(env) if self._masked and self._masked.single else env
 
-    def _make_unpacked(self) -> gym.Env[Any, Any]:
-        """Makes one environment as Gymnasium registers it; a mask is in its infos."""
+    def _draws(self) -> bool:
+        """Returns whether the environment draws pictures; of MinAtar's games the cells are shown instead."""
+        if self._id.startswith("MinAtar/"):
+            return False
+        name = "a first environment"
+        env = self._built(self._make_unpacked, name)
+        modes = (env.metadata or {}).get("render_modes")
+        self.calls.close(name, env.close)
+        return RENDER_MODE in (modes or ())
+
+    def _with_pictures(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return ObservationPictures(env, self._id, find_stacked_frames(env, self._id, self._vector_arguments))
+
+    def _make_unpacked(self, others: Mapping[str, Any] = MappingProxyType({})) -> gym.Env[Any, Any]:
+        """Makes one environment as Gymnasium registers it, with other arguments; a mask is in its infos."""
         spec: str | EnvSpec = self._id
         if self._id.startswith("MinAtar/"):
             from hvd_dqn.envs.minatar import MinAtarGame
 
             spec = replace(gym.spec(self._id), entry_point=MinAtarGame)
-        return channels_last(mask_to_infos(gym.make(spec, disable_env_checker=True, **self._arguments)))
+        arguments = {**self._arguments, **others}
+        return channels_last(mask_to_infos(gym.make(spec, disable_env_checker=True, **arguments)))
 
     def _make_member(self, name: str) -> gym.Env[Any, Any]:
         """Makes one environment of several; called in its own process where it has one."""
@@ -202,9 +234,11 @@ class EnvironmentMaker:
         vector_env = self._make_unpacked_vector(num_envs)
         return PackedMaskVector(vector_env) if self._masked and self._masked.vector else vector_env
 
-    def _make_unpacked_vector(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
-        """Creates the environment's own vector form; masks are in its infos."""
-        mode, arguments = "vector_entry_point", self._vector_arguments
+    def _make_unpacked_vector(
+        self, num_envs: int, others: Mapping[str, Any] = MappingProxyType({})
+    ) -> VectorEnv[Any, Any, Any]:
+        """Creates the environment's own vector form, with other arguments; masks are in its infos."""
+        mode, arguments = "vector_entry_point", {**self._vector_arguments, **others}
         threads = thread_arguments(self._id, arguments, num_envs)
         made = gym.make_vec(self._id, num_envs=num_envs, vectorization_mode=mode, **threads, **arguments)
         return channels_last_vector(mask_to_infos_vector(LifeLosses(made) if self._life_losses else made))

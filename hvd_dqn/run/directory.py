@@ -29,7 +29,10 @@ _BEFORE_CONFIG = re.compile(
     r"|checkpoints(/parts-.*|/\..*\.tmp|/replay.*|/)?)"
 )
 """Files that a job may leave if it ends before it has written its configuration."""
-_OWN = (CONFIG_FILE, METRICS_FILE, LOCK_FILE, TRACKED_FILE, "tensorboard", "profile", "waiting", "checkpoints")
+_OWN = (
+    *(CONFIG_FILE, METRICS_FILE, LOCK_FILE, TRACKED_FILE),
+    *("tensorboard", "profile", "waiting", "videos", "checkpoints"),
+)
 
 
 class RunDirectory:
@@ -43,6 +46,7 @@ class RunDirectory:
         self.profile = path / "profile"
         self.checkpoints = path / "checkpoints"
         self.waiting = path / "waiting"
+        self.videos = path / "videos"
         self._lock = DirectoryLock(path)
         self._config: dict[str, Any] | None = None
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import socket
+import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,9 @@ class MetricsWriter(Protocol):
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes a record. Its "env_steps" is the step in TensorBoard."""
+
+    def write_gif(self, tag: str, env_steps: int, gif: bytes) -> None:
+        """Shows an animated GIF in TensorBoard."""
 
     def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
         """Removes records beyond a step, since a resumed run repeats those steps.
@@ -49,6 +53,9 @@ class NullMetrics:
     """The null object of all ranks except 0."""
 
     def write(self, record: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def write_gif(self, tag: str, env_steps: int, gif: bytes) -> None:
         """Does nothing."""
 
     def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
@@ -168,6 +175,14 @@ class DiskMetrics:
         finally:
             self._events.add(_scalar_event(clean))
 
+    def write_gif(self, tag: str, env_steps: int, gif: bytes) -> None:
+        """Adds an image, which TensorBoard plays; it is not among the lines of metrics.jsonl.
+
+        Raises:
+          OSError: if it cannot be written.
+        """
+        self._events.add(_gif_event(tag, env_steps, gif))
+
     def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
         """Removes later lines of metrics.jsonl and makes TensorBoard hide later points.
 
@@ -230,6 +245,16 @@ def _env_steps(line: bytes) -> float:
 
 def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _gif_event(tag: str, env_steps: int, gif: bytes) -> Any:
+    """Builds the TensorBoard event of a GIF; its width and height are in its header."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    width, height = struct.unpack("<HH", gif[6:10])
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+    return Event(step=env_steps, wall_time=time.time(), summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
 
 def _scalar_event(record: dict[str, Any]) -> Any:

@@ -70,6 +70,7 @@ def closing_summary(
             f"Run directory: {run_directory}",
             "Next:",
             f"  {shlex.join([own_command('hvd-dqn'), 'evaluate', str(run_directory)])}",
+            f"  {shlex.join([own_command('hvd-dqn'), 'watch', str(run_directory)])}",
             f"  {shlex.join([own_command('tensorboard'), '--logdir', str(run_directory)])}",
             f"  {shlex.join(resume)}",
         ]

@@ -164,6 +164,10 @@ class TrackedMetrics:
                 self._waiting.put_nowait((record["env_steps"], scalars_of(record)))
         self._metrics.write(record)
 
+    def write_gif(self, tag: str, env_steps: int, gif: bytes) -> None:
+        """Writes an animation to the files."""
+        self._metrics.write_gif(tag, env_steps, gif)
+
     def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
         """Removes records from the files; what a tracker has received stays there."""
         self._metrics.cut_after(env_steps, saved)

@@ -24,6 +24,7 @@ def make_hooks(config: Config) -> list[Hook]:
         Log(config.job.log_period),
         Stop(),
         Evaluate(config.evaluation.evaluation_period),
+        Record(config.evaluation.record_period),
         SaveCheckpoint(config.job.checkpoint_period),
     ]
 
@@ -119,6 +120,23 @@ class Evaluate:
                 return False
             job.evaluation.note(iteration.env_steps, float(returns.mean()))
             log_evaluation(job, returns)
+        return True
+
+
+class Record:
+    """Starts a film on rank 0 every `period` env steps; a period of 0 never does. No collective: no rank waits."""
+
+    def __init__(self, period: int) -> None:
+        """Takes the global env steps between two films."""
+        self.period = period
+
+    def due(self, job: Job, iteration: Iteration) -> bool:
+        """Returns whether the period has passed."""
+        return crossed(iteration.env_steps_before, iteration.env_steps, self.period)
+
+    def run(self, job: Job, iteration: Iteration) -> bool:
+        """Starts a film, unless the one before is not finished."""
+        job.records.recorder.begin(job.learning.learner.online, iteration.env_steps)
         return True
 
 

@@ -49,6 +49,7 @@ def log_training(job: Job) -> None:
     }
     for contribution in records.contributions:
         record |= contribution.summarize(parts)
+    records.take_films()
     records.display.update(records.write("training", counters.env_steps, record))
 
 

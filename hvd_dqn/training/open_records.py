@@ -13,6 +13,7 @@ from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import Display, NullDisplay, make_display
 from hvd_dqn.run.trackers import MlflowTracker, TrackedMetrics, Tracker, WandbTracker, check_packages
+from hvd_dqn.training.recording import Recorder, make_recorder
 from hvd_dqn.training.records import Records
 
 TRACKERS = {"none": (), "wandb": ("wandb",), "mlflow": ("mlflow",), "both": ("wandb", "mlflow")}
@@ -39,12 +40,14 @@ def open_records(
         values = hyper_parameters(config, communicator.size)
         opened.append(DiskMetrics(directory.metrics, directory.tensorboard, values))
 
+    films: list[Recorder] = []
     on_root(communicator, open_metrics)  # COLLECTIVE
+    on_root(communicator, lambda: films.append(make_recorder(config, directory.videos)))  # COLLECTIVE
     if rank > 0:
         return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
     display = make_display(config.runtime.progress, config.job.total_env_steps)
     metrics = _tracked(opened[0], config, directory, display)
-    return Records(rank, metrics, display, profile, trace, under_launcher=communicator.size > 1)
+    return Records(rank, metrics, display, profile, trace, under_launcher=communicator.size > 1, recorder=films[0])
 
 
 def hyper_parameters(config: Config, ranks: int) -> dict[str, Any]:

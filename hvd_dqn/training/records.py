@@ -16,6 +16,7 @@ from hvd_dqn.run.metrics import MetricsWriter
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import Display
 from hvd_dqn.run.report import late_to_save
+from hvd_dqn.training.recording import NullRecorder, Recorder, no_more_films
 
 _LAUNCHERS_LEAVE_SECONDS = 1.0
 _LONG_IN_A_ROW = 3
@@ -52,6 +53,8 @@ class Records:
     warned: bool = False
     """Whether metrics could not be written at some time."""
     under_launcher: bool = False
+    recorder: Recorder = field(default_factory=NullRecorder)
+    """Films the agent; a null object on every rank but 0."""
     long_iterations: int = 0
     """In a row, until they were warned about."""
 
@@ -64,15 +67,34 @@ class Records:
             "seconds": time.monotonic() - self.started,
             **record,
         }
-        try:
+        with self._metrics():
             self.metrics.write(whole)
+        for listener in self.listeners:
+            listener(whole)
+        return whole
+
+    def take_films(self) -> None:
+        """Reports the films that were finished since the last call, and shows them in TensorBoard."""
+        for film in self.recorder.finished():
+            if film.problem:
+                self.display.warn(no_more_films(film))
+                continue
+            self.display.message(
+                f"film of env step {film.env_steps:,}: {film.path}, return {film.episode_return:,.2f} in "
+                f"{film.steps:,} steps"
+            )
+            with self._metrics():
+                self.metrics.write_gif("evaluation/film", film.env_steps, film.gif)
+
+    @contextlib.contextmanager
+    def _metrics(self) -> Iterator[None]:
+        """Warns once where metrics cannot be written."""
+        try:
+            yield
         except OSError as error:
             if not self.warned:
                 self.display.warn(f"metrics cannot be written: {error}; training continues without them")
             self.warned = True
-        for listener in self.listeners:
-            listener(whole)
-        return whole
 
     def warn_of_long_iterations(self) -> None:
         """Warns once that a launcher may kill the ranks before they have saved, which they do between iterations."""
@@ -97,6 +119,7 @@ class Records:
 
     def close(self) -> None:
         """Writes this rank's trace and closes display and metrics; a full disk costs the trace, not the run."""
+        self.recorder.close()
         if self.trace is not None:
             try:
                 self.profile.write_trace(self.trace, self.rank)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 
 from hvd_dqn.checkpoint.files import write_json
+from hvd_dqn.checkpoint.keepalive import with_keepalive
 from hvd_dqn.checkpoint.restore import best_parameters
 from hvd_dqn.checkpoint.save import SECONDS_TO_FINISH, abandon, copy_metrics, settle
 from hvd_dqn.config import Config, flatten
 from hvd_dqn.counters import Counters
-from hvd_dqn.distributed.agreement import on_root
+from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
@@ -79,6 +80,7 @@ def train_to_exit_code(job: Job, config: Config, command: list[str], train: Trai
     job.acting.collector.close()  # some environments cannot exist twice at a time
     if not _evaluate_best(job, begun, command[0]):  # COLLECTIVE
         return EXIT_REQUEUE
+    _finish_films(job)  # COLLECTIVE
     copy_metrics(job.checkpoints, job.records.display.message)  # COLLECTIVE
     leave_whole(job)  # COLLECTIVE
     return EXIT_DONE
@@ -97,6 +99,20 @@ def close_job(job: Job, seconds: float = SECONDS_TO_FINISH) -> None:
     job.learning.updates.close()
     job.evaluation.play.close()
     job.acting.collector.close()
+
+
+def _finish_films(job: Job) -> None:
+    """Waits a bounded time for the film in progress; a collective where films are recorded."""
+    if job.config.evaluation.record_period == 0:
+        return
+    look = with_keepalive(
+        job.communicator,
+        job.watchdog,
+        "finishing the last film",
+        lambda: job.records.recorder.wait(lambda: job.stop.requested),
+    )  # COLLECTIVE
+    raise_on_any_rank(job.communicator, look)  # COLLECTIVE
+    job.records.take_films()
 
 
 def _record_run(job: Job, config: Config, command: list[str]) -> None:

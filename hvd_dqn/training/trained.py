@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,22 +62,49 @@ def load_trained(place: str, config: Config, which: str, communicator: Communica
     Raises:
       UserError: on all ranks, if there is no such checkpoint, or its environment or network cannot be made.
     """
+
+    def read() -> tuple[Vector, int, list[str]]:
+        checkpoint, passed_over = _read(checkpoints_of(place, config), which)
+        return checkpoint.learner["online"], checkpoint.env_steps, passed_over
+
+    return build_trained(place, config, read, communicator, limit)  # COLLECTIVE
+
+
+def build_trained(
+    place: str,
+    config: Config,
+    read: Callable[[], tuple[Vector, int, list[str]]],
+    communicator: Communicator,
+    limit: float = 0.0,
+) -> Trained:
+    """Builds a trained agent; a collective. Its environment and network are made before its parameters are read.
+
+    Args:
+      place: where the parameters are from, for messages.
+      config: the configuration of the run.
+      read: on rank 0, returns the parameters [P], their env steps, and a line for each checkpoint passed over.
+      communicator: of the ranks that ask for it.
+      limit: seconds after which an environment that does not reset ends the job; 0 for none.
+
+    Raises:
+      UserError: on all ranks, if its environment or network cannot be made, or the parameters do not fit.
+    """
     maker, spaces = raise_on_any_rank(communicator, lambda: find_environment(config, communicator, limit))  # COLLECTIVE
     flat, algorithm, _ = build_network(config, communicator, spaces)  # COLLECTIVE
     online: list[np.ndarray] = []
 
-    def read() -> tuple[int, list[str]]:
-        checkpoint, passed_over = _read(checkpoints_of(place, config), which)
-        online.append(checkpoint.learner["online"])
-        if online[0].shape != (flat.layout.total,):
+    def read_fitting() -> tuple[int, list[str]]:
+        parameters, env_steps, passed_over = read()
+        if parameters.shape != (flat.layout.total,):
             raise UserError(
-                f"the checkpoint at env step {checkpoint.env_steps:,} of {place} has {online[0].size:,} parameters, "
+                f"the checkpoint at env step {env_steps:,} of {place} has {parameters.size:,} parameters, "
                 f"and the network that its config.json describes {flat.layout.total:,}: the environment or the network "
                 "has changed since"
             )
-        return checkpoint.env_steps, passed_over
+        online.append(parameters)
+        return env_steps, passed_over
 
-    env_steps, passed_over = on_root(communicator, read)  # COLLECTIVE
+    env_steps, passed_over = on_root(communicator, read_fitting)  # COLLECTIVE
     parameters = communicator.broadcast(online[0] if online else flat.initial_parameters())  # COLLECTIVE
     noise_seed = integer_seed(config.job.seed, "acting noise")
     values = TensorFlowActionValues(flat, algorithm, parameters, noise_seed)

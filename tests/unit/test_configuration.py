@@ -94,6 +94,7 @@ ZERO_MEANS_OFF_OR_NONE = {
     "skip_nonfinite",
     "evaluation_period",
     "evaluation_step_limit",
+    "record_period",
     "evaluation_epsilon",
     "epsilon_end",
     "epsilon_decay_per_episode",

@@ -17,6 +17,7 @@ from hvd_dqn.training.hooks import (
     Evaluate,
     Log,
     RaiseFaults,
+    Record,
     ReportFailedSave,
     SaveCheckpoint,
     SetPace,
@@ -68,7 +69,7 @@ def test_hooks_run_in_their_order_up_to_the_one_that_stops_the_job() -> None:
 
 def test_a_fault_comes_first_and_a_stop_before_evaluation_and_checkpoint() -> None:
     kinds = [type(hook) for hook in make_hooks(Config())]
-    assert kinds == [RaiseFaults, SetPace, ReportFailedSave, Log, Stop, Evaluate, SaveCheckpoint]
+    assert kinds == [RaiseFaults, SetPace, ReportFailedSave, Log, Stop, Evaluate, Record, SaveCheckpoint]
 
 
 @pytest.mark.parametrize("make", [Log, Evaluate, SaveCheckpoint])
@@ -83,6 +84,12 @@ def test_a_period_is_due_once_for_each_multiple_and_at_the_end(make: Any, period
 
 def test_without_a_period_nothing_is_evaluated_not_even_at_the_end() -> None:
     assert not Evaluate(0).due(_job([]), _iteration(TOTAL - 4, TOTAL))
+
+
+def test_films_are_due_at_each_multiple_and_at_the_end_only_if_it_is_one() -> None:
+    for period, due in ((0, []), (300, [304, 600, 904]), (250, [256, 504, 752, 1000])):
+        hook, job = Record(period), _job([])
+        assert [end for end in range(8, TOTAL + 8, 8) if hook.due(job, _iteration(end - 8, end))] == due
 
 
 def test_a_new_best_evaluation_is_saved_and_a_worse_one_is_not() -> None:

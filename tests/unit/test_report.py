@@ -48,8 +48,9 @@ def test_the_command_that_continues_has_the_runs_own_ranks_which_alone_end_bit_f
 
 
 def test_a_path_with_a_space_is_quoted() -> None:
-    *_, play, look, resume = _summary("runs/a b", ["python"])
+    *_, play, film, look, resume = _summary("runs/a b", ["python"])
     assert play.endswith("hvd-dqn evaluate 'runs/a b'")
+    assert film.endswith("hvd-dqn watch 'runs/a b'")
     assert look.endswith("tensorboard --logdir 'runs/a b'")
     assert "--resume 'runs/a b' " in resume
 

@@ -45,6 +45,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "resume": [],  # every resume here gives it
     "allow_missing_replay": [True],
     "log_period": [20, 80],
+    "record_period": [10_000],
     "checkpoint_period": [40, 160],
     "checkpoint_boundary": ["reset"],
     "keep_checkpoints": [1, 9],

@@ -1,0 +1,1 @@
+"""Frames of an episode with its action values, written as a film."""
