@@ -94,7 +94,7 @@ def start(
     Raises:
       ImportError: if TensorFlow or Horovod are not installed.
     """
-    with _quiet_stderr():
+    with quiet_stderr():
         import tensorflow as tf
 
         with contextlib.suppress(
@@ -165,13 +165,13 @@ def start_compiler() -> None:
     """Starts XLA's service and hides its message on standard error."""
     import tensorflow as tf
 
-    with _quiet_stderr():
+    with quiet_stderr():
         tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.constant(0.0))
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Holds back what TensorFlow's C++ prints while it starts; shows it after all if it fails."""
+def quiet_stderr() -> Iterator[None]:
+    """Holds back what TensorFlow's C++ prints on standard error; shows it after all if the work fails."""
     sys.stderr.flush()
     saved = os.dup(2)
     with os.fdopen(os.memfd_create("stderr"), "w+b") as held:  # in memory: no disk is full

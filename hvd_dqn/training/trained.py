@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.checkpoint.contents import Checkpoint, read_checkpoint
 from hvd_dqn.checkpoint.listing import find_checkpoints, step_and_copy
 from hvd_dqn.checkpoint.storage import Location, open_location
@@ -19,6 +20,7 @@ from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.learner.action_values import ActionValues, TensorFlowActionValues
+from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.learner import Vector
 from hvd_dqn.locations import is_url
 from hvd_dqn.run.directory import RunDirectory
@@ -38,12 +40,18 @@ class Trained:
     maker: EnvironmentMaker
     """Of the environment that it was trained on."""
     spaces: Spaces
+    network: FlatNetwork
+    network_name: str
+    """As registered, or the place of one of the user's own."""
+    algorithm: Algorithm
     values: ActionValues
     """Its action values, under `parameters`."""
     parameters: Vector
     """float32 [P]."""
     env_steps: int
     """Of its checkpoint."""
+    score: float | None
+    """Mean return of the greedy evaluation at this step, if there was one."""
     passed_over: list[str]
     """One line for each checkpoint that was to be used and cannot be."""
 
@@ -62,10 +70,10 @@ def load_trained(place: str, config: Config, which: str, communicator: Communica
       UserError: on all ranks, if there is no such checkpoint, or its environment or network cannot be made.
     """
     maker, spaces = raise_on_any_rank(communicator, lambda: find_environment(config, communicator, limit))  # COLLECTIVE
-    flat, algorithm, _ = build_network(config, communicator, spaces)  # COLLECTIVE
+    flat, algorithm, name = build_network(config, communicator, spaces)  # COLLECTIVE
     online: list[np.ndarray] = []
 
-    def read() -> tuple[int, list[str]]:
+    def read() -> tuple[int, float | None, list[str]]:
         checkpoint, passed_over = _read(checkpoints_of(place, config), which)
         online.append(checkpoint.learner["online"])
         if online[0].shape != (flat.layout.total,):
@@ -74,13 +82,13 @@ def load_trained(place: str, config: Config, which: str, communicator: Communica
                 f"and the network that its config.json describes {flat.layout.total:,}: the environment or the network "
                 "has changed since"
             )
-        return checkpoint.env_steps, passed_over
+        return checkpoint.env_steps, checkpoint.score, passed_over
 
-    env_steps, passed_over = on_root(communicator, read)  # COLLECTIVE
+    env_steps, score, passed_over = on_root(communicator, read)  # COLLECTIVE
     parameters = communicator.broadcast(online[0] if online else flat.initial_parameters())  # COLLECTIVE
     noise_seed = integer_seed(config.job.seed, "acting noise")
     values = TensorFlowActionValues(flat, algorithm, parameters, noise_seed)
-    return Trained(config, maker, spaces, values, parameters, env_steps, passed_over)
+    return Trained(config, maker, spaces, flat, name, algorithm, values, parameters, env_steps, score, passed_over)
 
 
 def checkpoints_of(place: str, config: Config) -> Location:
