@@ -14,6 +14,7 @@ from hvd_dqn.version import __version__
 VERBS = {
     "train": "train an agent, or resume a run: exactly what `python train.py` does",
     "evaluate": "play episodes of a trained agent",
+    "export": "write a trained agent's network for other programs: Keras, TensorFlow, onnxruntime, NumPy",
 }
 """What each does. `train` runs train.py; all others are modules of their names in hvd_dqn/cli/, each with `main`."""
 
