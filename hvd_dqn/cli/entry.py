@@ -15,6 +15,7 @@ VERBS = {
     "train": "train an agent, or resume a run: exactly what `python train.py` does",
     "evaluate": "play episodes of a trained agent",
     "export": "write a trained agent's network for other programs: Keras, TensorFlow, onnxruntime, NumPy",
+    "serve-example": "write a FastAPI program that serves a trained agent over HTTP",
 }
 """What each does. `train` runs train.py; all others are modules of their names in hvd_dqn/cli/, each with `main`."""
 
