@@ -50,7 +50,10 @@ class Algorithm(Protocol):
     """The name under which hvd_dqn/native has the same rule, None if it has not."""
 
     def action_values(self, outputs: Any) -> tf.Tensor:
-        """Returns float32 [B, A], the action values in a network's outputs [B, A] (Z = 1) or [B, A, Z]."""
+        """Returns float32 [B, A], the action values in a network's outputs [B, A] (Z = 1) or [B, A, Z].
+
+        In `keras.ops`, so that an export can apply it to symbolic outputs.
+        """
 
     def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Computes the loss of each transition; no gradient may flow through its targets.

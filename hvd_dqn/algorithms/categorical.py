@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from hvd_dqn.algorithms.checks import check_ranks, check_same_leading_dim
 
@@ -50,7 +51,7 @@ def expected_value(logits: tf.Tensor, atom_values: np.ndarray) -> tf.Tensor:
     Returns:
       float32 [...].
     """
-    return tf.reduce_sum(tf.nn.softmax(logits) * atom_values, axis=-1)
+    return ops.sum(ops.softmax(logits) * atom_values, axis=-1)
 
 
 def cross_entropy(probabilities: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

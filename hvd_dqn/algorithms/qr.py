@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
+from keras import ops
 
 from hvd_dqn.algorithms.base import Batch, Losses, Values
 from hvd_dqn.algorithms.noise import Noise
@@ -32,7 +33,7 @@ class QRDQN:
 
     def action_values(self, outputs: Any) -> tf.Tensor:
         """Returns the quantiles' means [B, A]."""
-        return tf.reduce_mean(outputs, axis=2)
+        return ops.mean(outputs, axis=2)
 
     def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:
         """Computes the quantile Huber loss; see `Algorithm`.

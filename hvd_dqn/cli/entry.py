@@ -19,6 +19,8 @@ VERBS = {
     "completion": "print a script that completes this command in bash or zsh",
     "doctor": "examine hosts, libraries and the network, and say what to change",
     "watch": "film a trained agent, with its action values",
+    "export": "write a trained agent's network for other programs: Keras, TensorFlow, onnxruntime, NumPy",
+    "serve-example": "write a FastAPI program that serves a trained agent over HTTP",
 }
 """What each does. `train` runs train.py; any other verb is a module of hvd_dqn/cli/ with a function `main`."""
 

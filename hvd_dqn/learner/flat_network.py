@@ -19,7 +19,7 @@ DEFAULT_FRACTIONS = 32
 
 
 class FlatNetwork:
-    """The forward pass of a Keras model; what lies in its own variables is of no use."""
+    """The forward pass of a Keras model; what lies in its own variables counts in `model_with` alone."""
 
     noisy = False
     """Whether `weights` take noise for acting, too."""
@@ -82,6 +82,13 @@ class FlatNetwork:
         own = self._model.non_trainable_variables
         outputs, _ = self._model.stateless_call(weights, own, given if len(given) > 1 else given[0])
         return outputs
+
+    def model_with(self, parameters: np.ndarray) -> keras.Model:
+        """Returns the Keras model with parameters [P] in its variables; those of a noisy network are the means."""
+        weights = self.weights(self.layout.split(tf.constant(parameters)))
+        for variable, value in zip(self._model.trainable_variables, weights, strict=True):
+            variable.assign(value)
+        return self._model
 
     def initial_parameters(self) -> np.ndarray:
         """Returns the model's initial weights as float32 [P]."""

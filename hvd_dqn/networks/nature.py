@@ -59,12 +59,12 @@ class ScaledConv2D(layers.Conv2D):
     def __init__(self, scale: float, *args: Any, **kwargs: Any) -> None:
         """Takes the scale and a Conv2D's arguments."""
         super().__init__(*args, autocast=False, **kwargs)
-        self._scale = scale
+        self.scale = scale
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolves integer or real images."""
         images = keras.ops.cast(inputs, self.compute_dtype)
         if self.compute_dtype == "float32":
-            return super().convolution_op(images, kernel * self._scale)
+            return super().convolution_op(images, kernel * self.scale)
         # In half precision the gradient of a scaled kernel, a sum over large numbers, would overflow.
-        return super().convolution_op(images * self._scale, keras.ops.cast(kernel, self.compute_dtype))
+        return super().convolution_op(images * self.scale, keras.ops.cast(kernel, self.compute_dtype))

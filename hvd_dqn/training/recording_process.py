@@ -13,7 +13,7 @@ from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import UserError
 from hvd_dqn.training.film import Shooting, episode_seeds, player, shoot
 from hvd_dqn.training.recording import GIF_BYTES, GIF_SECONDS, MOST_STEPS
-from hvd_dqn.training.trained import build_trained
+from hvd_dqn.training.trained import Weights, build_trained
 from hvd_dqn.video.writer import Film, Gif, Mp4, find_ffmpeg
 
 
@@ -42,7 +42,7 @@ def record(
       UserError: if the environment has no pictures or fails, or the film cannot be written.
     """
     online = np.frombuffer(parameters, np.float32)
-    agent = build_trained("this run", config, lambda: (online, env_steps, []), communicator)
+    agent = build_trained("this run", config, lambda: Weights(online, env_steps, None, []), communicator)
     limit = config.evaluation.evaluation_step_limit
     shooting = Shooting(
         agent,

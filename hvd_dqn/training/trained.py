@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.checkpoint.contents import Checkpoint, read_checkpoint
 from hvd_dqn.checkpoint.listing import find_checkpoints, step_and_copy
 from hvd_dqn.checkpoint.storage import Location, open_location
@@ -20,6 +21,7 @@ from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.learner.action_values import ActionValues, TensorFlowActionValues
+from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.learner import Vector
 from hvd_dqn.locations import is_url
 from hvd_dqn.run.directory import RunDirectory
@@ -39,14 +41,29 @@ class Trained:
     maker: EnvironmentMaker
     """Of the environment that it was trained on."""
     spaces: Spaces
+    network: FlatNetwork
+    network_name: str
+    """As registered, or the place of one of the user's own."""
+    algorithm: Algorithm
     values: ActionValues
     """Its action values, under `parameters`."""
     parameters: Vector
     """float32 [P]."""
     env_steps: int
     """Of its checkpoint."""
+    score: float | None
+    """Mean return of the greedy evaluation at this step, if there was one."""
     passed_over: list[str]
     """One line for each checkpoint that was to be used and cannot be."""
+
+
+class Weights(NamedTuple):
+    """The parameters of a trained agent."""
+
+    parameters: np.ndarray  # float32 [P]
+    env_steps: int
+    score: float | None  # mean return of the greedy evaluation at this step, if there was one
+    passed_over: list[str]  # one line for each checkpoint that was to be used and cannot be
 
 
 def load_trained(place: str, config: Config, which: str, communicator: Communicator, limit: float = 0.0) -> Trained:
@@ -63,9 +80,9 @@ def load_trained(place: str, config: Config, which: str, communicator: Communica
       UserError: on all ranks, if there is no such checkpoint, or its environment or network cannot be made.
     """
 
-    def read() -> tuple[Vector, int, list[str]]:
+    def read() -> Weights:
         checkpoint, passed_over = _read(checkpoints_of(place, config), which)
-        return checkpoint.learner["online"], checkpoint.env_steps, passed_over
+        return Weights(checkpoint.learner["online"], checkpoint.env_steps, checkpoint.score, passed_over)
 
     return build_trained(place, config, read, communicator, limit)  # COLLECTIVE
 
@@ -73,7 +90,7 @@ def load_trained(place: str, config: Config, which: str, communicator: Communica
 def build_trained(
     place: str,
     config: Config,
-    read: Callable[[], tuple[Vector, int, list[str]]],
+    read: Callable[[], Weights],
     communicator: Communicator,
     limit: float = 0.0,
 ) -> Trained:
@@ -82,7 +99,7 @@ def build_trained(
     Args:
       place: where the parameters are from, for messages.
       config: the configuration of the run.
-      read: on rank 0, returns the parameters [P], their env steps, and a line for each checkpoint passed over.
+      read: on rank 0, returns the parameters.
       communicator: of the ranks that ask for it.
       limit: seconds after which an environment that does not reset ends the job; 0 for none.
 
@@ -90,25 +107,25 @@ def build_trained(
       UserError: on all ranks, if its environment or network cannot be made, or the parameters do not fit.
     """
     maker, spaces = raise_on_any_rank(communicator, lambda: find_environment(config, communicator, limit))  # COLLECTIVE
-    flat, algorithm, _ = build_network(config, communicator, spaces)  # COLLECTIVE
+    flat, algorithm, name = build_network(config, communicator, spaces)  # COLLECTIVE
     online: list[np.ndarray] = []
 
-    def read_fitting() -> tuple[int, list[str]]:
-        parameters, env_steps, passed_over = read()
-        if parameters.shape != (flat.layout.total,):
+    def read_fitting() -> tuple[int, float | None, list[str]]:
+        found = read()
+        if found.parameters.shape != (flat.layout.total,):
             raise UserError(
-                f"the checkpoint at env step {env_steps:,} of {place} has {parameters.size:,} parameters, "
+                f"the checkpoint at env step {found.env_steps:,} of {place} has {found.parameters.size:,} parameters, "
                 f"and the network that its config.json describes {flat.layout.total:,}: the environment or the network "
                 "has changed since"
             )
-        online.append(parameters)
-        return env_steps, passed_over
+        online.append(found.parameters)
+        return found.env_steps, found.score, found.passed_over
 
-    env_steps, passed_over = on_root(communicator, read_fitting)  # COLLECTIVE
+    env_steps, score, passed_over = on_root(communicator, read_fitting)  # COLLECTIVE
     parameters = communicator.broadcast(online[0] if online else flat.initial_parameters())  # COLLECTIVE
     noise_seed = integer_seed(config.job.seed, "acting noise")
     values = TensorFlowActionValues(flat, algorithm, parameters, noise_seed)
-    return Trained(config, maker, spaces, values, parameters, env_steps, passed_over)
+    return Trained(config, maker, spaces, flat, name, algorithm, values, parameters, env_steps, score, passed_over)
 
 
 def checkpoints_of(place: str, config: Config) -> Location:
