@@ -97,14 +97,20 @@ def report(curves: Curves) -> None:
 
 
 def draw(curves: Curves, path: str) -> None:
-    """Draws this version's mean over the seeds for each number of ranks, with its 95 % bootstrap interval."""
+    """Draws this version's mean over the seeds for each number of ranks, with its 95 % bootstrap interval.
+
+    Ranks with a single seed so far are left out.
+    """
     figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
     for index, kind in enumerate(kind for kind in KINDS if kind.learner == "native" and not kind.flags):
-        runs = np.stack(list(curves[THIS.name, str(kind)].values()))  # [S, N, 2]
+        measured = curves.get((THIS.name, str(kind)), {})
+        if len(measured) < 2:
+            continue
+        runs = np.stack(list(measured.values()))  # [S, N, 2]
         env_steps = runs[0, :, 0]
         low, high = np.array([bootstrap_interval(values) for values in runs[:, :, 1].T]).T
         axes.fill_between(env_steps, low, high, color=f"C{index}", alpha=0.15, linewidth=0)
-        label = "1 rank" if kind.ranks == 1 else f"{kind.ranks} ranks"
+        label = f"{kind.ranks} rank{'s' if kind.ranks > 1 else ''}, {len(measured)} seeds"
         axes.plot(env_steps, runs[:, :, 1].mean(axis=0), color=f"C{index}", linewidth=2, label=label)
     axes.set_xlabel("global env steps")
     axes.set_ylabel("mean return of 20 greedy episodes")
@@ -118,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_version_arguments(parser)
     parser.add_argument("--repetitions", type=int, default=20, help="seeds of each kind")
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], help="measure these kinds alone now")
+    parser.add_argument("--ranks", type=int, nargs="*", default=[1, 2, 4], help="measure these kinds alone now")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the lines")
     parser.add_argument("--plot", help="the picture to write")
     arguments = parser.parse_args()
