@@ -16,7 +16,7 @@ from hvd_dqn.distributed.agreement import on_root
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
-from hvd_dqn.fingerprint import git_revision, versions
+from hvd_dqn.fingerprint import git_revision, machine, versions
 from hvd_dqn.run.config_file import CONFIG_FILE
 from hvd_dqn.run.report import closing_summary, launcher_command
 from hvd_dqn.run.status import write_status
@@ -115,6 +115,7 @@ def _record_run(job: Job, config: Config, command: list[str]) -> None:
         "ranks": job.communicator.size,
         "command": command,
         "versions": versions(),
+        "machine": machine(),
         "git_revision": git_revision(),
         "unix_time": time.time(),
     }
