@@ -147,7 +147,8 @@ class EnvironmentMaker:
           UserError: if the environment cannot be built.
         """
         self.find_masks()
-        env = self._built(lambda: Guard(self._make_single(), name, self.calls))
+        lives = self._life_losses
+        env = self._built(lambda: Guard(self._make_single(), name, self.calls, life_losses=lives))
         if not (self._native or self._pooled):
             return env
         vector_env = self._built(lambda: VectorGuard(self._make_native(1), 0, self.calls))
@@ -155,7 +156,7 @@ class EnvironmentMaker:
             vector_env.close()
             return env
         env.close()
-        return Guard(SingleFromVector(vector_env), name, self.calls)
+        return Guard(SingleFromVector(vector_env), name, self.calls, life_losses=lives)
 
     def spaces(self) -> Spaces:
         """Returns the spaces of a single environment, as `vector` shows them.

@@ -161,8 +161,8 @@ def _evaluate_best(job: Job, begun: Counters, program: str) -> bool:
         job.checkpoints, job.learning.learner.online, records.display.warn
     )  # COLLECTIVE
     episodes = job.config.evaluation.final_evaluation_episodes
-    returns = job.evaluation.evaluate(parameters, "final-evaluation", 0, episodes)  # COLLECTIVE
-    if returns is None:
+    played = job.evaluation.evaluate(parameters, "final-evaluation", 0, episodes)  # COLLECTIVE
+    if played is None:
         records.display.close()
         records.display.message(
             "stopped during the final evaluation; the run is saved, "
@@ -175,13 +175,13 @@ def _evaluate_best(job: Job, begun: Counters, program: str) -> bool:
         begun=begun,
         counters=job.counters,
         best_env_steps=best_env_steps,
-        returns=returns,
+        returns=played.returns,
         env_id=job.config.environment.env,
         epsilon=job.config.evaluation.evaluation_epsilon,
         launcher=launcher_command(job.communicator.size, job.communicator.controller),
         program=program,
     )
-    records.write("final_evaluation", job.counters.env_steps, record)
+    records.write("final_evaluation", job.counters.env_steps, record | played.value_fields())
     records.display.close()
     records.display.message(text)
     return True

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from launching import PROGRAMS, TRAIN, run
 from persistent_ranks import PersistentRanks
@@ -94,6 +95,7 @@ def test_evaluation_returns_do_not_depend_on_the_number_of_ranks(
     assert len(set(reference)) > 3
     for said in (two, three):
         assert said["returns"] == [reference] * said["ranks"]
+        assert np.allclose(said["values"], one["values"][0], rtol=1e-6)
 
 
 def test_ranks_with_another_configuration_or_code_refuse_to_start(
