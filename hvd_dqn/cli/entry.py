@@ -14,8 +14,10 @@ from hvd_dqn.version import __version__
 VERBS = {
     "train": "train an agent, or resume a run: exactly what `python train.py` does",
     "evaluate": "play episodes of a trained agent",
+    "report": "write a page on runs: learning curves, action values, speed, settings",
+    "compare": "compare runs by interquartile mean and probability of improvement",
 }
-"""What each does. `train` runs train.py; any other is the module of its name in hvd_dqn/cli/, with a function `main`."""
+"""What each does. `train` runs train.py; any other is the module of its name in hvd_dqn/cli/, with a `main`."""
 
 
 def program() -> Path:

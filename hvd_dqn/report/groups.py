@@ -1,0 +1,158 @@
+"""Groups of runs that differ in their seed alone, named by what differs between them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hvd_dqn.report.reading import RunData
+from hvd_dqn.statistics import bootstrap_interval
+
+WITHOUT_EFFECT = frozenset(
+    {
+        *("seed", "name", "runs_dir", "resume", "allow_missing_replay", "checkpoint_path", "keep_checkpoints"),
+        *("log_period", "checkpoint_period", "profile", "progress", "stall_timeout_seconds"),
+        *("time_limit", "time_reserve_seconds"),
+    }
+)
+"""Fields of the configuration in which the runs of a group may differ: they change neither results nor speed."""
+TASK = frozenset({"env"})
+"""Field in which the runs of a group differ where a comparison is over several environments."""
+RANKS = "ranks"
+"""Of a job, no field of the configuration; its groups differ in it, since their speed does."""
+CHOSEN = "learner"
+"""A field that `auto` leaves to the program; it names a group only where nothing else does."""
+_ALWAYS = ("env", RANKS)
+_MOST_WORDS = 3
+
+
+class Preset(NamedTuple):
+    """A preset with all settings of a run that has no other flags."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+def preset_of(run: RunData, presets: Sequence[Preset]) -> Preset:
+    """Returns the preset that a run's command names; else, as of a resumed run, the one from which it differs least."""
+    words = [part for word in run.about.get("command", []) for part in str(word).split("=", 1)]
+    named = {following for word, following in itertools.pairwise(words) if word == "--preset"}
+    found = [preset for preset in presets if preset.name in named] or presets
+    return min(found, key=lambda preset: len(changed(run, preset)))
+
+
+def changed(run: RunData, preset: Preset) -> list[str]:
+    """Returns the settings of a run that are not its preset's; what a preset leaves to the program is none."""
+    settings = settings_of(run)
+    return [name for name, value in preset.settings.items() if name in settings and settings[name] != value != "auto"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone."""
+
+    name: str
+    runs: list[RunData]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings that the runs share."""
+        return settings_of(self.runs[0])
+
+    def scores(self, which: str) -> np.ndarray:
+        """Returns the mean returns float64 [S] of the runs that have one: final, best or last."""
+        found = [getattr(run, which) for run in self.runs]
+        return np.array([r["mean_return"] for r in found if r and r.get("mean_return") is not None], np.float64)
+
+    def summary(self, which: str) -> dict[str, Any] | None:
+        """Returns mean, 95 % interval, what that is of, and how many there are; None without any score.
+
+        The interval is one over seeds. A single run has that of its final episodes, or none.
+        """
+        scores = self.scores(which)
+        if not len(scores):
+            return None
+        found = {"mean_return": float(scores.mean()), "runs": len(scores), "low": None, "high": None}
+        final = self.runs[0].final
+        if len(self.runs) > 1:
+            found["low"], found["high"] = bootstrap_interval(scores)
+        elif which == "final" and final is not None:
+            found["low"], found["high"] = final["low"], final["high"]
+        return found
+
+
+def settings_of(run: RunData) -> dict[str, Any]:
+    """Returns the settings that affect a run's results or speed, with its number of ranks."""
+    shown = {name: value for name, value in run.config.items() if name not in WITHOUT_EFFECT}
+    return shown | {RANKS: run.ranks}
+
+
+def grouped(runs: Sequence[RunData], preset: Preset, together: frozenset[str] = frozenset()) -> list[Group]:
+    """Returns the groups of runs in the order in which the runs are given.
+
+    Args:
+      runs: at least one.
+      preset: names leave out the settings that are its own.
+      together: settings in which the runs of a group may differ, too.
+    """
+    by_settings: dict[str, list[RunData]] = {}
+    for run in runs:
+        key = {name: value for name, value in settings_of(run).items() if name not in together}
+        by_settings.setdefault(repr(sorted(key.items())), []).append(run)
+    parts = list(by_settings.values())
+    differing = [name for name in differences([settings_of(part[0]) for part in parts]) if name not in together]
+    chosen = [name for name in differing if name != CHOSEN]
+    names = [_name(part, chosen, preset) for part in parts]
+    if len(set(names)) < len(names):
+        names = [_name(part, differing, preset) for part in parts]
+    unique = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
+    return [Group(name, part) for name, part in zip(unique, parts, strict=True)]
+
+
+def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the names of the settings that are not equal in all of some mappings, in their order."""
+    names = dict.fromkeys(name for own in settings for name in own)
+    return [name for name in names if any(own.get(name) != settings[0].get(name) for own in settings)]
+
+
+def text_of(value: Any) -> str:
+    """Returns a setting's value for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return (
+        f"{value:,}" if isinstance(value, int) else (f"{value:g}" if isinstance(value, float) else str(value) or "none")
+    )
+
+
+def flag(name: str) -> str:
+    """Returns the flag of a field."""
+    return f"--{name.replace('_', '-')}" if name != RANKS else RANKS
+
+
+def _name(runs: Sequence[RunData], differing: Sequence[str], preset: Preset) -> str:
+    """Returns a group's name: where it differs from the others and from the preset, or the only run's name."""
+    settings = settings_of(runs[0])
+    if not differing:
+        return runs[0].name if len(runs) == 1 else str(settings["env"])
+    always = [name for name in differing if name in _ALWAYS]
+    own = [name for name in differing if name not in always and settings[name] != preset.settings.get(name)]
+    words = [_word(name, settings[name]) for name in own] or [f"preset {preset.name}"]
+    words += [_word(name, settings[name]) for name in always]
+    more = len(words) - _MOST_WORDS
+    return ", ".join(words[:_MOST_WORDS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _word(name: str, value: Any) -> str:
+    if name == "env":
+        return str(value)
+    if name == RANKS:
+        return "1 rank" if value == 1 else f"{value} ranks"
+    if isinstance(value, bool):
+        return flag(name) if value else f"--no-{name.replace('_', '-')}"
+    return f"{flag(name)} {text_of(value)}"

@@ -1,0 +1,63 @@
+"""The last part of a page: settings, machine and versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from hvd_dqn.report.elements import NONE, facts, folded, swatch, table
+from hvd_dqn.report.groups import RANKS, Group, Preset, changed, differences, flag, text_of
+
+
+def settings(groups: Sequence[Group], presets: Sequence[Preset]) -> str:
+    """Returns what differs from the preset or between the groups, and all settings folded.
+
+    Args:
+      groups: of runs.
+      presets: of each group.
+    """
+    names = {preset.name for preset in presets}
+    own = {name for group, preset in zip(groups, presets, strict=True) for name in changed(group.runs[0], preset)}
+    own |= set(differences([group.settings for group in groups]))
+    shown = [name for name in groups[0].settings if name in own]
+    base = presets[0]
+    titles = [escape(group.name) if len(groups) == 1 else _title(i, group) for i, group in enumerate(groups)]
+    rows = []
+    for name in shown:
+        preset = NONE if name == RANKS else escape(text_of(base.settings.get(name)))
+        cells = [f"<code>{escape(text_of(group.settings.get(name)))}</code>" for group in groups]
+        rows.append([f"<code>{flag(name)}</code>", *cells, *([preset] if len(names) == 1 else [])])
+    head = ["Setting", *titles, *([f"Preset {escape(base.name)}"] if len(names) == 1 else [])]
+    about = "What differs from the preset" + (" or between the groups" if len(groups) > 1 else "")
+    differing = table(head, rows, about) if rows else f'<p class="note">As preset {escape(base.name)}.</p>'
+    rest = [(f"<code>{flag(n)}</code>", escape(text_of(v))) for n, v in groups[0].settings.items() if n not in own]
+    return differing + folded("All other settings", facts(rest, "columns"))
+
+
+def machines(groups: Sequence[Group]) -> str:
+    """Returns machine, versions and command of the runs; those of several only where they differ."""
+    kinds: dict[str, tuple[list[str], list[tuple[str, str]]]] = {}
+    for run in (run for group in groups for run in group.runs):
+        about = run.about
+        known = {
+            **about.get("machine", {}),
+            "revision": about.get("git_revision", "unknown"),
+            **about.get("versions", {}),
+        }
+        pairs = [(escape(name), escape(str(value))) for name, value in known.items()]
+        kinds.setdefault(repr(pairs), ([], pairs))[0].append(run.name)
+    parts = []
+    for names, pairs in kinds.values():
+        title = f"<h3>{escape(', '.join(names))}</h3>" if len(kinds) > 1 else ""
+        parts.append(title + facts(pairs, "columns"))
+    commands = [[escape(run.name), f"<code>{escape(_command(run.about))}</code>"] for g in groups for run in g.runs]
+    return "".join(parts) + folded("Commands", table(["Run", "Command of its latest job"], commands, "Commands"))
+
+
+def _title(index: int, group: Group) -> str:
+    return f'<span class="name">{swatch(index)}{escape(group.name)}</span>'
+
+
+def _command(about: dict[str, object]) -> str:
+    words = about.get("command", [])
+    return " ".join(map(str, words)) if isinstance(words, list) else ""
