@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +85,7 @@ def sections(groups: Sequence[Group]) -> dict[str, list[Chart]]:
                 [group if group.settings["ranks"] > 1 else None for group in groups],
                 "skew",
                 "Skew of the ranks",
-                "Part of an iteration that the fastest rank waits longer than the slowest",
+                "Lead of the fastest rank over the slowest, in parts of an iteration",
                 skew,
                 percent=True,
                 from_zero=True,
@@ -134,7 +134,7 @@ def _estimates(groups: Sequence[Group]) -> list[Chart]:
         env_steps, seconds, values = predicted(run)
         return env_steps, seconds, values - realised(run)[2]
 
-    about = "Value predicted at the start of evaluation episodes, minus the discounted return that followed"
+    about = "Value predicted at the start of an evaluation, minus the return that followed"
     return [_chart(groups, "estimate", "Over-estimation", about, difference)]
 
 
@@ -176,7 +176,7 @@ def _evaluated(field: str) -> Read:
     return lambda run: run.column(field, "evaluation")
 
 
-def _span(values: object) -> str:
+def _span(values: Iterable[int]) -> str:
     """Returns a number, or the range of several."""
-    numbers = sorted({int(value) for value in values})  # type: ignore[attr-defined]
+    numbers = sorted(set(values))
     return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

@@ -68,7 +68,7 @@ def number(value: float | None) -> str:
     """Returns a number with as many digits as one reads."""
     if value is None:
         return NONE
-    digits = 0 if abs(value) >= 1e4 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+    digits = 0 if abs(value) >= 1e3 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f}"
 
 

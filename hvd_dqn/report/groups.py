@@ -38,11 +38,14 @@ class Preset(NamedTuple):
 
 
 def preset_of(run: RunData, presets: Sequence[Preset]) -> Preset:
-    """Returns the preset that a run's command names; else, as of a resumed run, the one from which it differs least."""
+    """Returns the preset that a run's command names; else, as of a resumed run, the one from which it differs least.
+
+    Presets of the run's environment come first.
+    """
     words = [part for word in run.about.get("command", []) for part in str(word).split("=", 1)]
     named = {following for word, following in itertools.pairwise(words) if word == "--preset"}
     found = [preset for preset in presets if preset.name in named] or presets
-    return min(found, key=lambda preset: len(changed(run, preset)))
+    return min(found, key=lambda preset: (preset.settings["env"] != run.config["env"], len(changed(run, preset))))
 
 
 def changed(run: RunData, preset: Preset) -> list[str]:
@@ -105,8 +108,7 @@ def grouped(runs: Sequence[RunData], preset: Preset, together: frozenset[str] = 
         by_settings.setdefault(repr(sorted(key.items())), []).append(run)
     parts = list(by_settings.values())
     differing = [name for name in differences([settings_of(part[0]) for part in parts]) if name not in together]
-    chosen = [name for name in differing if name != CHOSEN]
-    names = [_name(part, chosen, preset) for part in parts]
+    names = [_name(part, [name for name in differing if name != CHOSEN] or differing, preset) for part in parts]
     if len(set(names)) < len(names):
         names = [_name(part, differing, preset) for part in parts]
     unique = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
