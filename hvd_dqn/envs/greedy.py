@@ -89,8 +89,6 @@ class GreedyEvaluation:
             q = self._action_values(observations)  # [N, A]
             ended = []
             for play, action, q_one in zip(self._playing, q.argmax(axis=1), q, strict=True):
-                if play.length == 0:
-                    play.start_value = float(q_one[action])
                 explores = self._epsilon > 0 and play.rng.random() < self._epsilon
                 over = play.step(play.rng.choice(np.flatnonzero(~np.isneginf(q_one))) if explores else action)
                 cut_off = not over and play.length == self._step_limit
@@ -117,15 +115,16 @@ class GreedyEvaluation:
 
     def _finish(self, ended: list[_Episode]) -> None:
         """Takes the outcomes of episodes that have ended or were cut off."""
-        unfinished_tasks = [play for play in ended if play.discount > 0]  # as in training, values follow
-        if unfinished_tasks:
-            observations = np.stack([play.observation for play in unfinished_tasks]).astype(self._dtype)
-            for play, value in zip(unfinished_tasks, self._action_values(observations).max(axis=1), strict=True):
-                play.discounted_return += play.discount * float(value)
         for play in ended:
+            if play.discount > 0:  # the task continues, as in training
+                play.discounted_return += play.discount * self._value(play.observation)
             self._outcomes[play.number] = Outcome(play.total, play.start_value, play.discounted_return)
             self._idle_envs.append(play.env)
         self._playing = [play for play in self._playing if play.number not in self._outcomes]
+
+    def _value(self, observation: np.ndarray) -> float:
+        """Returns the greatest action value of an observation, alone: in a batch its last bits depend on the others."""
+        return float(self._action_values(np.asarray(observation)[None].astype(self._dtype)).max())
 
     def _fill(self, deadline: float) -> bool:
         """Starts queued episodes up to the limit, at least one. Returns True if any episode is being played."""
@@ -135,7 +134,9 @@ class GreedyEvaluation:
             env = self._idle_envs.pop() if self._idle_envs else self._made()
             if env is None:
                 break
-            self._playing.append(_Episode(*self._queued.pop(0), env, self._gamma, self._clip_rewards))
+            play = _Episode(*self._queued.pop(0), env, self._gamma, self._clip_rewards)
+            play.start_value = self._value(play.observation)
+            self._playing.append(play)
         return bool(self._playing)
 
     def _made(self) -> gym.Env[Any, Any] | None:

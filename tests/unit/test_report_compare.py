@@ -13,7 +13,8 @@ from rliable import metrics  # type: ignore[import-untyped]
 from hvd_dqn.cli import compare as verb
 from hvd_dqn.envs.atari_scores import human_normalised
 from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR
-from tests.unit.report_runs import evaluation, final, training, whole_run, write_run
+
+from .report_runs import evaluation, final, training, whole_run, write_run
 
 PLAIN, DOUBLE = (10.0, 20.0, 30.0, 40.0), (25.0, 45.0, 5.0)
 

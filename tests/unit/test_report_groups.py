@@ -13,7 +13,8 @@ from hvd_dqn.report.curves import downsampled, mean_line, on_one_grid
 from hvd_dqn.report.groups import Group, changed, grouped, preset_of
 from hvd_dqn.report.reading import RunData, read_run
 from hvd_dqn.statistics import bootstrap_band
-from tests.unit.report_runs import DEFAULTS, PRESET_LIST, evaluation, final, training, whole_run, write_run
+
+from .report_runs import DEFAULTS, PRESET_LIST, evaluation, final, training, whole_run, write_run
 
 
 def _run(folder: Path, score: float = 1.0, **config: Any) -> RunData:

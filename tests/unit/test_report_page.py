@@ -16,7 +16,8 @@ from hvd_dqn.cli import compare as compare_verb
 from hvd_dqn.cli import report as report_verb
 from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR
 from hvd_dqn.report.drawing import COLOURS, short, style
-from tests.unit.report_runs import evaluation, final, training, whole_run, write_run
+
+from .report_runs import evaluation, final, training, whole_run, write_run
 
 VOID = {"meta", "input", "br", "img", "link", "hr"}
 CONTRAST_OF_TEXT, CONTRAST_OF_LINES = 4.5, 3.0

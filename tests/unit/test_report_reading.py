@@ -12,7 +12,8 @@ import pytest
 from hvd_dqn.errors import UserError
 from hvd_dqn.report.reading import WALL_SECONDS, RunData, read_run
 from hvd_dqn.run.directory import RunDirectory
-from tests.unit.report_runs import DEFAULTS, evaluation, final, training, write_run
+
+from .report_runs import DEFAULTS, evaluation, final, training, write_run
 
 
 def _read(folder: Path) -> RunData:
