@@ -85,7 +85,7 @@ def sections(groups: Sequence[Group]) -> dict[str, list[Chart]]:
                 [group if group.settings["ranks"] > 1 else None for group in groups],
                 "skew",
                 "Skew of the ranks",
-                "Lead of the fastest rank over the slowest, in parts of an iteration",
+                "Lead of the fastest rank over the slowest, of an iteration",
                 skew,
                 percent=True,
                 from_zero=True,
@@ -134,7 +134,7 @@ def _estimates(groups: Sequence[Group]) -> list[Chart]:
         env_steps, seconds, values = predicted(run)
         return env_steps, seconds, values - realised(run)[2]
 
-    about = "Value predicted at the start of an evaluation, minus the return that followed"
+    about = "Value predicted at the start, minus the return that followed"
     return [_chart(groups, "estimate", "Over-estimation", about, difference)]
 
 

@@ -16,24 +16,24 @@ class Cell(str):
     """HTML of a table's cell that holds a number, and so stands at the right."""
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str, *, hidden_caption: bool = False) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], about: str, *, shown: bool = True) -> str:
     """Returns a table that scrolls where it is wider than the screen.
 
     Args:
       head: HTML of the columns' heads; a `Cell` where the column holds numbers.
       rows: HTML of the cells; the first of a row is its head.
-      caption: text that says what the table shows.
-      hidden_caption: whether it is for screen readers alone.
+      about: text that says what the table shows.
+      shown: whether it stands above the table; otherwise it is for screen readers alone.
     """
     top = "".join(f'<th scope="col"{_right(cell)}>{cell}</th>' for cell in head)
     body = "".join(
         f'<tr><th scope="row">{first}</th>{"".join(f"<td{_right(cell)}>{cell}</td>" for cell in rest)}</tr>'
         for first, *rest in rows
     )
-    label = escape(caption)
-    shown = "" if hidden_caption else f"<caption>{label}</caption>"
+    label = escape(about)
+    above = f'<p class="caption">{label}</p>' if shown else ""
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>{shown}'
+        f'{above}<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>'
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -121,7 +121,7 @@ def _numbers(chart: Chart) -> str:
         cells = [Cell(_at(chart, line, float(x))) for line in chart.lines]
         rows.append([duration(x) if chart.x_name == TIME else f"{x:,.0f}", *cells])
     head = [chart.x_name, *(Cell(escape(_called(chart, line))) for line in chart.lines)]
-    return table(head, rows, f"{chart.title} over {chart.x_name}")
+    return table(head, rows, f"{chart.title} over {chart.x_name}", shown=False)
 
 
 def _at(chart: Chart, line: Line, x: float) -> str:

@@ -66,26 +66,19 @@ class Group:
         """Returns the settings that the runs share."""
         return settings_of(self.runs[0])
 
-    def scores(self, which: str) -> np.ndarray:
-        """Returns the mean returns float64 [S] of the runs that have one: final, best or last."""
-        found = [getattr(run, which) for run in self.runs]
-        return np.array([r["mean_return"] for r in found if r and r.get("mean_return") is not None], np.float64)
-
     def summary(self, which: str) -> dict[str, Any] | None:
         """Returns mean, 95 % interval, what that is of, and how many there are; None without any score.
 
-        The interval is one over seeds. A single run has that of its final episodes, or none.
+        The interval is one over seeds. A single score has that of its episodes, where its record holds one.
         """
-        scores = self.scores(which)
-        if not len(scores):
+        records = [
+            record for run in self.runs if (record := getattr(run, which)) and record.get("mean_return") is not None
+        ]
+        if not records:
             return None
-        found = {"mean_return": float(scores.mean()), "runs": len(scores), "low": None, "high": None}
-        final = self.runs[0].final
-        if len(self.runs) > 1:
-            found["low"], found["high"] = bootstrap_interval(scores)
-        elif which == "final" and final is not None:
-            found["low"], found["high"] = final["low"], final["high"]
-        return found
+        scores = np.array([record["mean_return"] for record in records], np.float64)
+        low, high = bootstrap_interval(scores) if len(scores) > 1 else (records[0].get("low"), records[0].get("high"))
+        return {"mean_return": float(scores.mean()), "runs": len(scores), "low": low, "high": high}
 
 
 def settings_of(run: RunData) -> dict[str, Any]:

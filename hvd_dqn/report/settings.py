@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from hvd_dqn.report.elements import NONE, facts, folded, swatch, table
 from hvd_dqn.report.groups import RANKS, Group, Preset, changed, differences, flag, text_of
@@ -35,29 +36,31 @@ def settings(groups: Sequence[Group], presets: Sequence[Preset]) -> str:
 
 
 def machines(groups: Sequence[Group]) -> str:
-    """Returns machine, versions and command of the runs; those of several only where they differ."""
-    kinds: dict[str, tuple[list[str], list[tuple[str, str]]]] = {}
-    for run in (run for group in groups for run in group.runs):
-        about = run.about
-        known = {
-            **about.get("machine", {}),
-            "revision": about.get("git_revision", "unknown"),
-            **about.get("versions", {}),
-        }
-        pairs = [(escape(name), escape(str(value))) for name, value in known.items()]
-        kinds.setdefault(repr(pairs), ([], pairs))[0].append(run.name)
-    parts = []
-    for names, pairs in kinds.values():
-        title = f"<h3>{escape(', '.join(names))}</h3>" if len(kinds) > 1 else ""
-        parts.append(title + facts(pairs, "columns"))
-    commands = [[escape(run.name), f"<code>{escape(_command(run.about))}</code>"] for g in groups for run in g.runs]
-    return "".join(parts) + folded("Commands", table(["Run", "Command of its latest job"], commands, "Commands"))
+    """Returns machine and versions of the runs, where they differ by run, and their commands."""
+    runs = [run for group in groups for run in group.runs]
+    known = [_known(run.about) for run in runs]
+    differing = differences(known)
+    common = [(escape(name), escape(value)) for name, value in known[0].items() if name not in differing]
+    rows = [
+        [escape(run.name), *(escape(own.get(n, "unknown")) for n in differing)]
+        for run, own in zip(runs, known, strict=True)
+    ]
+    apart = table(["Run", *map(escape, differing)], rows, "What differs between the runs") if differing else ""
+    commands = [[escape(run.name), f"<code>{escape(_command(run.about))}</code>"] for run in runs]
+    listed = table(["Run", "Command of its latest job"], commands, "Commands", shown=False)
+    return facts(common, "columns") + apart + folded("Commands", listed)
+
+
+def _known(about: Mapping[str, Any]) -> dict[str, str]:
+    """Returns machine, revision and versions of config.json."""
+    found = {**about.get("machine", {}), "revision": about.get("git_revision", "unknown"), **about.get("versions", {})}
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _title(index: int, group: Group) -> str:
     return f'<span class="name">{swatch(index)}{escape(group.name)}</span>'
 
 
-def _command(about: dict[str, object]) -> str:
+def _command(about: Mapping[str, Any]) -> str:
     words = about.get("command", [])
     return " ".join(map(str, words)) if isinstance(words, list) else ""

@@ -82,6 +82,8 @@ def test_the_interval_is_one_over_seeds_and_that_of_episodes_for_a_single_run(tm
     assert 10.0 <= found["low"] < 20.0 < found["high"] <= 30.0
     alone = _groups(runs[0])[0]
     assert alone.summary("final") == {"mean_return": 10.0, "runs": 1, "low": 9.0, "high": 11.0}
+    partly = _groups(runs[0], read_run(str(write_run(tmp_path / "begun", [training(100)], seed=9)), DEFAULTS))[0]
+    assert partly.summary("final") == {"mean_return": 10.0, "runs": 1, "low": 9.0, "high": 11.0}
     assert alone.summary("best") == {"mean_return": 10.0, "runs": 1, "low": None, "high": None}
 
 
