@@ -27,13 +27,13 @@ UNACTIVATED = environment_of_ranks() | {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     ("how", "ranks"), [("python", 1), ("mpirun", 2), pytest.param("horovodrun --gloo", 2, marks=only_in_full)]
 )
 def test_the_printed_commands_run_without_an_activated_environment(how: str, ranks: int, tmp_path: Path) -> None:
-    """The path of the run has a space. The commands play the agent, serve its TensorBoard, and resume the run."""
+    """The path of the run has a space. The commands play, report, serve TensorBoard, and resume the run."""
     start = command(how, ranks, ROOT / "train.py", *SHORT, "--name", "a b")
     done = subprocess.run(start, cwd=tmp_path, env=UNACTIVATED, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     printed = re.sub(r"^\[\d+\]<stdout>:", "", done.stdout, flags=re.MULTILINE).rstrip().splitlines()
-    assert printed[-4] == "Next:"
-    play, board, resume = (line.strip() for line in printed[-3:])
+    *verbs, board, resume = (line.strip() for line in printed[printed.index("Next:") + 1 :])
+    play, page = (next(line for line in verbs if f"hvd-dqn {verb} " in line) for verb in ("evaluate", "report"))
     played = subprocess.run(
         ["bash", "-c", f"{play} --episodes 2"],
         cwd=tmp_path,
@@ -43,6 +43,8 @@ def test_the_printed_commands_run_without_an_activated_environment(how: str, ran
         check=False,
     )
     assert "2 greedy episodes of CartPole-v1" in played.stdout, played.stderr
+    subprocess.run(["bash", "-c", page], cwd=tmp_path, env=UNACTIVATED, check=True)
+    assert (tmp_path / "runs" / "CartPole-v1" / "a b" / "report.html").is_file()
     environ = UNACTIVATED | ({"OMPI_MCA_rmaps_base_oversubscribe": "1"} if ranks > 1 else {})
     again = subprocess.run(
         ["bash", "-c", resume], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
