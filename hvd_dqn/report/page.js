@@ -53,11 +53,13 @@
       const beyond = offset + 16 + tip.offsetWidth > plot.clientWidth;
       tip.style.left = Math.max(0, beyond ? offset - 16 - tip.offsetWidth : offset + 16) + "px";
     };
-    plot.addEventListener("pointermove", (event) => {
+    const point = (event) => {
       const bounds = plot.getBoundingClientRect(), scale = bounds.width / 440;
       show(first + (((event.clientX - bounds.left) / scale - left) / width) * (last - first));
-    });
-    plot.addEventListener("pointerleave", hide);
+    };
+    plot.addEventListener("pointermove", point);
+    plot.addEventListener("pointerdown", point);
+    plot.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide()); // a finger is lifted to read
     plot.addEventListener("focus", () => plot.matches(":focus-visible") && show(at ?? last));
     plot.addEventListener("blur", hide);
     plot.addEventListener("keydown", (event) => {
