@@ -49,10 +49,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _compare(asked: Asked) -> int:
     from hvd_dqn.report.compare import as_html, as_json, as_text, compare, settings_text
-    from hvd_dqn.report.groups import TASK, grouped, preset_of
+    from hvd_dqn.report.groups import TASK, grouped
 
     runs = read_runs(asked.runs)
-    groups = grouped(runs, preset_of(runs[0], all_presets()), together=TASK)
+    groups = grouped(runs, all_presets(), together=TASK)
     found = compare(groups, asked.score)
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr, flush=True)

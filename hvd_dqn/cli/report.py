@@ -98,14 +98,10 @@ def write_page(
     Raises:
       UserError: if it cannot be written, or matplotlib is not installed.
     """
-    from hvd_dqn.report.groups import preset_of
     from hvd_dqn.report.page import page
 
-    presets = [preset_of(group.runs[0], all_presets()) for group in groups]
     path = Path(os.path.realpath(path))
-    text = page(
-        groups, presets, path.parent, comparison=comparison, embedded=asked_video, refresh_seconds=refresh_seconds
-    )
+    text = page(groups, path.parent, comparison=comparison, embedded=asked_video, refresh_seconds=refresh_seconds)
     content = text.encode()
     try:
         write_file(path, content)
@@ -115,16 +111,15 @@ def write_page(
 
 
 def _report(asked: Asked) -> int:
-    from hvd_dqn.report.groups import grouped, preset_of
+    from hvd_dqn.report.groups import grouped
     from hvd_dqn.report.numbers import numbers
 
     if asked.refresh_seconds < 0:
         raise UserError(f"--refresh-seconds is {asked.refresh_seconds}: give 0 or more")
     runs = read_runs(asked.runs)
-    presets = all_presets()
-    groups = grouped(runs, preset_of(runs[0], presets))
+    groups = grouped(runs, all_presets())
     if asked.json:
-        print(json.dumps(numbers(groups, [preset_of(group.runs[0], presets) for group in groups])))
+        print(json.dumps(numbers(groups)))
     if asked.output or not asked.json:
         folder = Path(runs[0].place) if len(runs) == 1 and not is_url(runs[0].place) else Path()
         path = Path(os.path.expanduser(asked.output)) if asked.output else folder / "report.html"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +25,8 @@ RANKS = "ranks"
 """Of a job, no field of the configuration; its groups differ in it, since their speed does."""
 CHOSEN = "learner"
 """A field that `auto` leaves to the program; it names a group only where nothing else does."""
-_ALWAYS = ("env", RANKS)
+PRESET = "preset"
+"""Stands among the differing settings where the presets of groups differ."""
 _MOST_WORDS = 3
 
 
@@ -35,6 +35,36 @@ class Preset(NamedTuple):
 
     name: str
     settings: Mapping[str, Any]
+
+
+class Group(NamedTuple):
+    """Runs that differ in their seed alone."""
+
+    name: str
+    runs: list[RunData]
+    preset: Preset
+    """Of the first of them."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings that the runs share."""
+        return settings_of(self.runs[0])
+
+    def summary(self, which: str) -> dict[str, Any] | None:
+        """Returns the mean return with its 95 % interval, and of how many runs; None without any.
+
+        Args:
+          which: final, best or last evaluation. The interval is one over seeds; a single run has that of its final
+            episodes.
+        """
+        records = [
+            record for run in self.runs if (record := getattr(run, which)) and record.get("mean_return") is not None
+        ]
+        if not records:
+            return None
+        scores = np.array([record["mean_return"] for record in records], np.float64)
+        low, high = bootstrap_interval(scores) if len(scores) > 1 else (records[0].get("low"), records[0].get("high"))
+        return {"mean_return": float(scores.mean()), "runs": len(scores), "low": low, "high": high}
 
 
 def preset_of(run: RunData, presets: Sequence[Preset]) -> Preset:
@@ -54,58 +84,34 @@ def changed(run: RunData, preset: Preset) -> list[str]:
     return [name for name, value in preset.settings.items() if name in settings and settings[name] != value != "auto"]
 
 
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ in their seed alone."""
-
-    name: str
-    runs: list[RunData]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Returns the settings that the runs share."""
-        return settings_of(self.runs[0])
-
-    def summary(self, which: str) -> dict[str, Any] | None:
-        """Returns mean, 95 % interval, what that is of, and how many there are; None without any score.
-
-        The interval is one over seeds. A single score has that of its episodes, where its record holds one.
-        """
-        records = [
-            record for run in self.runs if (record := getattr(run, which)) and record.get("mean_return") is not None
-        ]
-        if not records:
-            return None
-        scores = np.array([record["mean_return"] for record in records], np.float64)
-        low, high = bootstrap_interval(scores) if len(scores) > 1 else (records[0].get("low"), records[0].get("high"))
-        return {"mean_return": float(scores.mean()), "runs": len(scores), "low": low, "high": high}
-
-
 def settings_of(run: RunData) -> dict[str, Any]:
     """Returns the settings that affect a run's results or speed, with its number of ranks."""
     shown = {name: value for name, value in run.config.items() if name not in WITHOUT_EFFECT}
     return shown | {RANKS: run.ranks}
 
 
-def grouped(runs: Sequence[RunData], preset: Preset, together: frozenset[str] = frozenset()) -> list[Group]:
+def grouped(runs: Sequence[RunData], presets: Sequence[Preset], together: frozenset[str] = frozenset()) -> list[Group]:
     """Returns the groups of runs in the order in which the runs are given.
 
     Args:
       runs: at least one.
-      preset: names leave out the settings that are its own.
+      presets: all that there are. Names leave out the settings that are those of the group's preset.
       together: settings in which the runs of a group may differ, too.
     """
     by_settings: dict[str, list[RunData]] = {}
     for run in runs:
         key = {name: value for name, value in settings_of(run).items() if name not in together}
         by_settings.setdefault(repr(sorted(key.items())), []).append(run)
-    parts = list(by_settings.values())
-    differing = [name for name in differences([settings_of(part[0]) for part in parts]) if name not in together]
-    names = [_name(part, [name for name in differing if name != CHOSEN] or differing, preset) for part in parts]
+    parts = [Group("", part, preset_of(part[0], presets)) for part in by_settings.values()]
+    differing = [name for name in differences([part.settings for part in parts]) if name not in together]
+    chosen = [name for name in differing if name != CHOSEN] or differing
+    if len({part.preset.name for part in parts}) > 1:
+        chosen = [PRESET, *chosen]
+    names = [_name(part, chosen) for part in parts]
     if len(set(names)) < len(names):
-        names = [_name(part, differing, preset) for part in parts]
+        names = [_name(part, list(dict.fromkeys([*chosen, *differing]))) for part in parts]
     unique = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
-    return [Group(name, part) for name, part in zip(unique, parts, strict=True)]
+    return [part._replace(name=name) for name, part in zip(unique, parts, strict=True)]
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -120,9 +126,9 @@ def text_of(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return " ".join(map(str, value)) or "none"
-    return (
-        f"{value:,}" if isinstance(value, int) else (f"{value:g}" if isinstance(value, float) else str(value) or "none")
-    )
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else str(value) or "none"
 
 
 def flag(name: str) -> str:
@@ -130,24 +136,25 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}" if name != RANKS else RANKS
 
 
-def _name(runs: Sequence[RunData], differing: Sequence[str], preset: Preset) -> str:
-    """Returns a group's name: where it differs from the others and from the preset, or the only run's name."""
-    settings = settings_of(runs[0])
+def _name(group: Group, differing: Sequence[str]) -> str:
+    """Returns a group's name: where it differs from the others and from its preset, or the only run's name."""
+    settings, preset = group.settings, group.preset
     if not differing:
-        return runs[0].name if len(runs) == 1 else str(settings["env"])
-    always = [name for name in differing if name in _ALWAYS]
-    own = [name for name in differing if name not in always and settings[name] != preset.settings.get(name)]
-    words = [_word(name, settings[name]) for name in own] or [f"preset {preset.name}"]
-    words += [_word(name, settings[name]) for name in always]
-    more = len(words) - _MOST_WORDS
-    return ", ".join(words[:_MOST_WORDS]) + (f" and {more} more" if more > 0 else "")
+        return group.runs[0].name if len(group.runs) == 1 else str(settings["env"])
+    own = [name for name in differing if name in settings and name not in ("env", RANKS)]
+    words = [_word(name, settings[name]) for name in own if settings[name] != preset.settings.get(name)]
+    if len(words) > _MOST_WORDS:
+        words = [*words[:_MOST_WORDS], f"{len(words) - _MOST_WORDS} more"]
+    if "env" in differing:
+        words = [str(settings["env"]), *words]
+    elif PRESET in differing or not words:
+        words = [f"preset {preset.name}", *words]
+    if RANKS in differing:
+        words.append("1 rank" if settings[RANKS] == 1 else f"{settings[RANKS]} ranks")
+    return ", ".join(words)
 
 
 def _word(name: str, value: Any) -> str:
-    if name == "env":
-        return str(value)
-    if name == RANKS:
-        return "1 rank" if value == 1 else f"{value} ranks"
     if isinstance(value, bool):
         return flag(name) if value else f"--no-{name.replace('_', '-')}"
     return f"{flag(name)} {text_of(value)}"

@@ -8,28 +8,23 @@ from typing import Any
 import numpy as np
 
 from hvd_dqn.report.charts import phase_times
-from hvd_dqn.report.groups import Group, Preset, changed
+from hvd_dqn.report.groups import Group, changed
 from hvd_dqn.report.reading import WALL_SECONDS, RunData
 
 
-def numbers(groups: Sequence[Group], presets: Sequence[Preset]) -> dict[str, Any]:
-    """Returns what a report shows, JSON-ready: by group and by run.
-
-    Args:
-      groups: of runs.
-      presets: of each group.
-    """
+def numbers(groups: Sequence[Group]) -> dict[str, Any]:
+    """Returns what a report shows, JSON-ready: by group and by run."""
     return {
         "groups": [
             {
                 "name": group.name,
-                "preset": preset.name,
-                "differs_from_preset": {name: group.settings[name] for name in changed(group.runs[0], preset)},
+                "preset": group.preset.name,
+                "differs_from_preset": {name: group.settings[name] for name in changed(group.runs[0], group.preset)},
                 **{which: group.summary(which) for which in ("final", "best", "last")},
                 "phase_microseconds": phase_times(group),
                 "runs": [_run(run) for run in group.runs],
             }
-            for group, preset in zip(groups, presets, strict=True)
+            for group in groups
         ]
     }
 

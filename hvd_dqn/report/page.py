@@ -11,7 +11,7 @@ from hvd_dqn.report.charts import sections
 from hvd_dqn.report.elements import duration, moment, section, swatch
 from hvd_dqn.report.figures import figure, phases
 from hvd_dqn.report.films import films
-from hvd_dqn.report.groups import Group, Preset
+from hvd_dqn.report.groups import Group
 from hvd_dqn.report.overview import group_table, run_table, tiles
 from hvd_dqn.report.reading import WALL_SECONDS, RunData
 from hvd_dqn.report.settings import machines, settings
@@ -26,7 +26,6 @@ _HERE = Path(__file__).parent
 
 def page(
     groups: Sequence[Group],
-    presets: Sequence[Preset],
     folder: Path,
     *,
     comparison: str = "",
@@ -37,7 +36,6 @@ def page(
 
     Args:
       groups: of runs.
-      presets: of each group.
       folder: where the page will be.
       comparison: HTML of a section on how the groups compare.
       embedded: whether the page holds videos.
@@ -63,7 +61,7 @@ def page(
         + f"<main>{head}{comparison}{empty}{charts}{section('Speed', _grid(speed) if speed else '')}"
         f"{section('Video', films(groups, folder, embedded=embedded))}"
         f"{section('Runs', run_table(groups) if len(runs) > 1 else '')}"
-        f"{section('Settings', settings(groups, presets))}{section('Machine and versions', machines(groups))}</main>"
+        f"{section('Settings', settings(groups))}{section('Machine and versions', machines(groups))}</main>"
         f"<footer>{_notes(groups)}</footer><script>{(_HERE / 'page.js').read_text()}</script></body></html>\n"
     )
 

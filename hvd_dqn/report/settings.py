@@ -7,21 +7,16 @@ from html import escape
 from typing import Any
 
 from hvd_dqn.report.elements import NONE, facts, folded, swatch, table
-from hvd_dqn.report.groups import RANKS, Group, Preset, changed, differences, flag, text_of
+from hvd_dqn.report.groups import RANKS, Group, changed, differences, flag, text_of
 
 
-def settings(groups: Sequence[Group], presets: Sequence[Preset]) -> str:
-    """Returns what differs from the preset or between the groups, and all settings folded.
-
-    Args:
-      groups: of runs.
-      presets: of each group.
-    """
-    names = {preset.name for preset in presets}
-    own = {name for group, preset in zip(groups, presets, strict=True) for name in changed(group.runs[0], preset)}
+def settings(groups: Sequence[Group]) -> str:
+    """Returns what differs from the preset or between the groups, and all settings folded."""
+    names = {group.preset.name for group in groups}
+    own = {name for group in groups for name in changed(group.runs[0], group.preset)}
     own |= set(differences([group.settings for group in groups]))
     shown = [name for name in groups[0].settings if name in own]
-    base = presets[0]
+    base = groups[0].preset
     titles = [escape(group.name) if len(groups) == 1 else _title(i, group) for i, group in enumerate(groups)]
     rows = []
     for name in shown:

@@ -22,7 +22,7 @@ def _run(folder: Path, score: float = 1.0, **config: Any) -> RunData:
 
 
 def _groups(*runs: RunData) -> list[Group]:
-    return grouped(runs, preset_of(runs[0], PRESET_LIST))
+    return grouped(runs, PRESET_LIST)
 
 
 def _chart(groups: list[Group], key: str) -> Chart:
@@ -49,16 +49,20 @@ def test_groups_are_named_by_what_differs_from_the_others_and_from_the_preset(tm
     assert [group.name for group in _groups(*learners)] == ["--learner native", "--learner tensorflow"]
     environments = [_run(tmp_path / env, env=env) for env in ("Acrobot-v1", "CartPole-v1")]
     assert [group.name for group in _groups(*environments)] == [
-        "preset cartpole, Acrobot-v1",
-        "preset cartpole, CartPole-v1",
+        "Acrobot-v1",
+        "CartPole-v1",
     ]
+    presets = [_run(tmp_path / name, algorithm=name, quantiles=8) for name in ("iqn", "munchausen-iqn")]
+    for run in presets:
+        run.about["command"] = ["train.py", "--preset", run.name]
+    assert [group.name for group in _groups(*presets)] == ["preset iqn", "preset munchausen-iqn"]
 
 
 def test_a_long_name_is_cut_and_stays_unique(tmp_path: Path) -> None:
     many = {"double": True, "dueling": True, "noisy": True}
     runs = [_run(tmp_path / f"{n}", **many, n_step=n) for n in (1, 2, 3)] + [_run(tmp_path / "plain")]
     names = [group.name for group in _groups(*runs)]
-    assert names[1] == "--dueling, --noisy, --double and 1 more (2)"
+    assert names[1] == "--dueling, --noisy, --double, 1 more (2)"
     assert len(set(names)) == 4
 
 

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_run_has_all_charts_of_one_rank(folder: Path) -> None:
-    drawn = sections(grouped([_read(folder)], PRESET_LIST[0]))
+    drawn = sections(grouped([_read(folder)], PRESET_LIST))
     assert {title: [chart.key for chart in charts] for title, charts in drawn.items()} == {
         "Learning": ["return", "return-time", "training-return", "epsilon"],
         "Action values": ["estimate", "q"],

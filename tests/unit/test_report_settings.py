@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from hvd_dqn.report.groups import grouped, preset_of
+from hvd_dqn.report.groups import grouped
 from hvd_dqn.report.reading import read_run
 from hvd_dqn.report.settings import machines, settings
 
@@ -16,8 +16,8 @@ from .report_runs import DEFAULTS, PRESET_LIST, whole_run
 def _page(*folders: Path) -> tuple[str, str]:
     """Returns the settings and the machines of runs."""
     runs = [read_run(str(folder), DEFAULTS) for folder in folders]
-    groups = grouped(runs, preset_of(runs[0], PRESET_LIST))
-    return settings(groups, [preset_of(group.runs[0], PRESET_LIST) for group in groups]), machines(groups)
+    groups = grouped(runs, PRESET_LIST)
+    return settings(groups), machines(groups)
 
 
 def _shown(listed: str) -> str:
