@@ -15,12 +15,14 @@ from hvd_dqn.version import __version__
 VERBS = {
     "train": "train an agent, or resume a run, as `python train.py` does; with --seeds 0-4 one run per seed",
     "evaluate": "play episodes of a trained agent",
-    "presets": "list the presets, or show one as a configuration file",
-    "completion": "print a script that completes this command in bash or zsh",
-    "doctor": "examine hosts, libraries and the network, and say what to change",
     "watch": "film a trained agent, with its action values",
+    "report": "write a page on runs: learning curves, action values, speed, settings",
+    "compare": "compare runs by interquartile mean and probability of improvement",
     "export": "write a trained agent's network for other programs: Keras, TensorFlow, onnxruntime, NumPy",
     "serve-example": "write a FastAPI program that serves a trained agent over HTTP",
+    "presets": "list the presets, or show one as a configuration file",
+    "doctor": "examine hosts, libraries and the network, and say what to change",
+    "completion": "print a script that completes this command in bash or zsh",
 }
 """What each does. `train` runs train.py; any other verb is a module of hvd_dqn/cli/ with a function `main`."""
 

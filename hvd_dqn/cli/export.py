@@ -55,7 +55,7 @@ class Place:
 class Asked(Place):
     """What is asked for."""
 
-    format: Literal["keras", "saved-model", "onnx", "safetensors"]
+    format: Literal["keras", "saved-model", "onnx", "safetensors"] = "keras"
     """keras: for keras.models.load_model. saved-model: for tf.saved_model.load. onnx: for onnxruntime (extra [onnx]).
     safetensors: weights by layer, and a program in NumPy."""
 

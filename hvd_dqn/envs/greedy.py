@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
+from hvd_dqn.envs.life_losses import LIFE_LOST
 from hvd_dqn.errors import UserError
 from hvd_dqn.seeding import generator
 
 EpisodeSeed = tuple[int, int]
 """An episode's global number and its seed."""
+
+
+class Outcome(NamedTuple):
+    """What an episode gave, and what the network had expected of it."""
+
+    total: float
+    """Sum of the environment's own rewards."""
+    start_value: float
+    """Greatest action value of the first observation."""
+    discounted_return: float
+    """What `start_value` estimates: the discounted sum of the rewards that are learned from, up to the end of the task,
+    and the discounted greatest action value of the last observation where a time limit ended the episode."""
 
 
 class GreedyEvaluation:
@@ -31,6 +44,8 @@ class GreedyEvaluation:
         max_parallel: int = 16,
         step_limit: int = 0,
         epsilon: float = 0.0,
+        gamma: float = 1.0,
+        clip_rewards: bool = False,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Creates an evaluation without episodes.
@@ -43,6 +58,8 @@ class GreedyEvaluation:
             can be made.
           step_limit: steps after which an episode is cut off, 0 for no limit.
           epsilon: probability of a random action.
+          gamma: discount per env step, of `Outcome.discounted_return`.
+          clip_rewards: whether rewards are clipped to -1..1 in it.
           warn: called with warnings.
         """
         self._make_env = make_env
@@ -51,17 +68,18 @@ class GreedyEvaluation:
         self._max_parallel = max_parallel
         self._step_limit = step_limit
         self._epsilon = epsilon
+        self._gamma, self._clip_rewards = gamma, clip_rewards
         self._warn = warn
         self._cut_off = 0
         self._idle_envs: list[gym.Env[Any, Any]] = []
         self._queued: list[EpisodeSeed] = []
         self._playing: list[_Episode] = []
-        self._returns: dict[int, float] = {}
+        self._outcomes: dict[int, Outcome] = {}
 
     def begin(self, episodes: list[EpisodeSeed]) -> None:
         """Queues episodes and discards earlier results."""
         self._idle_envs += [play.env for play in self._playing]
-        self._queued, self._playing, self._returns, self._cut_off = list(episodes), [], {}, 0
+        self._queued, self._playing, self._outcomes, self._cut_off = list(episodes), [], {}, 0
 
     def run(self, seconds: float) -> int:
         """Plays for about `seconds` and returns the number of unfinished episodes."""
@@ -69,20 +87,20 @@ class GreedyEvaluation:
         while self._fill(deadline) and time.monotonic() < deadline:
             observations = np.stack([play.observation for play in self._playing]).astype(self._dtype)
             q = self._action_values(observations)  # [N, A]
+            ended = []
             for play, action, q_one in zip(self._playing, q.argmax(axis=1), q, strict=True):
                 explores = self._epsilon > 0 and play.rng.random() < self._epsilon
-                ended = play.step(play.rng.choice(np.flatnonzero(~np.isneginf(q_one))) if explores else action)
-                cut_off = not ended and play.length == self._step_limit
+                over = play.step(play.rng.choice(np.flatnonzero(~np.isneginf(q_one))) if explores else action)
+                cut_off = not over and play.length == self._step_limit
                 self._cut_off += cut_off
-                if ended or cut_off:
-                    self._returns[play.number] = play.total
-                    self._idle_envs.append(play.env)
-            self._playing = [play for play in self._playing if play.number not in self._returns]
+                if over or cut_off:
+                    ended.append(play)
+            self._finish(ended)
         return len(self._queued) + len(self._playing)
 
-    def returns(self) -> dict[int, float]:
-        """Returns the returns of the finished episodes, by global episode number."""
-        return dict(self._returns)
+    def outcomes(self) -> dict[int, Outcome]:
+        """Returns the outcomes of the finished episodes, by global episode number."""
+        return dict(self._outcomes)
 
     @property
     def cut_off(self) -> int:
@@ -95,6 +113,19 @@ class GreedyEvaluation:
             env.close()
         self._idle_envs, self._playing = [], []
 
+    def _finish(self, ended: list[_Episode]) -> None:
+        """Takes the outcomes of episodes that have ended or were cut off."""
+        for play in ended:
+            if play.discount > 0:  # the task continues, as in training
+                play.discounted_return += play.discount * self._value(play.observation)
+            self._outcomes[play.number] = Outcome(play.total, play.start_value, play.discounted_return)
+            self._idle_envs.append(play.env)
+        self._playing = [play for play in self._playing if play.number not in self._outcomes]
+
+    def _value(self, observation: np.ndarray) -> float:
+        """Returns the greatest action value of an observation, alone: in a batch its last bits depend on the others."""
+        return float(self._action_values(np.asarray(observation)[None].astype(self._dtype)).max())
+
     def _fill(self, deadline: float) -> bool:
         """Starts queued episodes up to the limit, at least one. Returns True if any episode is being played."""
         while self._queued and len(self._playing) < self._max_parallel:
@@ -103,7 +134,9 @@ class GreedyEvaluation:
             env = self._idle_envs.pop() if self._idle_envs else self._made()
             if env is None:
                 break
-            self._playing.append(_Episode(*self._queued.pop(0), env))
+            play = _Episode(*self._queued.pop(0), env, self._gamma, self._clip_rewards)
+            play.start_value = self._value(play.observation)
+            self._playing.append(play)
         return bool(self._playing)
 
     def _made(self) -> gym.Env[Any, Any] | None:
@@ -128,9 +161,13 @@ class GreedyEvaluation:
 class _Episode:
     """One running episode."""
 
-    def __init__(self, number: int, seed: int, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, number: int, seed: int, env: gym.Env[Any, Any], gamma: float, clip_rewards: bool) -> None:
         self.number = number
         self.env = env
+        self._gamma, self._clip_rewards = gamma, clip_rewards
+        self.start_value = 0.0
+        self.discounted_return = 0.0
+        self.discount = 1.0  # of the next reward; 0 once the task has ended
         self.total = 0.0
         self.length = 0
         self.rng = generator(seed, "evaluation epsilon")
@@ -138,7 +175,10 @@ class _Episode:
 
     def step(self, action: np.int64) -> bool:
         """Steps once, by an action of the type that vector environments give. Returns True if the episode has ended."""
-        self.observation, reward, terminated, truncated, _ = self.env.step(action)
+        self.observation, reward, terminated, truncated, info = self.env.step(action)
         self.total += float(reward)
+        learned = min(1.0, max(-1.0, float(reward))) if self._clip_rewards else float(reward)
+        self.discounted_return += self.discount * learned
+        self.discount *= 0.0 if terminated or info.get(LIFE_LOST, False) else self._gamma
         self.length += 1
         return bool(terminated or truncated)

@@ -150,7 +150,8 @@ class EnvironmentMaker:
           UserError: if the environment cannot be built, or is to be filmed and has no pictures.
         """
         self.find_masks()
-        env = self._built(lambda: Guard(self._make_single(filmed), name, self.calls))
+        lives = self._life_losses
+        env = self._built(lambda: Guard(self._make_single(filmed), name, self.calls, life_losses=lives))
         if not (self._native or self._pooled):
             return env
         vector_env = self._built(lambda: VectorGuard(self._make_native(1), 0, self.calls))
@@ -159,7 +160,7 @@ class EnvironmentMaker:
             return env
         env.close()
         own = SingleFromVector(vector_env)
-        return Guard(self._with_pictures(own) if filmed else own, name, self.calls)
+        return Guard(self._with_pictures(own) if filmed else own, name, self.calls, life_losses=lives)
 
     def action_names(self, env: gym.Env[Any, Any]) -> list[str]:
         """Returns short names of the actions of an environment that was made here."""

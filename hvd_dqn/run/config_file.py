@@ -30,19 +30,26 @@ def has_config(folder: Location) -> bool:
 
 
 def read_config(path: Location) -> dict[str, Any]:
-    """Returns the flat configuration of a config.json.
+    """Returns the flat configuration of a config.json; see `read_record`."""
+    config: dict[str, Any] = read_record(path)["config"]
+    return config
+
+
+def read_record(path: Location) -> dict[str, Any]:
+    """Returns all of a config.json: the flat configuration under "config", and what it ran with.
 
     Raises:
       UserError: if it cannot be read or is not a configuration of this program.
     """
     try:
-        flat = parse_json(read_bytes(path, CONFIG_BYTES))["config"]
+        record = parse_json(read_bytes(path, CONFIG_BYTES))
+        flat = record["config"]
     except StoreError:
         raise
     except (FileNotFoundError, CheckpointError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the configuration of a run of this program ({error!r})") from None
-    if not isinstance(flat, dict):
+    if not isinstance(record, dict) or not isinstance(flat, dict):
         raise UserError(f"{path} is not the configuration of a run of this program: 'config' is no object")
     if _OLD_FIELDS & flat.keys():
         raise UserError(f"{path} was written by an older version of this program: {USE_OLD_VERSION}")
-    return flat
+    return record

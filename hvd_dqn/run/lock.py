@@ -71,3 +71,16 @@ class DirectoryLock:
             return self._lock is None or os.path.samestat(os.fstat(self._lock), os.stat(self._folder / LOCK_FILE))
         except FileNotFoundError:
             return False
+
+
+def is_locked(folder: Path) -> bool:
+    """Returns whether a job on this machine has locked a directory, without touching the lock.
+
+    A lock of another machine, and one on a file system without locks, is not seen.
+    """
+    try:
+        lock = os.stat(folder / LOCK_FILE, follow_symlinks=False)
+        held = Path("/proc/locks").read_text().split()
+    except OSError:
+        return False
+    return f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}" in held

@@ -15,6 +15,9 @@ from hvd_dqn.counters import Counters
 from hvd_dqn.envs.atari_scores import score_fields
 from hvd_dqn.statistics import bootstrap_interval
 
+NEXT_VERBS = ("evaluate", "watch", "report", "export")
+"""Verbs of hvd-dqn that the closing summary advises; each takes the run directory alone."""
+
 
 def start_report(sizes: dict[str, Any]) -> str:
     """Formats the start report, one line per entry."""
@@ -69,8 +72,7 @@ def closing_summary(
             f"The run: {counters.env_steps:,} env steps and {counters.learner_steps:,} learner steps.",
             f"Run directory: {run_directory}",
             "Next:",
-            f"  {shlex.join([own_command('hvd-dqn'), 'evaluate', str(run_directory)])}",
-            f"  {shlex.join([own_command('hvd-dqn'), 'watch', str(run_directory)])}",
+            *(f"  {shlex.join([own_command('hvd-dqn'), verb, str(run_directory)])}" for verb in NEXT_VERBS),
             f"  {shlex.join([own_command('tensorboard'), '--logdir', str(run_directory)])}",
             f"  {shlex.join(resume)}",
         ]

@@ -156,6 +156,8 @@ def assemble(
         spaces.observation_dtype,
         step_limit=config.evaluation.evaluation_step_limit,
         epsilon=config.evaluation.evaluation_epsilon,
+        gamma=config.algorithm.gamma,
+        clip_rewards=config.environment.clip_rewards,
         warn=records.display.warn,
     )
     return Job(

@@ -76,12 +76,13 @@ def evaluate_run(
     evaluation = Evaluation(communicator, watchdog, stop, play, trained.values, config.job.seed, lambda *_: None, warn)
     watchdog.start()
     try:
-        returns = evaluation.evaluate(trained.parameters, "evaluate", 0, episodes)  # COLLECTIVE
+        played = evaluation.evaluate(trained.parameters, "evaluate", 0, episodes)  # COLLECTIVE
     finally:
         watchdog.stop()
         play.close()
-    if returns is None:
+    if played is None:
         return EXIT_REQUEUE
+    returns = played.returns
     if communicator.rank == 0:
         found = summary(returns, config.environment.env)
         if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,19 @@ from hvd_dqn.training.faults import describe
 
 _SLICE_SECONDS = 1.0
 """The ranks synchronise this often, so that no watchdog ends a rank that waits for another's long episodes."""
+
+
+class Played(NamedTuple):
+    """The outcomes of N episodes, equal on all ranks; see `hvd_dqn.envs.greedy.Outcome`."""
+
+    returns: np.ndarray  # float64 [N]
+    start_values: np.ndarray  # float64 [N]
+    discounted_returns: np.ndarray  # float64 [N]
+
+    def value_fields(self) -> dict[str, float]:
+        """Returns what a record of evaluations holds of action values, and of what they estimate."""
+        means = float(self.start_values.mean()), float(self.discounted_returns.mean())
+        return dict(zip(("start_value", "discounted_return"), means, strict=True))
 
 
 @dataclass
@@ -40,7 +54,7 @@ class Evaluation:
     _latest: tuple[int, float] | None = None
     _reported: bool = False
 
-    def evaluate(self, parameters: Vector, stream: str, index: int, episodes: int) -> np.ndarray | None:
+    def evaluate(self, parameters: Vector, stream: str, index: int, episodes: int) -> Played | None:
         """Plays greedy episodes, split over the ranks; a collective.
 
         Args:
@@ -50,7 +64,7 @@ class Evaluation:
           episodes: number of episodes over all ranks.
 
         Returns:
-          float64 [episodes], the returns, equal on all ranks; None if a rank was asked to stop before the end.
+          The outcomes in the order of the episodes; None if a rank was asked to stop before the end.
 
         Raises:
           JobFault: on all ranks, if an environment fails on any.
@@ -75,13 +89,13 @@ class Evaluation:
             self.tick("evaluation episodes", episodes - round(unfinished), episodes)
             if not unfinished:
                 break
-        returns: dict[str, float] = {}
+        outcomes: dict[str, list[float]] = {}
         cut_off = 0
-        for part, own_cut_off in self.communicator.gather_json([self.play.returns(), self.play.cut_off]):  # COLLECTIVE
-            returns |= part
+        for part, own_cut_off in self.communicator.gather_json([self.play.outcomes(), self.play.cut_off]):  # COLLECTIVE
+            outcomes |= part
             cut_off += own_cut_off
         self._report_cut_off(cut_off, episodes)
-        return np.array([returns[str(i)] for i in range(episodes)])
+        return Played(*np.array([outcomes[str(i)] for i in range(episodes)], np.float64).T)
 
     def note(self, env_steps: int, score: float) -> None:
         """Keeps the mean return of an evaluation made at this step."""

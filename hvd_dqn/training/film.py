@@ -163,7 +163,7 @@ def shoot(
                     for _ in range(repeats):
                         film.add(picture)
                 pictures += repeats
-            shot.returns.append(play.returns()[number])
+            shot.returns.append(play.outcomes()[number].total)
             shot.lengths.append(len(episode.actions))
             shot = shot._replace(cut_off=shot.cut_off + play.cut_off)
         for film in films:

@@ -113,13 +113,13 @@ class Evaluate:
         """Evaluates and logs; returns False if a rank was asked to stop meanwhile."""
         episodes = job.config.evaluation.evaluation_episodes
         with job.records.pause_speed():
-            returns = job.evaluation.evaluate(
+            played = job.evaluation.evaluate(
                 job.learning.learner.online, "evaluation", iteration.env_steps, episodes
             )  # COLLECTIVE
-            if returns is None:
+            if played is None:
                 return False
-            job.evaluation.note(iteration.env_steps, float(returns.mean()))
-            log_evaluation(job, returns)
+            job.evaluation.note(iteration.env_steps, float(played.returns.mean()))
+            log_evaluation(job, played)
         return True
 
 

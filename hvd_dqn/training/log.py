@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from hvd_dqn.distributed.agreement import check_same_weights
 from hvd_dqn.envs.atari_scores import score_fields
 from hvd_dqn.learner.learner import state_of
 from hvd_dqn.run.profile import over_ranks, resident_bytes
 from hvd_dqn.run.report import episodes_played, human_score
+from hvd_dqn.training.evaluation import Played
 from hvd_dqn.training.job import Job
 
 
@@ -53,12 +52,13 @@ def log_training(job: Job) -> None:
     records.display.update(records.write("training", counters.env_steps, record))
 
 
-def log_evaluation(job: Job, returns: np.ndarray) -> None:
+def log_evaluation(job: Job, played: Played) -> None:
     """Writes and shows one evaluation's mean return."""
+    returns = played.returns
     mean = float(returns.mean())
     record = {"mean_return": mean, "std_return": float(returns.std()), "episodes": len(returns)}
     known = score_fields(job.config.environment.env, mean)
-    job.records.write("evaluation", job.counters.env_steps, record | known)
+    job.records.write("evaluation", job.counters.env_steps, record | known | played.value_fields())
     job.records.display.message(
         f"evaluation at env step {job.counters.env_steps:,}: mean return {mean:.2f} over "
         f"{episodes_played(len(returns), job.config.evaluation.evaluation_epsilon)}{human_score(known)}"

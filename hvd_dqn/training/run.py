@@ -17,7 +17,7 @@ from hvd_dqn.distributed.agreement import on_root, raise_on_any_rank
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
-from hvd_dqn.fingerprint import git_revision, versions
+from hvd_dqn.fingerprint import git_revision, machine, versions
 from hvd_dqn.run.config_file import CONFIG_FILE
 from hvd_dqn.run.report import closing_summary, launcher_command
 from hvd_dqn.run.status import write_status
@@ -131,6 +131,7 @@ def _record_run(job: Job, config: Config, command: list[str]) -> None:
         "ranks": job.communicator.size,
         "command": command,
         "versions": versions(),
+        "machine": machine(),
         "git_revision": git_revision(),
         "unix_time": time.time(),
     }
@@ -176,8 +177,8 @@ def _evaluate_best(job: Job, begun: Counters, program: str) -> bool:
         job.checkpoints, job.learning.learner.online, records.display.warn
     )  # COLLECTIVE
     episodes = job.config.evaluation.final_evaluation_episodes
-    returns = job.evaluation.evaluate(parameters, "final-evaluation", 0, episodes)  # COLLECTIVE
-    if returns is None:
+    played = job.evaluation.evaluate(parameters, "final-evaluation", 0, episodes)  # COLLECTIVE
+    if played is None:
         records.display.close()
         records.display.message(
             "stopped during the final evaluation; the run is saved, "
@@ -190,13 +191,13 @@ def _evaluate_best(job: Job, begun: Counters, program: str) -> bool:
         begun=begun,
         counters=job.counters,
         best_env_steps=best_env_steps,
-        returns=returns,
+        returns=played.returns,
         env_id=job.config.environment.env,
         epsilon=job.config.evaluation.evaluation_epsilon,
         launcher=launcher_command(job.communicator.size, job.communicator.controller),
         program=program,
     )
-    records.write("final_evaluation", job.counters.env_steps, record)
+    records.write("final_evaluation", job.counters.env_steps, record | played.value_fields())
     records.display.close()
     records.display.message(text)
     return True

@@ -87,13 +87,14 @@ def test_ranks_of_different_code_show_both_sides(three: dict[str, Any]) -> None:
 def test_evaluation_returns_do_not_depend_on_the_number_of_ranks(
     three: dict[str, Any], persistent_ranks: PersistentRanks, tmp_path: Path
 ) -> None:
-    """The same weights and episode numbers give the same returns in the same order at 1, 2 and 3 ranks."""
+    """The same weights and episode numbers give the same returns, predicted values and discounted returns, in order."""
     one, two = (assembled_job(persistent_ranks, ranks, tmp_path) for ranks in (1, 2))
     reference = one["returns"][0]
     assert len(reference) == 13
     assert len(set(reference)) > 3
     for said in (two, three):
         assert said["returns"] == [reference] * said["ranks"]
+        assert said["values"] == [one["values"][0]] * said["ranks"]
 
 
 def test_ranks_with_another_configuration_or_code_refuse_to_start(

@@ -27,15 +27,15 @@ UNACTIVATED = environment_of_ranks() | {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     ("how", "ranks"), [("python", 1), ("mpirun", 2), pytest.param("horovodrun --gloo", 2, marks=only_in_full)]
 )
 def test_the_printed_commands_run_without_an_activated_environment(how: str, ranks: int, tmp_path: Path) -> None:
-    """The run's path has a space. The commands play and film the agent, serve its TensorBoard, and resume the run."""
+    """The path of the run has a space. The commands play, film, report, serve TensorBoard, and resume the run."""
     start = command(how, ranks, ROOT / "train.py", *SHORT, "--name", "a b")
     done = subprocess.run(start, cwd=tmp_path, env=UNACTIVATED, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     printed = re.sub(r"^\[\d+\]<stdout>:", "", done.stdout, flags=re.MULTILINE).rstrip().splitlines()
     following = [line.strip() for line in printed[printed.index("Next:") + 1 :]]
-    play, film, board, resume = (
+    play, film, page, board, resume = (
         next(line for line in following if word in line)
-        for word in (" evaluate ", " watch ", "tensorboard ", " --resume ")
+        for word in (" evaluate ", " watch ", " report ", "tensorboard ", " --resume ")
     )
     played = subprocess.run(
         ["bash", "-c", f"{play} --episodes 2"],
@@ -50,6 +50,8 @@ def test_the_printed_commands_run_without_an_activated_environment(how: str, ran
         filmed = ["bash", "-c", f"{film} --max-steps 5"]
         subprocess.run(filmed, cwd=tmp_path, env=UNACTIVATED, capture_output=True, check=True)
         assert list((tmp_path / "runs" / "CartPole-v1" / "a b" / "videos").glob("*-best.mp4"))
+    subprocess.run(["bash", "-c", page], cwd=tmp_path, env=UNACTIVATED, check=True)
+    assert (tmp_path / "runs" / "CartPole-v1" / "a b" / "report.html").is_file()
     environ = UNACTIVATED | ({"OMPI_MCA_rmaps_base_oversubscribe": "1"} if ranks > 1 else {})
     again = subprocess.run(
         ["bash", "-c", resume], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False

@@ -111,6 +111,7 @@ def test_the_command_of_an_installed_wheel_trains(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "wheels").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
+        assert {"hvd_dqn/report/page.css", "hvd_dqn/report/page.js"} <= set(archive.namelist())
         archive.extractall(tmp_path / "site")
     assert not (tmp_path / "site" / "train.py").exists()
     assert not list((tmp_path / "site").glob("*.pth"))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
-from hvd_dqn.envs.greedy import EpisodeSeed, GreedyEvaluation
+from hvd_dqn.envs.greedy import EpisodeSeed, GreedyEvaluation, Outcome
+from hvd_dqn.envs.life_losses import LIFE_LOST
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.errors import UserError
 
@@ -38,7 +39,11 @@ def _evaluate(episodes: list[EpisodeSeed], max_parallel: int = 16, epsilon: floa
     evaluation.begin(episodes)
     assert evaluation.run(60.0) == 0
     evaluation.close()
-    return evaluation.returns()
+    return _returns(evaluation)
+
+
+def _returns(evaluation: GreedyEvaluation) -> dict[int, float]:
+    return {number: outcome.total for number, outcome in evaluation.outcomes().items()}
 
 
 def _refusing_after(made: int) -> Callable[[], gym.Env]:
@@ -60,7 +65,7 @@ def test_evaluation_continues_with_as_many_environments_as_can_be_made() -> None
     for _ in range(2):
         evaluation.begin(EPISODES)
         assert evaluation.run(60.0) == 0
-        assert evaluation.returns() == _independently()
+        assert _returns(evaluation) == _independently()
     assert len(warnings) == 1
     assert "2 environment(s) at a time: no licence left" in warnings[0]
 
@@ -80,7 +85,7 @@ def test_an_episode_that_never_ends_is_cut_off_at_the_limit() -> None:
         evaluation = GreedyEvaluation(maker.single, left, np.dtype(np.int32), step_limit=limit)
         evaluation.begin([(0, 1), (1, 2)])
         assert evaluation.run(60.0) == 0
-        assert evaluation.returns() == {0: 0.0, 1: 0.0}
+        assert _returns(evaluation) == {0: 0.0, 1: 0.0}
         assert evaluation.cut_off == cut_off
         evaluation.begin([])
         assert evaluation.cut_off == 0
@@ -139,7 +144,7 @@ def test_actions_have_the_type_that_training_gives() -> None:
     evaluation = GreedyEvaluation(_Typed, functools.partial(_always, np.array([0.0, 1.0], np.float32)), FLOAT)
     evaluation.begin([(0, 1)])
     assert evaluation.run(60.0) == 0
-    assert evaluation.returns() == {0: 1.0}
+    assert _returns(evaluation) == {0: 1.0}
 
 
 def _independently() -> dict[int, float]:
@@ -188,7 +193,7 @@ def test_slices_of_time_finish_all_episodes() -> None:
         remaining.append(evaluation.run(0.01))
     assert len(remaining) > 3
     assert remaining == sorted(remaining, reverse=True)
-    assert evaluation.returns() == _independently()
+    assert _returns(evaluation) == _independently()
     evaluation.close()
 
 
@@ -201,7 +206,7 @@ def test_a_new_evaluation_forgets_the_one_before(seconds: float) -> None:
     evaluation.begin(EPISODES[3:])
     assert evaluation.run(60.0) == 0
     expected = _independently()
-    assert evaluation.returns() == {number: expected[number] for number, _ in EPISODES[3:]}
+    assert _returns(evaluation) == {number: expected[number] for number, _ in EPISODES[3:]}
     evaluation.close()
 
 
@@ -210,7 +215,7 @@ def test_no_episodes_are_finished_at_once() -> None:
     evaluation = GreedyEvaluation(_maker().single, _lean, FLOAT)
     evaluation.begin([])
     assert evaluation.run(1.0) == 0
-    assert evaluation.returns() == {}
+    assert _returns(evaluation) == {}
 
 
 def test_the_greedy_action_is_taken() -> None:
@@ -221,5 +226,76 @@ def test_the_greedy_action_is_taken() -> None:
         evaluation = GreedyEvaluation(maker.single, functools.partial(_always, preference), np.dtype(np.int32))
         evaluation.begin([(0, 1), (1, 2)])
         assert evaluation.run(60.0) == 0
-        assert evaluation.returns() == {0: expected, 1: expected}
+        assert _returns(evaluation) == {0: expected, 1: expected}
         evaluation.close()
+
+
+class _Paid(gym.Env):
+    """Pays 2, 0.5 and -3, and shows how many of them were paid; ends as it is made to."""
+
+    observation_space = gym.spaces.Box(-10, 10, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, terminates: bool, life_lost_at: int | None = None) -> None:
+        self._terminates, self._life_lost_at = terminates, life_lost_at
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        self._paid = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict]:
+        reward = (2.0, 0.5, -3.0)[self._paid]
+        self._paid += 1
+        over, lost = self._paid == 3, {LIFE_LOST: self._paid == self._life_lost_at}
+        return (
+            np.full(1, self._paid, np.float32),
+            reward,
+            over and self._terminates,
+            over and not self._terminates,
+            lost,
+        )
+
+
+@pytest.mark.parametrize(
+    ("terminates", "life_lost_at", "clip_rewards", "step_limit", "expected"),
+    [
+        (True, None, False, 0, 2 + 0.5 / 2 - 3 / 4),
+        (True, None, True, 0, 1 + 0.5 / 2 - 1 / 4),
+        (False, None, False, 0, 2 + 0.5 / 2 - 3 / 4 + 13 / 8),
+        (True, None, False, 2, 2 + 0.5 / 2 + 12 / 4),
+        (True, 2, False, 0, 2 + 0.5 / 2),
+        (False, 2, False, 0, 2 + 0.5 / 2),
+    ],
+)
+def test_the_discounted_return_is_what_the_first_action_value_estimates(
+    terminates: bool, life_lost_at: int | None, clip_rewards: bool, step_limit: int, expected: float
+) -> None:
+    """By hand, gamma 1/2 and a greatest value of 10 + s: clipped as learned, up to a lost life; a time limit continues.
+
+    The return is the environment's own.
+    """
+    evaluation = GreedyEvaluation(
+        lambda: _Paid(terminates, life_lost_at),
+        lambda s: np.concatenate([s, 10 + s], axis=1),
+        FLOAT,
+        step_limit=step_limit,
+        gamma=0.5,
+        clip_rewards=clip_rewards,
+    )
+    evaluation.begin([(0, 1), (1, 2)])
+    assert evaluation.run(60.0) == 0
+    total = 2.5 if step_limit else -0.5
+    assert evaluation.outcomes() == {i: Outcome(total, 10.0, expected) for i in (0, 1)}
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_values_are_the_same_however_the_episodes_are_split(parts: int) -> None:
+    def outcomes(episodes: list[EpisodeSeed]) -> dict[int, Outcome]:
+        evaluation = GreedyEvaluation(_maker().single, _lean, FLOAT, gamma=0.9)
+        evaluation.begin(episodes)
+        assert evaluation.run(60.0) == 0
+        return evaluation.outcomes()
+
+    whole = outcomes(EPISODES)
+    split = {number: outcome for rank in range(parts) for number, outcome in outcomes(EPISODES[rank::parts]).items()}
+    assert split == whole

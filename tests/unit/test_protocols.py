@@ -112,6 +112,19 @@ def test_a_lost_life_ends_the_task_and_the_game_continues(vectorization: str) ->
     collector.close()
 
 
+@pytest.mark.parametrize(("protocol", "losses"), [("nature", 5), ("dopamine", 0)])
+def test_an_evaluation_marks_the_lives_that_end_a_task(protocol: str, losses: int) -> None:
+    """And plays the whole game: of Breakout's five lives."""
+    env = EnvironmentMaker("ALE/Breakout-v5", {}, "auto", protocol).single()
+    env.reset(seed=1)
+    rng, lost, over = np.random.default_rng(0), 0, False
+    while not over:
+        _, _, terminated, truncated, info = env.step(rng.integers(4))
+        lost, over = lost + int(info.get(LIFE_LOST, False)), terminated or truncated
+    assert lost == losses
+    env.close()
+
+
 def test_dopamine_keeps_the_future_of_a_lost_life() -> None:
     maker = EnvironmentMaker("ALE/Breakout-v5", {}, "auto", "dopamine")
     collector = Collector(maker.vector(2), maker.spaces(), GAMMA, EpisodeSeeds(1))

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hvd_dqn.cli.entry import VERBS
 from hvd_dqn.counters import Counters
-from hvd_dqn.run.report import closing_summary, launcher_command, own_command
+from hvd_dqn.run.report import NEXT_VERBS, closing_summary, launcher_command, own_command
 
 HERE = str(Path(sys.executable).parent)
 
@@ -48,9 +49,9 @@ def test_the_command_that_continues_has_the_runs_own_ranks_which_alone_end_bit_f
 
 
 def test_a_path_with_a_space_is_quoted() -> None:
-    *_, play, film, look, resume = _summary("runs/a b", ["python"])
-    assert play.endswith("hvd-dqn evaluate 'runs/a b'")
-    assert film.endswith("hvd-dqn watch 'runs/a b'")
+    *_, look, resume = lines = _summary("runs/a b", ["python"])
+    for verb in NEXT_VERBS:
+        assert any(line.endswith(f"hvd-dqn {verb} 'runs/a b'") for line in lines)
     assert look.endswith("tensorboard --logdir 'runs/a b'")
     assert "--resume 'runs/a b' " in resume
 
@@ -66,3 +67,7 @@ def test_a_command_is_named_by_its_place(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert own_command("tensorboard") == f"{HERE}/tensorboard"
     monkeypatch.chdir(Path(HERE).parents[1])
     assert own_command("tensorboard") == os.path.join(*Path(HERE).parts[-2:], "tensorboard")
+
+
+def test_the_advised_verbs_exist() -> None:
+    assert set(NEXT_VERBS) <= VERBS.keys()

@@ -98,7 +98,10 @@ def main() -> None:  # noqa: PLR0915 - one scene after the other, read from top 
 
     # Evaluation, with weights that do not depend on the number of ranks.
     weights = tf.constant(np.random.default_rng(0).normal(size=learner.layout.total), tf.float32)
-    said["returns"] = communicator.gather_json(job.evaluation.evaluate(weights, "evaluation", 0, EPISODES).tolist())  # type: ignore[union-attr]
+    played = job.evaluation.evaluate(weights, "evaluation", 0, EPISODES)
+    assert played is not None
+    said["returns"] = communicator.gather_json(played.returns.tolist())
+    said["values"] = communicator.gather_json([played.start_values.tolist(), played.discounted_returns.tolist()])
 
     # Training.
     train_on(960)
