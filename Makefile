@@ -118,7 +118,7 @@ lint: $(STAMP) ## check style, formatting, types and shell scripts
 
 .PHONY: docs
 docs: $(STAMP) ## build the documentation as a site in site/, with every warning an error
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 .PHONY: format
 format: $(STAMP) ## rewrite the Python files in the project's format

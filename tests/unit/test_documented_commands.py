@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import re
 import shlex
@@ -13,7 +12,8 @@ from typing import Any
 import pytest
 
 from hvd_dqn.cli.arguments import parse
-from hvd_dqn.cli.entry import VERBS
+from hvd_dqn.cli.entry import VERBS, load
+from hvd_dqn.cli.seeds import parse_seeds
 from hvd_dqn.config import Config, flatten
 from hvd_dqn.errors import UserError
 
@@ -21,7 +21,24 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 LAUNCHERS = {"horovodrun", "mpirun"}
 FOREIGN = {
-    *("source", "export", "cd", "git", "curl", "pip", "python3", "printf", "tail", "kill", "unzip", "$uv"),
+    *(
+        "source",
+        "export",
+        "eval",
+        "autoload",
+        "compinit",
+        "chromium",
+        "cd",
+        "git",
+        "curl",
+        "pip",
+        "python3",
+        "printf",
+        "tail",
+        "kill",
+        "unzip",
+        "$uv",
+    ),
     *("tensorboard", "uvicorn", "mkdocs", "docker", "apptainer", "ch-convert", "enroot", "kubectl", "sky"),
     *("aws", "pcluster", "eksctl", "az", "cyclecloud", "gcloud", "cluster-toolkit/gcluster"),
 }
@@ -105,10 +122,14 @@ def _verb_fault(arguments: list[str]) -> str:
     if verb not in VERBS:
         return f"no verb {verb!r}"
     if verb == "train":
+        if "--seeds" in arguments:
+            place = arguments.index("--seeds")
+            parse_seeds(arguments[place + 1])
+            del arguments[place : place + 2]
         return _training_fault(arguments[1:])
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        importlib.import_module(f"hvd_dqn.cli.{verb.replace('-', '_')}").main(["--help"])
+        load(verb).main(["--help"])
     missing = flags - set(re.findall(r"--[a-z][a-z-]*", shown.getvalue())) - {"--help"}
     return f"{verb} has no {', '.join(sorted(missing))}" if missing else ""
 
