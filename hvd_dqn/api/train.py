@@ -45,7 +45,7 @@ def train(config: Mapping[str, Any] | None = None, *, callbacks: Sequence[Callba
     Raises:
       UserError: if something in the configuration, in the environment or in a run to resume is wrong.
     """
-    if read_launch() != Launch():
+    if read_launch().size > 1:
         raise UserError("hvd_dqn.train is for one process: on several ranks run train.py under the launcher")
     flags = _flags({**(config or {}), **fields})
     asked = parse(flags, read_config_of, quiet=True)

@@ -39,7 +39,7 @@ FOREIGN = {
         "unzip",
         "$uv",
     ),
-    *("tensorboard", "uvicorn", "mkdocs", "docker", "apptainer", "ch-convert", "enroot", "kubectl", "sky"),
+    *("tensorboard", "uvicorn", "mkdocs", "sbatch", "docker", "apptainer", "ch-convert", "enroot", "kubectl", "sky"),
     *("aws", "pcluster", "eksctl", "az", "cyclecloud", "gcloud", "cluster-toolkit/gcluster"),
 }
 """Programs that are not this project's; their arguments are not checked here."""
