@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,18 +15,9 @@ import pytest
 from hvd_dqn.distributed.watchdog import Watchdog
 from hvd_dqn.run.stopping import StopRequest
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
+from .conftest import SIGNALS
 
 
-@pytest.fixture
-def _own_handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("_own_handlers")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_becomes_a_request_with_its_reason(number: signal.Signals) -> None:
     stop = StopRequest()
@@ -56,7 +46,6 @@ def test_a_process_that_was_started_to_survive_its_terminal_does() -> None:
             child.kill()
 
 
-@pytest.mark.usefixtures("_own_handlers")
 @pytest.mark.parametrize("other", [signal.SIG_IGN, signal.SIG_DFL])
 def test_handlers_that_an_environment_replaced_are_installed_again(other: signal.Handlers) -> None:
     stop = StopRequest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,6 @@ class Ended(NamedTuple):
 def run(*arguments: str | Path) -> Ended:
     """Runs train.py with these arguments; an exception that it does not expect is raised here."""
     given, printed = [*map(str, arguments)], io.StringIO()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
 
     def abort(self: Any, code: int) -> None:
         pytest.fail(f"exit code {code}:\n{printed.getvalue()}")
@@ -44,11 +42,7 @@ def run(*arguments: str | Path) -> Ended:
     ):
         patch.setattr(sys, "argv", [train.__file__, *given])
         patch.setattr(SingleCommunicator, "abort", abort)
-        try:
-            code = train.main(given)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        code = train.main(given)
     return Ended(code, printed.getvalue())
 
 
