@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 class Run:
     """A run, and the agent of one of its checkpoints.
 
-    >>> import hvd_dqn
-    >>> run = hvd_dqn.load("runs/CartPole-v1/first")  # doctest: +SKIP
-    >>> env = run.environment()  # doctest: +SKIP
-    >>> observation, info = env.reset(seed=1)  # doctest: +SKIP
-    >>> run.policy(observation)  # doctest: +SKIP
-    1
+    Examples:
+      >>> import hvd_dqn
+      >>> run = hvd_dqn.load("runs/CartPole-v1/first")
+      >>> env = run.environment()
+      >>> observation, info = env.reset(seed=1)
+      >>> run.action_values(observation).shape
+      (2,)
+      >>> int(run.policy(observation)) in (0, 1)
+      True
     """
 
     place: str

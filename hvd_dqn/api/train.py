@@ -32,10 +32,6 @@ def train(config: Mapping[str, Any] | None = None, *, callbacks: Sequence[Callba
 
     Ctrl-C, or a notebook's stop button, saves and stops; `hvd_dqn.train(resume=run.place)` resumes.
 
-    >>> import hvd_dqn
-    >>> run = hvd_dqn.train(preset="cartpole", total_env_steps=20_000, seed=1)  # doctest: +SKIP
-    >>> run.metrics  # doctest: +SKIP
-
     Args:
       config: fields of the configuration by name (docs/reference/flags.md, with underscores), `preset` and `config`
         (a file) included.
@@ -44,6 +40,13 @@ def train(config: Mapping[str, Any] | None = None, *, callbacks: Sequence[Callba
 
     Raises:
       UserError: if something in the configuration, in the environment or in a run to resume is wrong.
+
+    Examples:
+      >>> import hvd_dqn
+      >>> run = hvd_dqn.train(total_env_steps=2_000, seed=1, name="first")  # doctest: +ELLIPSIS
+      hvd_dqn on CartPole-v1, run directory ...
+      >>> len(run.metrics) > 2
+      True
     """
     if read_launch().size > 1:
         raise UserError("hvd_dqn.train is for one process: on several ranks run train.py under the launcher")

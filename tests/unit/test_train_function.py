@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import signal
 import subprocess
@@ -93,3 +94,14 @@ def test_under_a_launcher_it_names_train_py(tmp_path: Path) -> None:
     under = {**os.environ, "HOROVOD_RANK": "0", "HOROVOD_SIZE": "2"}
     ended = subprocess.run([sys.executable, "-c", program], env=under, capture_output=True, text=True, check=False)
     assert "on several ranks run train.py under the launcher" in ended.stderr
+
+
+def test_the_examples_of_the_docstrings_are_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for documented in (hvd_dqn.train, hvd_dqn.Run):  # the second loads what the first has trained
+        name = documented.__name__
+        (example,) = doctest.DocTestFinder(recurse=False).find(documented, name, module=False, globs={})
+        assert len(example.examples) >= 3
+        said: list[str] = []
+        result = doctest.DocTestRunner().run(example, out=said.append)
+        assert result.failed == 0, "".join(said)
