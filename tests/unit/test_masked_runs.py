@@ -12,7 +12,7 @@ import pytest
 from .masked_environments import Gated
 from .whole_runs import QUICK, run
 
-JOB = (*QUICK, "--learner", "auto", "--env", "Gated-v0", "--total-env-steps", "150", "--final-evaluation-episodes", "5")
+JOB = (*QUICK, "--env", "Gated-v0", "--total-env-steps", "150", "--final-evaluation-episodes", "5")
 FORMS = [
     ("sync", {"form": "infos"}),
     ("sync", {"form": "dict"}),
@@ -44,12 +44,6 @@ def test_no_invalid_action_is_taken(vectorization: str, form: dict[str, Any], ep
 def test_the_same_run_without_masks_takes_invalid_actions(tmp_path: Path) -> None:
     how = ("--vectorization", "sync", "--env-kwargs", '{"form": "none"}', "--runs-dir", tmp_path)
     assert _steps(*how, "--epsilon-start", "1", "--epsilon-end", "1")[1] > 20
-
-
-def test_the_native_learner_refuses_masks(tmp_path: Path) -> None:
-    refused = run(*JOB, "--learner", "native", "--runs-dir", tmp_path)
-    assert refused.code == 2
-    assert "it has no action masks. Give --learner tensorflow" in refused.printed
 
 
 def test_a_mask_of_zeros_ends_the_run(tmp_path: Path) -> None:

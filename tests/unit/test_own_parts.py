@@ -77,7 +77,7 @@ REFUSED = {
     "raises": "raised SystemExit: 3",
     "goood": "has no function 'goood' (did you mean 'good'?)",
 }
-GENERAL = (*QUICK, "--learner", "auto", "--total-env-steps", "60")
+GENERAL = (*QUICK, "--total-env-steps", "60")
 
 
 @pytest.fixture

@@ -50,9 +50,3 @@ def test_a_run_resumes_with_another_replay(tmp_path: Path) -> None:
         (rank,) = _state(tmp_path, "run")["ranks"]
         assert total - 10 < rank["stored"] <= total
         assert bool(rank["replay_state"]["dict"]) == (replay == "prioritized")
-
-
-def test_the_native_learner_refuses_prioritized_replay(tmp_path: Path) -> None:
-    refused = run(*QUICK, "--replay", "prioritized", "--runs-dir", tmp_path, "--total-env-steps", "50")
-    assert refused.code == 2
-    assert "it has no prioritized replay. Give --learner tensorflow" in refused.printed

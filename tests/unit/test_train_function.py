@@ -22,12 +22,12 @@ from .whole_runs import run
 SHORT: dict[str, Any] = {
     **{"total_env_steps": 400, "learning_starts": 50, "num_envs": 2, "global_batch_size": 8, "hidden_sizes": (4,)},
     **{"evaluation_period": 0, "final_evaluation_episodes": 1, "log_period": 100, "checkpoint_period": 200},
-    **{"progress": "off", "learner": "native"},
+    "progress": "off",
 }
 FLAGS = (
     *("--total-env-steps", "400", "--learning-starts", "50", "--num-envs", "2", "--global-batch-size", "8"),
     *("--hidden-sizes", "4", "--evaluation-period", "0", "--final-evaluation-episodes", "1", "--log-period", "100"),
-    *("--checkpoint-period", "200", "--progress", "off", "--learner", "native"),
+    *("--checkpoint-period", "200", "--progress", "off"),
 )
 
 

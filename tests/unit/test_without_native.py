@@ -49,4 +49,4 @@ def test_a_copy_without_native_trains_and_keeps_the_laws_of_its_learner(copy: Pa
 
 @pytest.mark.slow
 def test_a_copy_without_native_passes_all_other_unit_tests(copy: Path) -> None:
-    _pytest(copy, "tests/unit", *(f"--ignore=tests/unit/{name}.py" for name in _OF_THE_CHECKOUT))
+    _pytest(copy, "tests/unit", "-n", "2", *(f"--ignore=tests/unit/{name}.py" for name in _OF_THE_CHECKOUT))

@@ -17,7 +17,7 @@ from hvd_dqn.distributed.communicator import SingleCommunicator
 QUICK = (
     *("--learning-starts", "20", "--num-envs", "2", "--global-batch-size", "8", "--hidden-sizes", "4"),
     *("--evaluation-period", "0", "--final-evaluation-episodes", "1", "--checkpoint-period", "50"),
-    *("--log-period", "50", "--progress", "plain", "--learner", "native"),
+    *("--log-period", "50", "--progress", "plain"),
 )
 
 
