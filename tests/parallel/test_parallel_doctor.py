@@ -45,6 +45,7 @@ def test_a_folder_of_one_rank_alone_is_a_fault_on_all(tmp_path: Path) -> None:
     assert "give a folder that all ranks share" in outcome.output
 
 
+@pytest.mark.slow
 def test_a_rank_that_never_joins_ends_the_examination_with_a_report() -> None:
     """Rank 1 sleeps, as a lost host would. Rank 0 reports what it has found and where it waited."""
     outcome = run("mpirun", 2, "40", program=PROGRAMS / "doctor_without_rank_1.py", seconds=240.0)
