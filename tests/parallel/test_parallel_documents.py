@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.parallel, pytest.mark.slow]
 PAGES = (
     *("README.md", "docs/tutorial.md", "docs/how-to/train.md", "docs/how-to/resume.md", "docs/how-to/algorithms.md"),
     *("docs/how-to/own-environment.md", "docs/how-to/trained-agent.md", "docs/how-to/compare-runs.md"),
+    *("docs/algorithms/dqn.md", "docs/algorithms/munchausen.md", "docs/algorithms/c51.md"),
+    *("docs/algorithms/quantiles.md", "docs/algorithms/parts.md"),
 )
 SHORTER = (
     *("--total-env-steps", "1500", "--learning-starts", "500", "--evaluation-period", "500", "--log-period", "500"),
@@ -28,6 +30,7 @@ ELSEWHERE = {
     r"launch/": "unit/test_launch_scripts.py and launch/",
     r"tensorboard ": "parallel/test_parallel_output.py",
     r"tail -f ": "a program that does not end",
+    r".* --seeds |pip |sbatch ": "unit/test_seeds.py, unit/test_examples.py: minutes each",
     r".*(s3|gs|az)://": "unit/test_object_store.py",
     r".*--preset atari|.*ALE/": "unit/test_atari.py",
 }
