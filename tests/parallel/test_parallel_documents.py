@@ -29,10 +29,12 @@ ELSEWHERE = {
     r"source |make |pip |docker ": "unit/test_entry_points.py, and the first steps of continuous integration",
     r"launch/": "unit/test_launch_scripts.py and launch/",
     r"tensorboard ": "parallel/test_parallel_output.py",
-    r"tail -f ": "a program that does not end",
+    r"tail -f |chromium ": "a program that does not end, and one that makes a picture",
+    r"uvicorn |curl |.*\| curl ": "unit/test_export_command.py",
+    r".* --human": "unit/test_watch.py, without a screen",
     r".* --seeds |pip |sbatch ": "unit/test_seeds.py, unit/test_examples.py: minutes each",
     r".*(s3|gs|az)://": "unit/test_object_store.py",
-    r".*--preset atari|.*ALE/": "unit/test_atari.py",
+    r".*--preset atari|.*ALE[-/]": "unit/test_atari.py",
 }
 """Commands that are not run here, and what runs them."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -63,6 +65,8 @@ def test_a_pages_commands_run(page: str, tmp_path: Path) -> None:
         if f"--preset {'lunarlander' if 'Lunar' in name[0] else 'cartpole'} --name {name[1]}" not in text:
             preset = "lunarlander" if "Lunar" in name[0] else "cartpole"
             _run([sys.executable, "train.py", "--preset", preset, "--name", name[1], *UNFINISHED], tmp_path, environ)
+    if "hvd-dqn compare runs/CartPole-v1/*" in text:
+        _run([sys.executable, "train.py", "--double", "--name", "second"], tmp_path, environ)
     for language, block in _BLOCK.findall(text):
         if language == "python" and "import hvd_dqn\n" in block:
             program = block.replace("total_env_steps=20_000", "total_env_steps=1_500, learning_starts=500")
