@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -39,14 +40,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.unit)
 
 
+@contextlib.contextmanager
+def kept_signal_handlers() -> Iterator[None]:
+    """Undoes what a program that runs in this process installs."""
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGPIPE)}
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def _signal_handlers_as_before() -> Iterator[None]:
-    """Undoes what a program that ran in this process has installed."""
-    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGPIPE)}
-    yield
-    signal.set_wakeup_fd(-1)
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    """Fixtures of a wider scope, which run before this one, have to keep them by themselves."""
+    with kept_signal_handlers():
+        yield
 
 
 @pytest.fixture(scope="session")
