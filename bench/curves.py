@@ -124,7 +124,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_version_arguments(parser)
     parser.add_argument("--repetitions", type=int, default=20, help="seeds of each kind")
-    parser.add_argument("--ranks", type=int, nargs="*", default=[1, 2, 4], help="measure these kinds alone now")
+    parser.add_argument(
+        "--ranks", type=int, nargs="*", default=[1, 2, 4], help="measure these kinds alone now; without a number none"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the lines")
     parser.add_argument("--plot", help="the picture to write")
     arguments = parser.parse_args()

@@ -33,16 +33,22 @@ The result is the same at any number of ranks."""
 _CHECKPOINT = re.compile(r"(?P<run>.*?)(/checkpoints)?/(?P<env_steps>\d{12,18})(-\d+)?/*")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked for."""
+@dataclass(frozen=True, kw_only=True)
+class OfAgent:
+    """What names a trained agent."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory, checkpoint path (a URL), or one checkpoint's folder in either."""
-    episodes: int = 100
-    """Episodes, over all ranks."""
     checkpoint: str = "best"
     """best: the one with the highest score. last: the newest. Or its env steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(OfAgent):
+    """What is asked for."""
+
+    episodes: int = 100
+    """Episodes, over all ranks."""
     seed: int = -1
     """Seed of the episodes. -1: the run's."""
     json: bool = False

@@ -6,12 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Literal
 
 from hvd_dqn.cli.arguments import parse
-from hvd_dqn.cli.evaluate import place_and_checkpoint
+from hvd_dqn.cli.evaluate import OfAgent, place_and_checkpoint
 from hvd_dqn.cli.parsing import parse_dataclass
 from hvd_dqn.cli.ranks import refuse, run_to_exit
 from hvd_dqn.config import replace
@@ -38,13 +36,9 @@ by its own runtime and compared with the agent. The network computes in float32.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(OfAgent):
     """What to export, and where to."""
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run directory, checkpoint path (a URL), or one checkpoint's folder in either."""
-    checkpoint: str = "best"
-    """best: the one with the highest score. last: the newest. Or its env steps."""
     output: str = ""
     """Folder to write. Empty: one in export/ of the run directory, named by what it holds and its env steps."""
     force: bool = False

@@ -6,12 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from hvd_dqn.cli.arguments import parse
-from hvd_dqn.cli.evaluate import place_and_checkpoint
+from hvd_dqn.cli.evaluate import OfAgent, place_and_checkpoint
 from hvd_dqn.cli.parsing import parse_dataclass
 from hvd_dqn.cli.ranks import refuse, run_to_exit
 from hvd_dqn.config import Config, replace
@@ -34,14 +32,10 @@ DESCRIPTION = """Films episodes of a trained agent: the frame, and the value of 
 Episodes are the first ones of `hvd-dqn evaluate`: the same seeds, the same returns."""
 
 
-@dataclass(frozen=True)
-class Asked:
+@dataclass(frozen=True, kw_only=True)
+class Asked(OfAgent):
     """What is asked for."""
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run directory, checkpoint path (a URL), or one checkpoint's folder in either."""
-    checkpoint: str = "best"
-    """best: the one with the highest score. last: the newest. Or its env steps."""
     episodes: int = 1
     """Episodes in the film."""
     seed: int = -1
