@@ -7,7 +7,7 @@ import ctypes
 import importlib.util
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,8 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextlib.contextmanager
-def kept_signal_handlers() -> Iterator[None]:
-    """Undoes what a program that runs in this process installs."""
+def _kept_signal_handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGPIPE)}
     try:
         yield
@@ -54,9 +53,16 @@ def kept_signal_handlers() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _signal_handlers_as_before() -> Iterator[None]:
-    """Fixtures of a wider scope, which run before this one, have to keep them by themselves."""
-    with kept_signal_handlers():
+    """Undoes what a program that runs in a test's process installs."""
+    with _kept_signal_handlers():
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+    """Undoes, too, what one installs that runs in a fixture of a module or of the session."""
+    with contextlib.nullcontext() if fixturedef.scope == "function" else _kept_signal_handlers():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

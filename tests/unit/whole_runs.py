@@ -14,8 +14,6 @@ import pytest
 import train
 from hvd_dqn.distributed.communicator import SingleCommunicator
 
-from .conftest import kept_signal_handlers
-
 QUICK = (
     *("--learning-starts", "20", "--num-envs", "2", "--global-batch-size", "8", "--hidden-sizes", "4"),
     *("--evaluation-period", "0", "--final-evaluation-episodes", "1", "--checkpoint-period", "50"),
@@ -38,7 +36,6 @@ def run(*arguments: str | Path) -> Ended:
         pytest.fail(f"exit code {code}:\n{printed.getvalue()}")
 
     with (
-        kept_signal_handlers(),
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stderr(printed),
         contextlib.redirect_stdout(printed),
