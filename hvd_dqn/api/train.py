@@ -62,7 +62,7 @@ def train(config: Mapping[str, Any] | None = None, *, callbacks: Sequence[Callba
 
     def followed(job: Job) -> bool:
         place[0] = str(job.directory.path)
-        _follow(job, callbacks)
+        job.records.listeners.append(_Callbacks(callbacks, job.stop))
         return loop(job)
 
     stop = StopRequest()
@@ -85,15 +85,20 @@ def _flags(fields: Mapping[str, Any]) -> list[str]:
     return flags
 
 
-def _follow(job: Job, callbacks: Sequence[Callback]) -> None:
-    """Calls callbacks with each line of the metrics from now on; one that returns False stops the job."""
+class _Callbacks:
+    """Calls callbacks with each line of the metrics; one that returns False stops the job."""
 
-    def call(record: dict[str, Any]) -> None:
-        for callback in callbacks:
+    def __init__(self, callbacks: Sequence[Callback], stop: StopRequest) -> None:
+        self._callbacks, self._stop = callbacks, stop
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Calls them."""
+        for callback in self._callbacks:
             if callback(dict(record)) is False:
-                job.stop.requested, job.stop.reason = True, "a callback"
+                self._stop.requested, self._stop.reason = True, "a callback"
 
-    job.records.listeners.append(call)
+    def close(self) -> None:
+        """Does nothing."""
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from hvd_dqn.cli.arguments import parse
 from hvd_dqn.cli.parsing import parse_dataclass
 from hvd_dqn.cli.ranks import refuse, run_to_exit
 from hvd_dqn.config import Config, replace
+from hvd_dqn.counters import LARGEST
 from hvd_dqn.distributed.launcher import read_launch
 from hvd_dqn.distributed.runtime import prepare_environment, start
 from hvd_dqn.errors import UserError
@@ -44,13 +45,37 @@ class OfAgent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked(OfAgent):
+class OfEpisodes(OfAgent):
+    """How a trained agent plays."""
+
+    seed: int = -1
+    """Seed of the episodes. -1: the run's."""
+    epsilon: float = -1.0
+    """Probability of a random action. -1: the run's --evaluation-epsilon."""
+
+    def config(self, run: str, device: str, *, quiet: bool) -> Config:
+        """Returns the configuration of a run, with the seed and the epsilon that are asked for.
+
+        Raises:
+          UserError: if the run has no such file, or one of the two is no seed or no probability.
+        """
+        for flag, value, most, remedy in (
+            ("--seed", self.seed, LARGEST, f"give an integer from 0 to {LARGEST}"),
+            ("--epsilon", self.epsilon, 1.0, "give a number from 0 to 1"),
+        ):
+            if value != -1 and not 0 <= value <= most:
+                raise UserError(f"{flag} is {value}: {remedy}")
+        config = parse(["--resume", run, "--device", device], lambda run: read_config_of(run, ""), quiet=quiet)
+        asked = {"seed": self.seed, "evaluation_epsilon": self.epsilon}
+        return replace(config, {name: value for name, value in asked.items() if value != -1})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(OfEpisodes):
     """What is asked for."""
 
     episodes: int = 100
     """Episodes, over all ranks."""
-    seed: int = -1
-    """Seed of the episodes. -1: the run's."""
     json: bool = False
     """Print one JSON object, with the return of each episode."""
     device: Literal["auto", "cpu", "visible-gpu"] = "auto"
@@ -68,10 +93,7 @@ def read(arguments: Sequence[str], *, quiet: bool = False) -> tuple[str, str, Co
     run, which = place_and_checkpoint(os.path.expanduser(asked.run), asked.checkpoint)
     if asked.episodes < 1:
         raise UserError(f"--episodes is {asked.episodes}: give at least 1")
-    config = parse(["--resume", run, "--device", asked.device], lambda run: read_config_of(run, ""), quiet=quiet)
-    if asked.seed != -1:
-        config = replace(config, {"seed": asked.seed})
-    return run, which, config, asked.episodes, asked.json
+    return run, which, asked.config(run, asked.device, quiet=quiet), asked.episodes, asked.json
 
 
 def place_and_checkpoint(place: str, which: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from hvd_dqn.cli.arguments import parse
 from hvd_dqn.cli.evaluate import OfAgent, place_and_checkpoint
 from hvd_dqn.cli.parsing import parse_dataclass
-from hvd_dqn.cli.ranks import refuse, run_to_exit
+from hvd_dqn.cli.ranks import refuse, require_one_process, run_to_exit
 from hvd_dqn.config import replace
 from hvd_dqn.distributed.launcher import Launch, read_launch
 from hvd_dqn.distributed.runtime import prepare_environment, start
@@ -82,8 +82,7 @@ def export_to_exit(
     """
     launch = read_launch()
     try:
-        if launch.size > 1:
-            raise UserError(f"an export is the work of one process, and {launch.size} were started: start it alone")
+        require_one_process(launch, "an export is made")
         asked, name = read()
         check_installed(name)
         run, which = place_and_checkpoint(os.path.expanduser(asked.run), asked.checkpoint)

@@ -38,6 +38,20 @@ def refuse(program: str, error: UserError, launch: Launch, stop: StopRequest) ->
     return EXIT_USER_ERROR
 
 
+def require_one_process(launch: Launch, what: str) -> None:
+    """Refuses ranks for the work of one process.
+
+    Args:
+      launch: how this process was started.
+      what: subject and verb of the message.
+
+    Raises:
+      UserError: if there are several ranks.
+    """
+    if launch.size > 1:
+        raise UserError(f"{what} by one process, and {launch.size} were started: leave the launcher out")
+
+
 def run_to_exit(program: str, communicator: Communicator, work: Callable[[], int]) -> int:
     """Runs a program's work on this rank and leaves the job; a collective.
 

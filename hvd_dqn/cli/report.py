@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from hvd_dqn.cli.parsing import parse_dataclass
-from hvd_dqn.cli.ranks import refuse
+from hvd_dqn.cli.ranks import refuse, require_one_process
 from hvd_dqn.config import Config, flatten, replace
 from hvd_dqn.distributed.launcher import read_launch
 from hvd_dqn.errors import EXIT_DONE, UserError
@@ -61,8 +61,7 @@ def alone(program: str, work: Callable[[], int]) -> int:
     """Runs a program of one process and returns its exit code; that of a user's mistake if it raises UserError."""
     launch = read_launch()
     try:
-        if launch.size > 1:
-            raise UserError(f"this needs one process, and {launch.size} ranks were started: run it without a launcher")
+        require_one_process(launch, f"{program} is run")
         return work()
     except UserError as error:
         return refuse(program, error, launch, StopRequest())

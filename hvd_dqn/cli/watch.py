@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hvd_dqn.cli.arguments import parse
-from hvd_dqn.cli.evaluate import OfAgent, place_and_checkpoint
+from hvd_dqn.cli.evaluate import OfEpisodes, place_and_checkpoint
 from hvd_dqn.cli.parsing import parse_dataclass
-from hvd_dqn.cli.ranks import refuse, run_to_exit
-from hvd_dqn.config import Config, replace
+from hvd_dqn.cli.ranks import refuse, require_one_process, run_to_exit
+from hvd_dqn.config import Config
 from hvd_dqn.distributed.launcher import read_launch
 from hvd_dqn.distributed.runtime import prepare_environment, start
 from hvd_dqn.errors import UserError
-from hvd_dqn.run.directory import read_config_of
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.video.writer import find_ffmpeg, require_display, require_video
 
@@ -33,15 +31,11 @@ Episodes are the first ones of `hvd-dqn evaluate`: the same seeds, the same retu
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked(OfAgent):
+class Asked(OfEpisodes):
     """What is asked for."""
 
     episodes: int = 1
     """Episodes in the film."""
-    seed: int = -1
-    """Seed of the episodes. -1: the run's."""
-    epsilon: float = -1.0
-    """Probability of a random action. -1: the run's --evaluation-epsilon."""
     format: Literal["mp4", "gif"] = "mp4"
     """mp4: H.264, which browsers play. gif: an animated GIF, with pictures left out until it fits --gif-megabytes."""
     output: str = ""
@@ -67,16 +61,13 @@ def read(arguments: Sequence[str], *, quiet: bool = False) -> tuple[Asked, str, 
     run, which = place_and_checkpoint(os.path.expanduser(asked.run), asked.checkpoint)
     for flag, value, holds, remedy in (
         ("--episodes", asked.episodes, asked.episodes >= 1, "give at least 1"),
-        ("--epsilon", asked.epsilon, asked.epsilon == -1 or 0 <= asked.epsilon <= 1, "give a number from 0 to 1"),
         ("--fps", asked.fps, asked.fps == 0 or 1 <= asked.fps <= 1000, "give a number from 1 to 1000"),
         ("--max-steps", asked.max_steps, asked.max_steps >= 0, "give 0 or more"),
         ("--gif-megabytes", asked.gif_megabytes, asked.gif_megabytes > 0, "give a positive number"),
     ):
         if not holds:
             raise UserError(f"{flag} is {value}: {remedy}")
-    config = parse(["--resume", run, "--device", "cpu"], lambda run: read_config_of(run, ""), quiet=quiet)
-    if asked.seed != -1:
-        config = replace(config, {"seed": asked.seed})
+    config = asked.config(run, "cpu", quiet=quiet)
     require_video(PROGRAM)
     if asked.human:
         require_display()
@@ -91,8 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     stop.install()
     try:
         asked, run, which, config = read(arguments, quiet=launch.rank > 0)
-        if launch.size > 1:
-            raise UserError(f"a film is made by one process, and {launch.size} were started: leave the launcher out")
+        require_one_process(launch, "a film is made")
     except UserError as error:
         return refuse(PROGRAM, error, launch, stop)
     if not asked.human:
@@ -105,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted = Wanted(
         which=which,
         episodes=asked.episodes,
-        epsilon=config.evaluation.evaluation_epsilon if asked.epsilon == -1 else asked.epsilon,
+        epsilon=config.evaluation.evaluation_epsilon,
         step_limit=asked.max_steps or config.evaluation.evaluation_step_limit,
         rate=asked.fps,
         format="window" if asked.human else asked.format,

@@ -52,6 +52,16 @@ class PrioritizedReplay(RingReplay):
         """Returns the bytes that the full replay takes."""
         return super().nbytes + self._tree.nbytes
 
+    @property
+    def sum_of_priorities(self) -> float:
+        """Returns the sum over the stored transitions of priority ** priority_exponent."""
+        return float(self._tree.total)
+
+    @property
+    def bound_of_priorities(self) -> float:
+        """Returns the largest priority of the job so far, to the power of priority_exponent."""
+        return float(self._power(np.float32(self.largest_priority)))
+
     def add(self, batch: Transition) -> None:
         """Stores a batch [N] with the largest priority of the job."""
         count = min(len(batch.a_tm1), self.capacity)

@@ -45,6 +45,7 @@ def sections(groups: Sequence[Group]) -> dict[str, list[Chart]]:
     """Returns the charts by the title of their section, without those that have no line."""
     episodes = _span(run.config["evaluation_episodes"] for group in groups for run in group.runs)
     played = f"Mean return of {episodes} evaluation episodes"
+    several = [group if group.settings["ranks"] > 1 else None for group in groups]
     found = {
         "Learning": [
             _chart(groups, "return", "Return", played, _evaluated("mean_return")),
@@ -74,6 +75,7 @@ def sections(groups: Sequence[Group]) -> dict[str, list[Chart]]:
                 ),
                 from_zero=True,
             ),
+            *_priorities(groups),
         ],
         "Speed": [
             _chart(
@@ -81,12 +83,10 @@ def sections(groups: Sequence[Group]) -> dict[str, list[Chart]]:
                 _trained("env_steps_per_second"),
                 from_zero=True,
             ),
+            *_ranks_alone(several),
             _chart(
-                [group if group.settings["ranks"] > 1 else None for group in groups],
-                "skew",
-                "Skew of the ranks",
-                "Lead of the fastest rank over the slowest, of an iteration",
-                skew,
+                *(several, "skew", "Skew of the ranks"),
+                *("Lead of the fastest rank over the slowest, of an iteration", skew),
                 percent=True,
                 from_zero=True,
             ),
@@ -121,6 +121,21 @@ def skew(run: RunData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return env_steps, seconds, (longest - shortest) / np.maximum(whole, 1e-9)
 
 
+def rank_alone(which: str) -> Read:
+    """Returns a reader of the env steps per second that a rank would make of its share, if it waited for no other.
+
+    Args:
+      which: the statistic over the ranks of the time per iteration: max for the slowest rank, min for the fastest.
+    """
+
+    def read(run: RunData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        env_steps, seconds, busy = run.column(f"busy_microseconds_{which}")
+        share = run.config["num_envs"] / run.ranks
+        return env_steps, seconds, share * 1e6 / np.maximum(busy, 1e-9)
+
+    return read
+
+
 def _estimates(groups: Sequence[Group]) -> list[Chart]:
     """Returns the chart of the predicted against the realised return: both lines of one group, else differences."""
     predicted, realised = _evaluated("start_value"), _evaluated("discounted_return")
@@ -136,6 +151,27 @@ def _estimates(groups: Sequence[Group]) -> list[Chart]:
 
     about = "Value predicted at the start, minus the return that followed"
     return [_chart(groups, "estimate", "Over-estimation", about, difference)]
+
+
+def _ranks_alone(groups: Sequence[Group | None]) -> list[Chart]:
+    """Returns the chart of the ranks' own speeds: slowest and fastest of one group, else the slowest of each."""
+    about = "Env steps per second that a rank would make of its share without waiting for the others"
+    slowest = _lines(groups, rank_alone("max"), ENV_STEPS)
+    if len(groups) > 1:
+        return [Chart("ranks", "Throughput of the slowest rank", about, ENV_STEPS, slowest, from_zero=True)]
+    lines = slowest + _lines(groups, rank_alone("min"), ENV_STEPS, second=True)
+    pair = ("slowest rank", "fastest rank")
+    return [Chart("ranks", "Throughput of a rank", about, ENV_STEPS, lines, pair, from_zero=True)]
+
+
+def _priorities(groups: Sequence[Group]) -> list[Chart]:
+    """Returns the chart of the priorities of prioritised replay: the largest and the mean one of one group."""
+    about = "Of all stored transitions, to the power of --priority-exponent"
+    means = _lines(groups, _trained("mean_priority"), ENV_STEPS)
+    if len(groups) > 1:
+        return [Chart("priorities", "Mean priority", about, ENV_STEPS, means, from_zero=True)]
+    lines = means + _lines(groups, _trained("largest_priority"), ENV_STEPS, second=True)
+    return [Chart("priorities", "Priorities", about, ENV_STEPS, lines, ("mean", "largest"), from_zero=True)]
 
 
 def _chart(

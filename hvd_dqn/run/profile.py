@@ -118,10 +118,14 @@ def resident_bytes() -> int:
 
 
 def over_ranks(phases: list[dict[str, float]]) -> dict[str, float]:
-    """Returns the minimum, median and maximum over the ranks of each phase, in microseconds per iteration."""
+    """Returns the minimum, median and maximum over the ranks of each phase, in microseconds per iteration.
+
+    `busy` is the sum of a rank's phases without the allreduce: what it would take if it waited for no other.
+    """
+    columns = {name: [own[name] for own in phases] for name in PHASES}
+    columns["busy"] = [sum(own[name] for name in PHASES if name != "allreduce") for own in phases]
     summary = {}
-    for name in PHASES:
-        values = [own[name] for own in phases]
+    for name, values in columns.items():
         for statistic, value in (("min", min(values)), ("median", median(values)), ("max", max(values))):
             summary[f"{name}_microseconds_{statistic}"] = value
     return summary

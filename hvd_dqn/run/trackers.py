@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from hvd_dqn.errors import CheckpointError, UserError
 from hvd_dqn.files import CONFIG_BYTES, parse_json, read_file, write_file
 from hvd_dqn.run.directory import TRACKED_FILE
-from hvd_dqn.run.metrics import MetricsWriter
 
 PROJECT = "hvd_dqn"
 """The W&B project, or the MLflow experiment, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME names another."""
@@ -129,60 +128,35 @@ def check_packages(names: Sequence[str]) -> None:
             )
 
 
-class TrackedMetrics:
-    """Metrics that are also sent to a tracker, by a thread: training never waits for a server."""
+class Tracking:
+    """Sends records to a tracker, by a thread: training never waits for a server."""
 
     def __init__(
-        self,
-        metrics: MetricsWriter,
-        tracker: Tracker,
-        kind: str,
-        directory: Path,
-        config: Mapping[str, Any],
-        warn: Callable[[str], None],
+        self, tracker: Tracker, kind: str, directory: Path, config: Mapping[str, Any], warn: Callable[[str], None]
     ) -> None:
         """Starts the thread.
 
         Args:
-          metrics: the metrics on disk.
-          tracker: where they are sent.
+          tracker: where records are sent.
           kind: its name: wandb or mlflow.
           directory: the run directory, which keeps the id of the tracked run.
           config: the flat configuration.
           warn: prints a warning.
         """
-        self._metrics, self._tracker, self._kind, self._directory, self._warn = metrics, tracker, kind, directory, warn
+        self._tracker, self._kind, self._directory, self._warn = tracker, kind, directory, warn
         self._waiting: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(_WAITING_RECORDS)
         self._failed = False
         self._thread = threading.Thread(target=self._send, args=(config,), name=f"track-{kind}", daemon=True)
         self._thread.start()
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Writes a record and hands its numbers to the thread."""
+    def take(self, record: dict[str, Any]) -> None:
+        """Hands the numbers of a record to the thread."""
         if not self._failed:
             with contextlib.suppress(queue.Full):
                 self._waiting.put_nowait((record["env_steps"], scalars_of(record)))
-        self._metrics.write(record)
-
-    def write_gif(self, tag: str, env_steps: int, gif: bytes) -> None:
-        """Writes an animation to the files."""
-        self._metrics.write_gif(tag, env_steps, gif)
-
-    def cut_after(self, env_steps: int, saved: bytes | None = None) -> None:
-        """Removes records from the files; what a tracker has received stays there."""
-        self._metrics.cut_after(env_steps, saved)
-
-    def holds(self, kind: str, env_steps: int) -> bool:
-        """Asks the files."""
-        return self._metrics.holds(kind, env_steps)
-
-    def make_whole(self) -> bool:
-        """Makes the files whole."""
-        return self._metrics.make_whole()
 
     def close(self) -> None:
-        """Closes the files, and gives the tracker a limited time for what it has not sent."""
-        self._metrics.close()
+        """Gives the tracker a limited time for what it has not sent."""
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(None)
         self._thread.join(_FINISH_SECONDS)

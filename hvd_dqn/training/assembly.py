@@ -25,6 +25,7 @@ from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
 from hvd_dqn.networks.spec import flattens_images
 from hvd_dqn.replay.base import Replay
+from hvd_dqn.replay.prioritized import PrioritizedReplay
 from hvd_dqn.run.heartbeat import make_heartbeat
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.report import late_to_save, start_report
@@ -41,6 +42,7 @@ from hvd_dqn.training.memory import check_memory, replay_too_large
 from hvd_dqn.training.open_records import open_records
 from hvd_dqn.training.overlap import InlineWorker, ThreadWorker
 from hvd_dqn.training.parts import check_parts, configured, find_replay
+from hvd_dqn.training.priorities import Priorities
 from hvd_dqn.training.run_directory import RunDirectoryHandle
 from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
 from hvd_dqn.training.value_range import ValueRange
@@ -131,6 +133,8 @@ def assemble(
     if return_range:
         support = config.algorithm.value_min, config.algorithm.value_max
         records.contributions.append(ValueRange(return_range, *support, records.display.warn))
+    if isinstance(replay, PrioritizedReplay):
+        records.contributions.append(Priorities(replay))
     watchdog = Watchdog(
         limit,
         rank,

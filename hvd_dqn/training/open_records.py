@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from hvd_dqn.config import Config, flatten
@@ -12,7 +13,7 @@ from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.metrics import DiskMetrics, MetricsWriter, NullMetrics
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.run.progress import Display, NullDisplay, make_display
-from hvd_dqn.run.trackers import MlflowTracker, TrackedMetrics, Tracker, WandbTracker, check_packages
+from hvd_dqn.run.trackers import MlflowTracker, Tracker, Tracking, WandbTracker, check_packages
 from hvd_dqn.training.recording import Recorder, make_recorder
 from hvd_dqn.training.records import Records
 
@@ -46,8 +47,16 @@ def open_records(
     if rank > 0:
         return Records(rank, NullMetrics(), NullDisplay(), profile, trace)
     display = make_display(config.runtime.progress, config.job.total_env_steps)
-    metrics = _tracked(opened[0], config, directory, display)
-    return Records(rank, metrics, display, profile, trace, under_launcher=communicator.size > 1, recorder=films[0])
+    return Records(
+        rank,
+        opened[0],
+        display,
+        profile,
+        trace,
+        listeners=list(_trackings(config, directory, display)),
+        under_launcher=communicator.size > 1,
+        recorder=films[0],
+    )
 
 
 def hyper_parameters(config: Config, ranks: int) -> dict[str, Any]:
@@ -59,9 +68,8 @@ def hyper_parameters(config: Config, ranks: int) -> dict[str, Any]:
     }
 
 
-def _tracked(metrics: MetricsWriter, config: Config, directory: RunDirectory, display: Display) -> MetricsWriter:
-    """Returns metrics that are also sent to the trackers of --track."""
+def _trackings(config: Config, directory: RunDirectory, display: Display) -> Iterator[Tracking]:
+    """Starts the trackers of --track."""
     for kind in TRACKERS[config.job.track]:
         tracker: Tracker = WandbTracker(directory.path, display.message) if kind == "wandb" else MlflowTracker()
-        metrics = TrackedMetrics(metrics, tracker, kind, directory.path, flatten(config), display.warn)
-    return metrics
+        yield Tracking(tracker, kind, directory.path, flatten(config), display.warn)

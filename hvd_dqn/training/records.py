@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +33,16 @@ class Contribution(Protocol):
         """Returns the record's fields from what was gathered of all ranks, equal on all ranks."""
 
 
+class Listener(Protocol):
+    """Receives rank 0's records, after they were written."""
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Receives a record."""
+
+    def close(self) -> None:
+        """Finishes; there are no more records."""
+
+
 @dataclass
 class Records:
     """The records of one rank; `metrics` and `display` are null objects on every rank but 0."""
@@ -48,8 +58,7 @@ class Records:
     speed: Speed = field(default_factory=lambda: Speed(0, 0))
     started: float = field(default_factory=time.monotonic)
     contributions: list[Contribution] = field(default_factory=list)
-    listeners: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
-    """Called with each record after it was written."""
+    listeners: list[Listener] = field(default_factory=list)
     warned: bool = False
     """Whether metrics could not be written at some time."""
     under_launcher: bool = False
@@ -70,7 +79,7 @@ class Records:
         with self._metrics():
             self.metrics.write(whole)
         for listener in self.listeners:
-            listener(whole)
+            listener.take(whole)
         return whole
 
     def take_films(self) -> None:
@@ -128,3 +137,5 @@ class Records:
             self.display.message(f"traces for https://ui.perfetto.dev: {self.trace.parent}")
         self.display.close()
         self.metrics.close()
+        for listener in self.listeners:
+            listener.close()

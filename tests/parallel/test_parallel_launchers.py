@@ -23,7 +23,7 @@ SHORT_RUN = (
 )
 EVERY_LAUNCH = [("python", 1), ("mpirun", 2), ("horovodrun --mpi", 2), ("horovodrun --gloo", 2)]
 PHASES = ("collect", "sample", "transfer", "gradient", "allreduce", "apply", "bookkeeping")
-PROFILE = {f"{phase}_microseconds_{statistic}" for phase in PHASES for statistic in ("min", "median", "max")}
+PROFILE = {f"{phase}_microseconds_{statistic}" for phase in (*PHASES, "busy") for statistic in ("min", "median", "max")}
 TRAINING_FIELDS = {
     *(
         "kind",

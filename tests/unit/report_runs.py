@@ -25,6 +25,7 @@ def training(env_steps: int, **fields: Any) -> dict[str, Any]:
     """Returns a record of training on ranks of which the slowest waits 10 µs and the fastest 30."""
     times = {f"{phase}_microseconds_{of}": 20.0 for phase in PHASES for of in ("min", "median", "max")}
     times |= {"allreduce_microseconds_min": 10.0, "allreduce_microseconds_max": 30.0}
+    times |= {"busy_microseconds_min": 100.0, "busy_microseconds_median": 120.0, "busy_microseconds_max": 160.0}
     own = {"mean_return": env_steps / 100, "epsilon": 0.5, "loss": 2.0, "abs_td_error": 1.0, "mean_q": 3.0}
     return _record("training", env_steps) | own | times | {"env_steps_per_second": 1000.0} | fields
 

@@ -81,6 +81,8 @@ def test_an_evaluation_has_the_runs_epsilon(runs: Any, tmp_path: Path) -> None:
     (run / "config.json").write_text(json.dumps(record))
     assert "40 episodes with epsilon 1 of CartPole-v1" in _evaluate(run, "--episodes", 40)
     assert 15 < json.loads(_evaluate(run, "--episodes", 40, "--json"))["mean_return"] < 30
+    asked = json.loads(_evaluate(run, "--episodes", 40, "--epsilon", 0, "--json"))["returns"]
+    assert asked == json.loads(_evaluate(runs[PLAIN], "--episodes", 40, "--json"))["returns"]
 
 
 def test_the_human_normalised_score_of_a_game_is_one_of_the_statistics() -> None:
@@ -111,6 +113,9 @@ def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end() -> None:
     ("arguments", "message"),
     [
         (("RUN", "--episodes", "0"), "--episodes is 0: give at least 1"),
+        (("RUN", "--epsilon", "1.5"), "--epsilon is 1.5: give a number from 0 to 1"),
+        (("RUN", "--epsilon", "nan"), "--epsilon is nan: give a number from 0 to 1"),
+        (("RUN", "--seed", "-7"), "--seed is -7: give an integer from 0 to"),
         (("RUN/none",), "RUN/none: no such directory"),
         (("RUN/tensorboard",), "RUN/tensorboard: not a run directory: no config.json in it"),
         (("s4://bucket/run",), "s4"),

@@ -111,7 +111,9 @@ def test_several_ranks_are_refused(
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "2")
-    assert "2 were started: start it alone" in _refused(capsys, trained_run, "--format", "keras")
+    assert "an export is made by one process, and 2 were started: leave the launcher out" in _refused(
+        capsys, trained_run, "--format", "keras"
+    )
 
 
 def test_a_checkpoint_of_another_version_and_a_lost_environment_are_refused(trained_run: Path, tmp_path: Path) -> None:

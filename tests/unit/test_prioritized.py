@@ -11,6 +11,7 @@ from hvd_dqn.errors import UserError
 from hvd_dqn.replay.base import Refill, empty_columns, reader_of
 from hvd_dqn.replay.prioritized import PrioritizedReplay, importance_weights
 from hvd_dqn.replay.sum_tree import SumTree
+from hvd_dqn.training.priorities import Priorities
 from hvd_dqn.transition import Transition, TransitionForm
 
 
@@ -83,6 +84,20 @@ def test_new_transitions_have_the_largest_priority_of_the_job() -> None:
     replay.largest_priority = 8.0  # of another rank
     replay.add(_numbered(10, 1))
     assert replay.extra_state()["priorities"].tolist() == pytest.approx([0.5] * 10 + [8.0], rel=1e-5)
+
+
+def test_a_record_has_the_mean_and_the_largest_priority_of_all_ranks() -> None:
+    """Three transitions of 0.5 here, one of 2 on a rank that has seen 4."""
+    few, one = _replay(), _replay()
+    few.add(_numbered(0, 3))
+    few.update_priorities(np.arange(3), np.full(3, 0.5, np.float32))
+    one.add(_numbered(0, 1))
+    one.update_priorities(np.arange(1), np.full(1, 2.0, np.float32))
+    one.largest_priority = 4.0
+    ranks = [Priorities(few), Priorities(one)]
+    found = ranks[0].summarize([rank.local() for rank in ranks])
+    assert found == pytest.approx({"mean_priority": 3.5 / 4, "largest_priority": 4.0}, rel=1e-4)
+    assert ranks[0].summarize([Priorities(_replay()).local()])["mean_priority"] == 0.0
 
 
 def test_of_one_transition_drawn_twice_the_last_priority_counts() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hvd_dqn.run.profile import IterationProfile, over_ranks
+from hvd_dqn.run.profile import PHASES, IterationProfile, over_ranks
 
 UPDATE = ("gradient", "allreduce", "apply")
 TWO_UPDATES = [10.0, 11.0, 13.0, 16.0, 16.5, 18.5, 21.0]
@@ -47,3 +47,11 @@ def test_the_ranks_extremes_and_their_middle_are_told() -> None:
     summary = over_ranks(profiles)
     found = [summary[f"apply_microseconds_{statistic}"] for statistic in ("min", "median", "max")]
     assert found == pytest.approx([10.0, 20.0, 30.0], rel=1e-6)
+
+
+def test_a_rank_is_busy_in_all_phases_but_the_allreduce() -> None:
+    """The first one waits; no phase alone shows that the second one takes four times as long."""
+    waiting = dict.fromkeys(PHASES, 1.0) | {"allreduce": 100.0}
+    slow = dict.fromkeys(PHASES, 4.0) | {"allreduce": 5.0}
+    summary = over_ranks([waiting, slow])
+    assert [summary[f"busy_microseconds_{statistic}"] for statistic in ("min", "median", "max")] == [6.0, 15.0, 24.0]

@@ -158,6 +158,27 @@ def test_skew_is_the_lead_of_the_fastest_rank_in_parts_of_an_iteration(tmp_path:
     assert "skew" not in [chart.key for chart in sections(_groups(alone)).get("Speed", [])]
 
 
+def test_the_speed_of_a_rank_alone_is_of_its_share(tmp_path: Path) -> None:
+    """Of 16 environments on four ranks, a rank steps 4 in 160 µs, or in 100."""
+    four, two = _run(tmp_path / "b", ranks=4), _run(tmp_path / "c", ranks=2)
+    both = _chart(_groups(four), "ranks")
+    assert [(line.second, line.y[0]) for line in both.lines] == [(False, 4e6 / 160), (True, 4e6 / 100)]
+    assert [line.y[0] for line in _chart(_groups(four, two), "ranks").lines] == [4e6 / 160, 8e6 / 160]
+    assert "ranks" not in [chart.key for chart in sections(_groups(_run(tmp_path / "a"))).get("Speed", [])]
+
+
+def test_priorities_are_drawn_where_there_are_any(tmp_path: Path) -> None:
+    plain = [training(100), final(200, 1.0)]
+    prioritised = [training(100) | {"mean_priority": 0.5, "largest_priority": 3.0}, final(200, 1.0)]
+    runs = [
+        read_run(str(write_run(tmp_path / name, records, replay=replay)), DEFAULTS)
+        for name, records, replay in (("a", plain, "uniform"), ("b", prioritised, "prioritized"))
+    ]
+    assert "priorities" not in [chart.key for chart in sections(_groups(runs[0]))["Updates"]]
+    assert [line.y.tolist() for line in _chart(_groups(runs[1]), "priorities").lines] == [[0.5], [3.0]]
+    assert [line.y.tolist() for line in _chart(_groups(*runs), "priorities").lines] == [[0.5]]
+
+
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_chart_has_few_enough_points(tmp_path: Path, count: int) -> None:
     records = [training(i) for i in range(1, 2000)] + [final(2000, 1.0)]

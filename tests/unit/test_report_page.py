@@ -215,7 +215,7 @@ def test_a_launcher_of_several_ranks_is_refused(
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     assert report_verb.main([str(runs[0])]) == EXIT_USER_ERROR
-    assert "run it without a launcher" in capsys.readouterr().err
+    assert "hvd-dqn report is run by one process, and 2 were started: leave the launcher out" in capsys.readouterr().err
 
 
 def test_without_matplotlib_the_extra_is_named(

@@ -17,8 +17,7 @@ import pytest
 from hvd_dqn.config import Config, field_names
 from hvd_dqn.errors import UserError
 from hvd_dqn.run import trackers
-from hvd_dqn.run.metrics import NullMetrics
-from hvd_dqn.run.trackers import TrackedMetrics, WandbTracker, check_packages, scalars_of, tracked_ids
+from hvd_dqn.run.trackers import Tracking, WandbTracker, check_packages, scalars_of, tracked_ids
 from hvd_dqn.training.open_records import hyper_parameters
 
 from .whole_runs import QUICK, run
@@ -54,10 +53,10 @@ class _Tracker:
 def _track(tracker: _Tracker, folder: Path, steps: int = 3) -> list[str]:
     """Writes some records; returns the warnings."""
     warnings: list[str] = []
-    metrics = TrackedMetrics(NullMetrics(), tracker, "mlflow", folder, {}, warnings.append)
+    tracking = Tracking(tracker, "mlflow", folder, {}, warnings.append)
     for step in range(steps):
-        metrics.write({"kind": "training", "env_steps": step, "loss": 0.5, "mean_return": None})
-    metrics.close()
+        tracking.take({"kind": "training", "env_steps": step, "loss": 0.5, "mean_return": None})
+    tracking.close()
     return warnings
 
 
@@ -129,9 +128,9 @@ def test_wandb_records_offline_and_a_second_job_continues_the_run(
     for step in (100, 200):
         warnings: list[str] = []
         tracker = WandbTracker(tmp_path, warnings.append)
-        metrics = TrackedMetrics(NullMetrics(), tracker, "wandb", tmp_path, {"gamma": 0.9}, warnings.append)
-        metrics.write({"kind": "training", "env_steps": step, "loss": 0.5})
-        metrics.close()
+        tracking = Tracking(tracker, "wandb", tmp_path, {"gamma": 0.9}, warnings.append)
+        tracking.take({"kind": "training", "env_steps": step, "loss": 0.5})
+        tracking.close()
         assert warnings == []
         time.sleep(1.1)  # W&B names its folders by the second
     (own,) = {path.name.rpartition("-")[2] for path in tmp_path.glob("wandb/offline-run-*")}
