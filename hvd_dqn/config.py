@@ -249,8 +249,8 @@ class RuntimeConfig:
     profile: bool = False
     """Write a Perfetto trace of every rank, and Horovod's timeline, to the run directory."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
-    """Progress display of rank 0. auto: live on a terminal, otherwise plain lines. off: no progress, only
-    the start report, the closing summary and messages."""
+    """Progress display of rank 0. auto: live on a terminal, one line in a notebook, otherwise plain lines. off: no
+    progress, only the start report, the closing summary and messages."""
     stall_timeout_seconds: float = 25.0
     """Seconds that a rank waits for another before it ends the job with a message. 0: no limit."""
     time_limit: str = ""

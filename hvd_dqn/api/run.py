@@ -32,6 +32,8 @@ class Run:
     Examples:
       >>> import hvd_dqn
       >>> run = hvd_dqn.load("runs/CartPole-v1/first")
+      >>> run  # doctest: +ELLIPSIS
+      <run ...runs/CartPole-v1/first of CartPole-v1: checkpoint at env step ...>
       >>> env = run.environment()
       >>> observation, info = env.reset(seed=1)
       >>> run.action_values(observation).shape
@@ -43,6 +45,11 @@ class Run:
     place: str
     """The run directory or checkpoint path."""
     agent: Trained
+
+    def __repr__(self) -> str:
+        """Returns one line, which a notebook shows."""
+        score = "" if self.agent.score is None else f", mean return {self.agent.score:.2f}"
+        return f"<run {self.place} of {self.config.environment.env}: checkpoint at env step {self.env_steps:,}{score}>"
 
     @property
     def config(self) -> Config:

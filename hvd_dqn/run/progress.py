@@ -1,4 +1,4 @@
-"""Rank 0's progress display: live on a terminal, plain lines elsewhere."""
+"""Rank 0's progress display: live on a terminal, one line in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -93,11 +93,7 @@ class PlainDisplay(QuietDisplay):
         if time.monotonic() < self._next and not last:
             return
         self._next = time.monotonic() + PLAIN_PERIOD_SECONDS
-        share = 100.0 * record["env_steps"] / self._total
-        self.message(
-            f"{record['env_steps']:,}/{self._total:,} env steps ({share:.0f} %), ETA {_duration(remaining)}, "
-            + _numbers(record)
-        )
+        self.message(_line(record, self._total, remaining))
 
     def tick(self, doing: str, done: int, total: int) -> None:
         """Prints a line after a long silence."""
@@ -112,6 +108,56 @@ class PlainDisplay(QuietDisplay):
     def warn(self, text: str) -> None:
         """Prints a line."""
         self.message(text)
+
+
+class NotebookDisplay(QuietDisplay):
+    """One line that each record overwrites; a notebook follows a carriage return as terminals do."""
+
+    def __init__(self, total_env_steps: int, stream: Any = None) -> None:
+        """Starts the clock."""
+        super().__init__(stream)
+        self._total = total_env_steps
+        self._eta = _Eta(total_env_steps)
+        self._silence = _Silence()
+        self._shown = ""
+
+    def update(self, record: dict[str, Any]) -> None:
+        """Shows a record in the place of the one before."""
+        self._show(_line(record, self._total, self._eta.seconds(record["env_steps"])))
+
+    def tick(self, doing: str, done: int, total: int) -> None:
+        """Shows the progress in the place of the record after a long silence."""
+        if self._silence.is_long():
+            self._show(f"{doing}: {done:,} of {total:,}")
+
+    def message(self, text: str) -> None:
+        """Prints a line above the one that is overwritten."""
+        shown = self._shown
+        self._write("")
+        super().message(text)
+        self._write(shown)
+
+    def warn(self, text: str) -> None:
+        """Prints a line there, too."""
+        self.message(text)
+
+    def close(self) -> None:
+        """Leaves the last line."""
+        if self._shown:
+            shown, self._shown = self._shown, ""
+            super().message(f"\r{shown}")
+
+    def _show(self, line: str) -> None:
+        self._silence.end()
+        self._write(line)
+
+    def _write(self, line: str) -> None:
+        """Writes over the line that is shown, which may be longer."""
+        stream = self._stream or sys.stdout
+        blank = " " * len(self._shown)
+        stream.write(f"\r{blank}\r{line}" if self._shown else line)
+        stream.flush()
+        self._shown = line
 
 
 class LiveDisplay:
@@ -170,6 +216,8 @@ def make_display(kind: str, total_env_steps: int) -> Display:
         shown.report_to = sys.stderr  # the live display puts another stream in its place
     if kind == "off":
         return QuietDisplay(terminal)
+    if kind != "plain" and _in_a_notebook():
+        return NotebookDisplay(total_env_steps)
     if kind == "plain" or terminal is None:
         return PlainDisplay(total_env_steps, terminal)
     return LiveDisplay(total_env_steps, terminal)
@@ -202,6 +250,26 @@ class _Eta:
             return None
         speed = (done - self._first) / max(time.monotonic() - self._since, 1e-9)
         return (self._total - done) / speed if speed > 0 else None
+
+
+def _in_a_notebook() -> bool:
+    """Returns whether this process is the kernel of a notebook. IPython is loaded there, and need not be elsewhere."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _line(record: dict[str, Any], total: int, remaining: float | None) -> str:
+    """Returns a record in one line.
+
+    Args:
+      record: of training.
+      total: env steps of the run.
+      remaining: seconds to its end, None before they are known.
+    """
+    share = 100.0 * record["env_steps"] / total
+    return (
+        f"{record['env_steps']:,}/{total:,} env steps ({share:.0f} %), ETA {_duration(remaining)}, {_numbers(record)}"
+    )
 
 
 def _numbers(record: dict[str, Any]) -> str:

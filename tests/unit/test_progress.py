@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -38,6 +40,38 @@ def test_on_a_terminal_lines_pass_by_the_launcher(kind: str, monkeypatch: pytest
     monkeypatch.setattr(sys, "stdout", pipe := _RecordingStream())
     make_display(kind, total_env_steps=10).message("a line")
     assert (terminal.writes, pipe.writes) == (["a line\n"], [])
+
+
+def _on_a_screen(written: str) -> list[str]:
+    """Returns the lines that a screen shows on which a carriage return goes back to the start of the line."""
+    lines = []
+    for line in written.split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return lines
+
+
+def test_in_a_notebook_one_line_is_overwritten_and_messages_stand_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", cast(Any, SimpleNamespace(get_ipython=lambda: kernel)))
+    monkeypatch.setattr(sys, "stdout", stream := io.StringIO())
+    display = make_display("auto", total_env_steps=10_000)
+    assert isinstance(make_display("plain", total_env_steps=10), PlainDisplay)
+    record = {"learner_steps_per_second": 1.0, "mean_return": 2.0, "epsilon": 0.5, "loss": 1.0, "mean_q": 0.1}
+    display.message("head")
+    for env_steps, speed in ((1_000, 123_456.0), (2_000, 9.0)):
+        display.update(record | {"env_steps": env_steps, "env_steps_per_second": speed})
+    display.message("an evaluation")
+    display.warn("a warning")
+    display.update(record | {"env_steps": 10_000, "env_steps_per_second": 7.0})
+    display.close()
+    display.close()
+    display.message("tail")
+    head, evaluation, warning, last, tail, end = _on_a_screen(stream.getvalue())
+    assert (head, evaluation, warning, tail, end) == ("head", "an evaluation", "a warning", "tail", "")
+    assert last.startswith("10,000/10,000 env steps (100 %), ETA 0:00:00, 7 env steps/s, ")
 
 
 def test_a_long_silence_ends_with_a_line_and_a_short_one_does_not(
