@@ -77,7 +77,8 @@ def run_own(algorithm: str, network: str, warm_seconds: float, seconds: float) -
     from hvd_dqn.registry import REPLAYS, load
     from hvd_dqn.replay.prioritized import importance_weights
     from hvd_dqn.run.profile import IterationProfile
-    from hvd_dqn.training.agent import build_agent, configured
+    from hvd_dqn.training.agent import build_agent
+    from hvd_dqn.training.parts import configured
     from hvd_dqn.training.signals import Signals
     from hvd_dqn.transition import Transition
 
@@ -93,8 +94,7 @@ def run_own(algorithm: str, network: str, warm_seconds: float, seconds: float) -
         load(REPLAYS, config.replay.replay),
         config,
         capacity=len(data["act"]),
-        observation_shape=case.shape,
-        observation_dtype=spaces.observation_dtype,
+        form=spaces.transition_form,
         rng=np.random.default_rng(0),
     )
     discount = np.float32(GAMMA**config.algorithm.n_step) * ~data["done"]
