@@ -19,6 +19,7 @@ from hvd_dqn.checkpoint.segments import SegmentWriter, encode
 from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.continuation import EpisodeSeeds
 from hvd_dqn.envs.make import EnvironmentMaker
+from hvd_dqn.replay.rows import Rows
 from hvd_dqn.transition import Transition
 
 STORED = 1_000_000
@@ -39,6 +40,11 @@ def played(env: str, num_envs: int, count: int) -> Transition:
     return Transition(*(np.concatenate(columns)[:count] for columns in zip(*parts, strict=True)))
 
 
+def rows(transitions: Transition, first: int, end: int) -> Rows:
+    """Returns some of the transitions as a checkpoint holds them."""
+    return Rows(Transition(*(column[first:end] for column in transitions)))
+
+
 def incremental(repetitions: int) -> None:
     """Prints size and time of the segment that a checkpoint adds, with more and more stored before it."""
     everything = played("CartPole-v1", 1_000, STORED + NEW)
@@ -48,8 +54,8 @@ def incremental(repetitions: int) -> None:
         for _ in range(repetitions):
             with tempfile.TemporaryDirectory() as folder:
                 writer = SegmentWriter(Path(folder), 0, 1)
-                writer.write(Transition(*(column[:stored] for column in everything)), 0, 0)
-                new = Transition(*(column[stored : stored + NEW] for column in everything))
+                writer.write(rows(everything, 0, stored), 0, 0)
+                new = rows(everything, stored, stored + NEW)
                 start = time.perf_counter()
                 segments = writer.write(new, stored, 0)
                 seconds.append(1e3 * (time.perf_counter() - start))
@@ -61,7 +67,7 @@ def compression() -> None:
     """Prints by how much frames shrink."""
     frames = played("ALE/Pong-v5", 4, FRAMES)
     before, start = sum(column.nbytes for column in frames), time.perf_counter()
-    after = len(encode(frames))
+    after = len(encode(Rows(frames)))
     seconds = time.perf_counter() - start
     print(
         f"\n{FRAMES:,} Pong transitions: {before / 1e6:.0f} MB become {after / 1e6:.1f} MB, {before / after:.0f} x "

@@ -42,7 +42,7 @@ def train(hosts: Hosts, controller: str, arguments: tuple[str, ...], env_steps: 
         places = ",".join(f"{node.name}:1" for node in hosts.nodes)
         lengths = ("--total-env-steps", str(env_steps), "--log-period", str(env_steps // 5))
         where = ("--progress", "off", "--name", "bench", "--runs-dir", folder)
-        command = [ROOT / "launch" / "hosts.sh", f"--{controller}", "-H", places, "--"]
+        command: list[str | Path] = [ROOT / "launch" / "hosts.sh", f"--{controller}", "-H", places, "--"]
         job = subprocess.run(
             ["taskset", "-c", "0", *hosts.nodes[0].command(*command, *QUIET, *arguments, *lengths, *where)],
             env=environment(),

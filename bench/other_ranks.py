@@ -52,10 +52,10 @@ def one_seed(seed: int, folder: Path) -> list[float]:
     means = [mean_after(run_directory, BEFORE - MORE)]
     for way, ranks in WAYS.items():
         copy = shutil.copytree(run_directory, folder / way)
-        options = ("--resume", str(copy), "--total-env-steps", str(BEFORE + MORE))
+        options: tuple[str, ...] = ("--resume", str(copy), "--total-env-steps", str(BEFORE + MORE))
         if "lost" in way:
             shutil.rmtree(copy / "checkpoints" / "replay")
-            options += ("--allow-missing-replay",)
+            options = (*options, "--allow-missing-replay")
         train(ranks, *options)
         means.append(mean_after(copy, BEFORE))
     return means
