@@ -60,7 +60,7 @@ def train(job: Job) -> bool:
                 learning.replay.add(collected.transitions)
             counters.env_steps += num_envs
 
-            # Learn: K updates in one call, one allreduce each; it sums the ranks' signals, too.
+            # Learn: K updates in one call, one allreduce each; it sums the ranks' signals, too. See --strategy.
             report, skipped, signals = learning.updates.finish(job, job.signals(collected))  # COLLECTIVE
             counters.learner_steps += report.steps
             counters.skipped_updates += skipped
@@ -68,7 +68,7 @@ def train(job: Job) -> bool:
             if report.steps > 0:
                 acting.values.load(learning.learner.online)
             if signals is None:
-                continue  # the strategy lets the ranks go on without one another for now
+                continue  # the strategy lets the ranks continue without one another for now
             counters.episodes += round(signals.episodes)
 
             # Target: rank 0's online network becomes the target network of all ranks.

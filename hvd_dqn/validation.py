@@ -14,6 +14,7 @@ from hvd_dqn.locations import check_url
 from hvd_dqn.presets import PROTOCOLS
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, check_registered
 from hvd_dqn.shares import share
+from hvd_dqn.strategies import check_local
 
 _AT_LEAST_ONE = [
     "total_env_steps",
@@ -31,6 +32,7 @@ _AT_LEAST_ONE = [
     "quantiles",
     "n_step",
     "impala_width",
+    "sync_period",
 ]
 _NOT_NEGATIVE = [
     "seed",
@@ -162,6 +164,7 @@ def validate(config: Config) -> None:
                 f"{flag(name)} is for --network impala, and --network is {values['network']}: give --network impala, "
                 f"or leave {flag(name)} out",
             )
+    check_local(config)
     for name, value in PROTOCOLS[values["protocol"]].items():
         _require(
             values[name] == value,

@@ -26,14 +26,15 @@ from hvd_dqn.training.signals import Signals
 
 
 class Update(NamedTuple):
-    """What an iteration's learner steps report, equal on all ranks that have met."""
+    """What learner steps report, equal on all ranks."""
 
     report: Report
+    """Of the steps since the ranks last synchronised; of no steps if they did not in this iteration."""
     skipped: int
-    """Updates that were not applied because their gradient was not finite."""
+    """Updates of these that were not applied because their gradient was not finite."""
     signals: Signals | None
-    """Summed over the ranks, since they met last; None if they did not meet in this iteration. Nothing is collective
-    before they meet again."""
+    """Summed over the ranks, since they last synchronised; None if they did not in this iteration. Nothing is
+    collective before they synchronise again."""
 
 
 class Updates(Protocol):
@@ -86,7 +87,7 @@ class Iteration(NamedTuple):
     """What the hooks know of an iteration; all but `fault` is equal on all ranks."""
 
     env_steps_before: int
-    """At the last iteration in which the ranks met."""
+    """At the last iteration in which the ranks synchronised."""
     env_steps: int
     last: bool
     """Whether the run's env steps are done."""
@@ -124,7 +125,7 @@ class Job:
     hooks: list[Hook]
     counters: Counters = field(default_factory=Counters)
     met: Counters = field(default_factory=Counters)
-    """A copy of the counters when the ranks last met: all that is due since then is done at the next meeting."""
+    """A copy of the counters when the ranks last synchronised: what became due since then is done when they do next."""
     stream: tuple[int, ...] = ()
     """Part of the address of each random stream: other than () once an elastic job's ranks have changed."""
     hosts_changed: Callable[[], bool] = lambda: False
