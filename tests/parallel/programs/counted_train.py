@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hostile_envs import own_rank
 
 import train
@@ -31,7 +32,7 @@ def main() -> int:
         learner = job.learning.learner
 
         def count(name: str, collective: Any, values: Any, *others: Any) -> Any:
-            calls.append((name, int(learner.step), int(values.shape[0])))
+            calls.append((name, int(learner.step), int(np.size(values))))
             return collective(values, *others)
 
         for name in COLLECTIVES:
