@@ -1,4 +1,4 @@
-"""How ranks share what they learn, `--strategy`: which options fit which strategy."""
+"""How ranks learn together (--strategy): what each strategy needs, and what it cannot be combined with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
 
 
+def check_strategy(config: Config) -> None:
+    """Checks the flags of the strategies, whatever the ranks.
+
+    Raises:
+      UserError: naming the flag, its value and the remedy.
+    """
+    check_local(config)
+
+
 def check_local(config: Config) -> None:
-    """Checks the options of local SGD.
+    """Checks the flags of local SGD.
 
     Raises:
       UserError: naming the flag, its value and the remedy.
@@ -34,3 +43,18 @@ def updates_alone(config: Config, size: int) -> bool:
       size: W.
     """
     return config.learner.strategy == "local" and size > 1
+
+
+def describe(config: Config, learner: str, ranks: int) -> str:
+    """Returns the strategy as the start report shows it.
+
+    Args:
+      config: the configuration.
+      learner: tensorflow or native.
+      ranks: W.
+    """
+    if ranks == 1:
+        return "none (one rank)"
+    if updates_alone(config, ranks):
+        return f"local, averaged every {config.learner.sync_period} updates of each rank"
+    return "allreduce, by " + ("MPI_Allreduce" if learner == "native" else "Horovod inside the graph")

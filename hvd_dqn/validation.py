@@ -14,7 +14,7 @@ from hvd_dqn.locations import check_url
 from hvd_dqn.presets import PROTOCOLS
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, check_registered
 from hvd_dqn.shares import share
-from hvd_dqn.strategies import check_local
+from hvd_dqn.strategies import check_strategy
 
 _AT_LEAST_ONE = [
     "total_env_steps",
@@ -164,13 +164,13 @@ def validate(config: Config) -> None:
                 f"{flag(name)} is for --network impala, and --network is {values['network']}: give --network impala, "
                 f"or leave {flag(name)} out",
             )
-    check_local(config)
     for name, value in PROTOCOLS[values["protocol"]].items():
         _require(
             values[name] == value,
             f"--protocol {values['protocol']} has {flag(name)} {value}, and it is {values[name]}: leave one of the two "
             "out",
         )
+    check_strategy(config)
     if values["checkpoint_path"]:
         check_url(values["checkpoint_path"], "--checkpoint-path")
     environment_arguments(config)

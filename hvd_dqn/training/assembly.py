@@ -31,7 +31,7 @@ from hvd_dqn.run.report import late_to_save, start_report
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
-from hvd_dqn.strategies import updates_alone
+from hvd_dqn.strategies import describe, updates_alone
 from hvd_dqn.training.acting import Acting
 from hvd_dqn.training.agent import Agent, build_agent
 from hvd_dqn.training.environments import find_environment
@@ -48,11 +48,11 @@ from hvd_dqn.training.updates import OverlappedUpdates, UpdatesAfterCollecting
 from hvd_dqn.training.value_range import ValueRange
 from hvd_dqn.validation import Shares, scale, shares
 
-LEARNERS = {"tensorflow": "tensorflow", "native": "native (C on the CPU)"}
+LEARNERS = {
+    "tensorflow": "tensorflow (any algorithm and network)",
+    "native": "native (C on the CPU)",
+}
 """The learners as the start report shows them."""
-
-SUMMED_BY = {"tensorflow": "Horovod inside the graph", "native": "MPI_Allreduce"}
-"""What sums the gradients of each learner, as the start report shows it."""
 
 _SAVED_AT_ONCE_MEBIBYTES = 200
 """Of new transitions that a rank compresses and writes in about a second."""
@@ -266,7 +266,7 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
         "device per rank": runtime.device,
         "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
         "learner": LEARNERS[agent.chosen],
-        "strategy": _strategy(config, agent, size),
+        "strategy": describe(config, agent.chosen, size),
         "environments": f"{environments} = {_per_rank(environments, size)} per rank",
         **masks,
         "rewards": "clipped to -1..1 for learning; returns are the environment's own"
@@ -281,13 +281,6 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
         "learning rate": f"{config.learner.learning_rate:g} ({config.learner.scaling} scaling)"
         + (f", at the end {config.learner.learning_rate * end:g}" if end != 1.0 else ""),
     }
-
-
-def _strategy(config: Config, agent: Agent, size: int) -> str:
-    """Returns in words how the ranks learn together."""
-    if updates_alone(config, size):
-        return f"local, weights averaged every {config.learner.sync_period} learner steps of each rank"
-    return f"allreduce, gradients summed by {SUMMED_BY[agent.chosen]}" if size > 1 else "none (one rank)"
 
 
 def _per_rank(amount: int, size: int) -> str:

@@ -110,7 +110,7 @@ def test_an_average_is_the_same_under_gloo_where_the_native_learner_runs_too(
 def test_the_start_report_and_config_json_name_the_strategy(persistent_ranks: PersistentRanks, tmp_path: Path) -> None:
     options = (*RUN, *LOCAL, "--sync-period", "20", "--runs-dir", tmp_path)
     output = persistent_ranks.run_well(2, *options).output
-    assert "local, weights averaged every 20 learner steps of each rank" in output
+    assert "local, averaged every 20 updates of each rank" in output
     config = json.loads(next(tmp_path.glob("*/run/config.json")).read_text())["config"]
     assert (config["strategy"], config["sync_period"]) == ("local", 20)
 
