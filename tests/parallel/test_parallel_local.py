@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 from launching import GENERAL, LEARNERS, PROGRAMS, launched, newest_checkpoint, read_metrics, run_well
 from persistent_ranks import PersistentRanks
+from test_parallel_elastic import HOSTS, elastic, trained_to, write_hosts
 from test_parallel_signals import check_that_it_continues, state_of
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
@@ -121,7 +122,7 @@ def test_a_signal_to_one_rank_waits_for_the_average_and_saves_the_job(
     """SIGTERM to rank 1: exit code 75 after a whole number of rounds, and a resume continues, also as allreduce."""
     run_directory = tmp_path / "CartPole-v1" / "stopped"
     long = (
-        *("--total-env-steps", "100000000", "--learning-starts", "200", "--log-period", "200", "--train-period", "4"),
+        *("--total-env-steps", "100000000", "--learning-starts", "192", "--log-period", "200", "--train-period", "4"),
         *("--evaluation-period", "1000", "--evaluation-episodes", "4", "--final-evaluation-episodes", "4"),
     )
     options = (*long, "--name", "stopped", *LOCAL, "--sync-period", "64", *GENERAL, "--runs-dir", tmp_path)
@@ -183,6 +184,22 @@ def test_gradients_that_are_not_finite_are_left_out_counted_and_end_the_job_at_a
     assert all(line["learner_steps"] + line["skipped_updates"] == line["env_steps"] - 160 for line in lines[1:])
     assert int(newest_checkpoint(run_directory).name) < 160 + 1000
     assert all(np.isfinite(vector).all() for vector in _vectors(run_directory).values())
+
+
+@pytest.mark.slow
+def test_an_elastic_job_survives_a_rank_that_is_lost_between_two_averages(tmp_path: Path, injected: Any) -> None:
+    """The other rank continues from the last snapshot, which was taken at an average, and a new rank joins it."""
+    write_hosts(tmp_path, *HOSTS[:2])
+    options = (*LOCAL, "--sync-period", "8", "--snapshot-period", "100", "--total-env-steps", "8000")
+    with elastic(tmp_path, *options) as job:
+        job.wait_until(lambda: trained_to(tmp_path) >= 1500, 120.0)
+        injected("rank killed by SIGKILL")
+        os.kill(job.rank_pid(1), signal.SIGKILL)
+        job.wait_for("the ranks have changed: 1 now, 2 before", 60.0)
+        job.wait_for("the ranks have changed: 2 now, 1 before", 120.0)
+        outcome = job.finish()
+    assert outcome.code == 0, outcome.output
+    assert "Traceback" not in outcome.output
 
 
 @pytest.mark.slow
