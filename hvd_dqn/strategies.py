@@ -56,5 +56,7 @@ def describe(config: Config, learner: str, ranks: int) -> str:
     if ranks == 1:
         return "none (one rank)"
     if updates_alone(config, ranks):
-        return f"local, averaged every {config.learner.sync_period} updates of each rank"
+        period, iteration = config.learner.sync_period, config.environment.num_envs / config.learner.train_period
+        rounded = ", rounded up to whole iterations" if period > iteration and period % iteration else ""
+        return f"local, averaged every {period} updates of each rank{rounded}"
     return "allreduce, by " + ("MPI_Allreduce" if learner == "native" else "Horovod inside the graph")

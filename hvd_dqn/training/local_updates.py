@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +17,8 @@ from hvd_dqn.training.signals import Signals
 from hvd_dqn.training.updates import learner_steps_due
 
 _NONE = np.zeros(0, np.float32)
+_SLOWER = 4.0
+"""How many times as long as it has worked itself a rank waits for a slower one, in addition to the watchdog's limit."""
 
 
 @dataclass
@@ -27,6 +31,8 @@ class _Round:
     """Numbers of those that were not applied on this rank, from 0."""
     signals: Signals = field(default_factory=Signals)
     averages: LearnerAverages = field(default_factory=LearnerAverages)
+    began: float = 0.0
+    """When its first iteration began, by `time.monotonic`; 0 before it."""
 
 
 class LocalUpdates:
@@ -51,7 +57,8 @@ class LocalUpdates:
         self._round = _Round()
 
     def begin(self, job: Job) -> None:
-        """Does nothing."""
+        """Takes note of when a round begins."""
+        self._round.began = self._round.began or time.monotonic()
 
     def wait(self) -> None:
         """Does nothing."""
@@ -86,6 +93,8 @@ class LocalUpdates:
 
     def _learn(self, job: Job, updates: int, healthy: bool) -> None:
         """Runs updates on this rank; those whose gradient is not finite are left out until the ranks synchronise."""
+        learning = job.learning  # no rank has to agree: no collective lies between the calls
+        learning.one_by_one |= learning.last_seconds > learning.long_seconds
         report, skipped = learn(job, updates, Signals().vector(), healthy, skip=lambda *_: None)
         now = self._round
         now.averages.add(report.steps, report.loss, report.priority, report.mean_q)
@@ -125,7 +134,10 @@ class LocalUpdates:
         learner, counters = job.learning.learner, job.counters
         vectors = [np.asarray(vector) for vector in (learner.online, *learner.slots)]  # [P] each
         own = np.concatenate([*(vector * np.float32(job.learning.batch_size_per_rank) for vector in vectors), riders])
-        job.watchdog.beat("averaging the weights", allow=1.0 if self._has_averaged else ALLOWED_AT_FIRST)
+        limit = job.config.runtime.stall_timeout_seconds or math.inf
+        worked = time.monotonic() - self._round.began
+        allow = (1.0 if self._has_averaged else ALLOWED_AT_FIRST) + _SLOWER * worked / limit
+        job.watchdog.beat("averaging the weights", allow)
         with job.records.profile.phase("allreduce"):
             total = job.communicator.sum(own)  # COLLECTIVE
         weights, sums = np.split(total, [len(total) - len(riders)])

@@ -18,6 +18,7 @@ from hvd_dqn.distributed.runtime import Runtime
 from hvd_dqn.errors import JobFault, UserError
 from hvd_dqn.learner.learner import state_of
 from hvd_dqn.run.stopping import StopRequest
+from hvd_dqn.strategies import describe
 from hvd_dqn.training.job import Job, Updates
 from hvd_dqn.training.local_updates import LocalUpdates, parts_of
 from hvd_dqn.training.run import run_job
@@ -141,6 +142,26 @@ def test_weights_that_are_not_finite_end_the_job_before_they_are_averaged(tmp_pa
 
     with pytest.raises(JobFault, match=r"after learner step 8 are not finite on rank\(s\) 0; they were not averaged"):
         _train(tmp_path, Poisoned(8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "ranks", "says"),
+    [
+        ({}, 1, "none (one rank)"),
+        ({}, 2, "allreduce, by MPI_Allreduce"),
+        ({"strategy": "local"}, 1, "none (one rank)"),
+        ({"strategy": "local"}, 2, "local, averaged every 16 updates of each rank"),
+        ({"strategy": "local", "sync_period": 5}, 2, "local, averaged every 5 updates of each rank"),
+        (
+            {"strategy": "local", "sync_period": 20},
+            2,
+            "local, averaged every 20 updates of each rank, rounded up to whole iterations",
+        ),
+    ],
+)
+def test_the_strategy_is_described_as_it_runs(changes: dict[str, Any], ranks: int, says: str) -> None:
+    """Sixteen updates in an iteration."""
+    assert describe(replace(Config(), changes), "native", ranks) == says
 
 
 @pytest.mark.parametrize(
