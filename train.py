@@ -47,7 +47,6 @@ def train(job: Job) -> bool:
     counters, acting, learning, profile = job.counters, job.acting, job.learning, job.records.profile
     num_envs, target_update_period = job.config.environment.num_envs, job.config.learner.target_update_period
     while counters.env_steps < job.config.job.total_env_steps:
-        env_steps_before, learner_steps_before = counters.env_steps, counters.learner_steps
         with profile.iteration():
             # Collect: one step in each of this rank's environments, into this rank's replay.
             job.watchdog.beat("collecting")
@@ -61,22 +60,24 @@ def train(job: Job) -> bool:
                 learning.replay.add(collected.transitions)
             counters.env_steps += num_envs
 
-            # Learn: K updates in one call, one allreduce each; it sums the ranks' signals, too.
+            # Learn: K updates in one call, one allreduce each; it sums the ranks' signals, too. See --strategy.
             report, skipped, signals = learning.updates.finish(job, job.signals(collected))  # COLLECTIVE
             counters.learner_steps += report.steps
             counters.skipped_updates += skipped
-            counters.episodes += round(signals.episodes)
             job.records.averages.add(report.steps, report.loss, report.priority, report.mean_q)
             if report.steps > 0:
                 acting.values.load(learning.learner.online)
+            if signals is None:
+                continue  # the strategy lets the ranks continue without one another for now
+            counters.episodes += round(signals.episodes)
 
             # Target: rank 0's online network becomes the target network of all ranks.
-            if crossed(learner_steps_before, counters.learner_steps, target_update_period):
+            if crossed(job.met.learner_steps, counters.learner_steps, target_update_period):
                 learning.learner.load_target(job.communicator.broadcast(learning.learner.online))  # COLLECTIVE
                 counters.target_updates += 1
 
         # Log, evaluate, save, stop: each hook has its own period, see hvd_dqn/training/hooks.py.
-        if not job.run_hooks(env_steps_before, signals, collected.fault):  # COLLECTIVE where one is due
+        if not job.run_hooks(signals, collected.fault):  # COLLECTIVE where one is due
             return False
     return True
 

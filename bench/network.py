@@ -9,20 +9,10 @@ The hosts and the network are namespaces on this machine, which only root can ma
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
-from parts.jobs import QUIET, environment, print_machine, speed, spread
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "tests" / "launch"), str(ROOT / "tests" / "parallel")]
-
-from hosts import Hosts, Link, running_hosts  # noqa: E402 it lies beside the tests that need it as well
-from launching import read_metrics  # noqa: E402
+from parts.apart import Hosts, Link, hosts_apart, run_on
+from parts.jobs import QUIET, print_machine, speed, spread
 
 NETWORKS = {
     "this machine's own speed": None,
@@ -38,31 +28,11 @@ SECONDS_PER_RUN = 240.0
 
 def train(hosts: Hosts, controller: str, arguments: tuple[str, ...], env_steps: int) -> tuple[float, float]:
     """Returns env steps per second and the median microseconds of an iteration's sums, at steady state."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        places = ",".join(f"{node.name}:1" for node in hosts.nodes)
-        lengths = ("--total-env-steps", str(env_steps), "--log-period", str(env_steps // 5))
-        where = ("--progress", "off", "--name", "bench", "--runs-dir", folder)
-        command: list[str | Path] = [ROOT / "launch" / "hosts.sh", f"--{controller}", "-H", places, "--"]
-        job = subprocess.run(
-            ["taskset", "-c", "0", *hosts.nodes[0].command(*command, *QUIET, *arguments, *lengths, *where)],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_PER_RUN,
-            check=False,
-        )
-        if job.returncode:
-            raise RuntimeError(f"{command}:\n{job.stdout[-2000:]}{job.stderr[-2000:]}")
-        records = read_metrics(next(Path(folder).glob("*/bench")), "training")
-    sums = [record["allreduce_microseconds_median"] for record in records[2:]]
-    return speed(records), statistics.median(sums)
-
-
-def give_each_a_core(hosts: Hosts) -> None:
-    """Has each host's processes, and those that they will start, keep to a core of their own."""
-    for core, node in enumerate(hosts.nodes):
-        for pid in node.processes():
-            os.sched_setaffinity(pid, {core})
+    lengths = ("--total-env-steps", str(env_steps), "--log-period", str(env_steps // 5))
+    records = run_on(hosts, controller, *QUIET, *arguments, *lengths, seconds=SECONDS_PER_RUN)
+    training = [record for record in records if record["kind"] == "training"]
+    sums = [record["allreduce_microseconds_median"] for record in training[2:]]
+    return speed(training), statistics.median(sums)
 
 
 def main() -> None:
@@ -76,8 +46,7 @@ def main() -> None:
     for network in options.networks:
         link = NETWORKS[network]
         print(f"\n{network}")
-        with tempfile.TemporaryDirectory(prefix="hosts-") as folder, running_hosts(Path(folder), 2, link) as hosts:
-            give_each_a_core(hosts)
+        with hosts_apart(2, link) as hosts:
             for case, arguments in CASES.items():
                 for controller in ("gloo", "mpi"):
                     runs = [train(hosts, controller, arguments, options.env_steps) for _ in range(options.repetitions)]

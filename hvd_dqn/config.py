@@ -210,6 +210,13 @@ class LearnerConfig:
     policy_lag: Literal[0, 1] = 0
     """1: act with the weights from before the current iteration's updates, so that collecting and learning overlap on
     a rank with two cores. The results do not depend on the number of cores. 0: no lag."""
+    strategy: Literal["allreduce", "local", "ps-sync", "ps-async"] = "allreduce"
+    """How ranks learn together. allreduce: sum the gradients of every learner step. local: each rank makes its learner
+    steps alone, and the ranks average weights and optimizer state every --sync-period steps (Stich 2019), for slow
+    links."""
+    sync_period: int = 16
+    """Learner steps of each rank between two averages of --strategy local, rounded up to whole iterations where an
+    iteration makes fewer."""
     scaling: Literal["strong", "weak", "weak-sqrt", "weak-linear"] = "strong"
     """strong: amounts are global. weak, weak-sqrt, weak-linear: multiply num_envs, global_batch_size, replay_capacity,
     learning_starts and train_period by the number of ranks, and the learning rate by 1, its square root, or it."""

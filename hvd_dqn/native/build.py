@@ -25,7 +25,7 @@ class Demands(NamedTuple):
     rule: str | None  # the algorithm's native rule
     precision: str
     on_gpu: bool
-    size: int  # W
+    size: int  # W, or 1 where a rank updates alone
     has_mpi: bool
     action_shape: tuple[int, ...]
     masked: bool = False  # whether observations have action masks

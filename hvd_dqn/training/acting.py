@@ -37,6 +37,8 @@ class Acting:
     """Of the policy."""
     finished_episodes: list[tuple[int, float, int]] = field(default_factory=list)
     """(env step, return, length) of episodes that ended on this rank since the last log line."""
+    fault: str | None = None
+    """What went wrong in an environment. No environment is stepped after it; the ranks end the job together."""
 
     def choose_actions(self, counters: Counters) -> np.ndarray:
         """Returns epsilon-greedy actions int64 [E] for the present observations."""
@@ -45,15 +47,18 @@ class Acting:
         return epsilon_greedy_actions(q, self.exploration.per_env(epsilon), self.rng)  # [E]
 
     def step(self, actions: np.ndarray, env_steps: int) -> Collected:
-        """Takes one step in each of this rank's environments; what goes wrong becomes a fault.
+        """Takes one step in each of this rank's environments; what goes wrong becomes a fault, which stays.
 
         Args:
           actions: int [E].
           env_steps: global env steps after this step.
         """
-        try:
-            transitions, episodes = self.collector.step(actions)
-        except Exception as error:
-            return Collected(None, [], describe(error))
+        if self.fault is None:
+            try:
+                transitions, episodes = self.collector.step(actions)
+            except Exception as error:
+                self.fault = describe(error)
+        if self.fault is not None:
+            return Collected(None, [], self.fault)
         self.finished_episodes += [(env_steps, *episode) for episode in episodes]
         return Collected(transitions, episodes)

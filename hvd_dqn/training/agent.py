@@ -22,6 +22,7 @@ from hvd_dqn.networks.spec import NetworkSpec, choose_network
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.shares import first_index, share
+from hvd_dqn.strategies import updates_alone
 from hvd_dqn.training.parts import build_model, find_replay, make_algorithm
 from hvd_dqn.training.signals import Signals
 
@@ -48,6 +49,7 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     """
     communicator = runtime.communicator
     flat, algorithm, network = build_network(config, communicator, spaces)  # COLLECTIVE
+    alone = updates_alone(config, communicator.size)
     settings = step_settings(config, communicator.rank, communicator.size)
     chosen = choose_learner(config, runtime, network, algorithm, spaces)  # COLLECTIVE
     if chosen == "native":
@@ -59,22 +61,25 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
             settings,
             rule=algorithm.native_rule,
             loss=config.algorithm.loss,
-            mpi=communicator.mpi_handles,
+            mpi=None if alone else communicator.mpi_handles,
             clock=profile.add_in_turn,
         )
         return Agent(own, chosen, network, lambda follow: native.action_values(own, follow=follow))
     start_compiler()
-    communicator.start_horovod()  # COLLECTIVE
+    if not alone:
+        communicator.start_horovod()  # COLLECTIVE
     # XLA is the faster one for small products; oneDNN is for convolutions on a CPU.
     jit_compile = runtime.on_gpu or not flat.has_convolutions
     loss_scale = config.network.loss_scale if config.network.precision == "float16" else 1.0
+    # A rank that updates alone has noise of its own: its rows are a whole batch.
+    noise = integer_seed(config.job.seed, "noise", *([communicator.rank] if alone else []))
     learner = TensorFlowLearner(
         flat,
         algorithm,
         flat.initial_parameters(),
         settings,
-        Compilation(jit_compile, loss_scale, integer_seed(config.job.seed, "noise")),
-        allreduce_sum=communicator.allreduce_in_graph if communicator.size > 1 else None,
+        Compilation(jit_compile, loss_scale, noise),
+        allreduce_sum=None if alone or communicator.size == 1 else communicator.allreduce_in_graph,
         action_shape=spaces.action_shape,
         clock=profile.add_in_turn,
     )
@@ -122,8 +127,10 @@ def build_network(config: Config, communicator: Communicator, spaces: Spaces) ->
 
 
 def step_settings(config: Config, rank: int, size: int) -> StepSettings:
-    """Returns the settings of a rank's updates."""
+    """Returns the settings of a rank's updates; alone, the batch is the rank's own share."""
     batch = config.replay.global_batch_size
+    if updates_alone(config, size):
+        batch, rank, size = share(batch, rank, size), 0, 1
     return StepSettings(
         optimizer=config.learner.optimizer,
         optimizer_epsilon=config.learner.optimizer_epsilon,
@@ -176,7 +183,7 @@ def _native_obstacle(config: Config, runtime: Runtime, network: str, algorithm: 
             rule=algorithm.native_rule,
             precision=config.network.precision,
             on_gpu=runtime.on_gpu,
-            size=communicator.size,
+            size=1 if updates_alone(config, communicator.size) else communicator.size,
             has_mpi=communicator.mpi_handles is not None,
             action_shape=spaces.action_shape,
             masked=spaces.masked,

@@ -32,12 +32,14 @@ from hvd_dqn.run.report import late_to_save, start_report
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
+from hvd_dqn.strategies import describe, updates_alone
 from hvd_dqn.training.acting import Acting
 from hvd_dqn.training.agent import Agent, build_agent
 from hvd_dqn.training.environments import find_environment
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import make_hooks
 from hvd_dqn.training.job import Job, Learning, Updates
+from hvd_dqn.training.local_updates import LocalUpdates
 from hvd_dqn.training.memory import check_memory, replay_too_large
 from hvd_dqn.training.open_records import open_records
 from hvd_dqn.training.overlap import InlineWorker, ThreadWorker
@@ -49,8 +51,8 @@ from hvd_dqn.training.value_range import ValueRange
 from hvd_dqn.validation import Shares, scale, shares
 
 LEARNERS = {
-    "tensorflow": "tensorflow (gradients summed by Horovod inside the graph)",
-    "native": "native (C on the CPU, gradients summed by MPI_Allreduce)",
+    "tensorflow": "tensorflow (any algorithm and network)",
+    "native": "native (C on the CPU)",
 }
 """The learners as the start report shows them."""
 
@@ -230,7 +232,9 @@ def _fingerprint(config: Config, runtime: Runtime, spaces: Spaces, command: list
 
 
 def _make_updates(config: Config, runtime: Runtime) -> Updates:
-    """Gives overlapping learner steps a thread of their own where a core is free for it."""
+    """Follows --strategy; gives overlapping learner steps a thread of their own where a core is free for it."""
+    if updates_alone(config, runtime.communicator.size):
+        return LocalUpdates(config.learner.sync_period)
     if config.learner.policy_lag == 0:
         return UpdatesAfterCollecting()
     return OverlappedUpdates(ThreadWorker() if runtime.threads > 1 else InlineWorker())
@@ -266,6 +270,7 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
         "device per rank": runtime.device,
         "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
         "learner": LEARNERS[agent.chosen],
+        "strategy": describe(config, agent.chosen, size),
         "environments": f"{environments} = {_per_rank(environments, size)} per rank",
         **masks,
         "rewards": "clipped to -1..1 for learning; returns are the environment's own"

@@ -40,3 +40,22 @@ def raise_not_finite(communicator: Communicator, update: int, local_finite: bool
         "or look at the environment's rewards; "
         "--resume continues from the last checkpoint, and --skip-nonfinite N lets N such steps pass."
     )
+
+
+def raise_weights_not_finite(communicator: Communicator, update: int, local_finite: bool) -> NoReturn:
+    """Ends the job before weights that are not finite are averaged; a collective.
+
+    Args:
+      communicator: the job's.
+      update: the number of the latest one, skipped ones counted, equal on all ranks.
+      local_finite: whether this rank's own weights and optimizer state are finite.
+
+    Raises:
+      JobFault: on all ranks, naming the ranks and the step.
+    """
+    where = where_not_finite(communicator, local_finite)  # COLLECTIVE
+    raise JobFault(
+        f"the weights or the optimizer state after learner step {update} are not finite {where}; they were not "
+        "averaged, and nothing was saved after that. Lower --learning-rate, or clip with --max-grad-norm; --resume "
+        "continues from the last checkpoint."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,13 +26,15 @@ from hvd_dqn.training.signals import Signals
 
 
 class Update(NamedTuple):
-    """What an iteration's learner steps report, equal on all ranks."""
+    """What learner steps report, equal on all ranks."""
 
     report: Report
+    """Of the steps since the ranks last synchronised; of no steps if they did not in this iteration."""
     skipped: int
-    """Updates that were not applied because their gradient was not finite."""
-    signals: Signals
-    """Summed over the ranks."""
+    """Updates of these that were not applied because their gradient was not finite."""
+    signals: Signals | None
+    """Summed over the ranks, since they last synchronised; None if they did not in this iteration. Nothing is
+    collective before they synchronise again."""
 
 
 class Updates(Protocol):
@@ -84,6 +87,7 @@ class Iteration(NamedTuple):
     """What the hooks know of an iteration; all but `fault` is equal on all ranks."""
 
     env_steps_before: int
+    """At the last iteration in which the ranks synchronised."""
     env_steps: int
     last: bool
     """Whether the run's env steps are done."""
@@ -120,19 +124,22 @@ class Job:
     records: Records
     hooks: list[Hook]
     counters: Counters = field(default_factory=Counters)
+    met: Counters = field(default_factory=Counters)
+    """A copy of the counters when the ranks last synchronised: what became due since then is done when they do next."""
     stream: tuple[int, ...] = ()
     """Part of the address of each random stream: other than () once an elastic job's ranks have changed."""
     hosts_changed: Callable[[], bool] = lambda: False
     """Returns whether this rank was notified of other hosts for the job."""
 
-    def run_hooks(self, env_steps_before: int, signals: Signals, fault: str | None) -> bool:
+    def run_hooks(self, signals: Signals, fault: str | None) -> bool:
         """Runs the hooks that are due, a collective where one is; returns False if the job is to stop here."""
         env_steps = self.counters.env_steps
         total = self.config.job.total_env_steps
         last = env_steps >= total
         self.records.display.tick("env steps", env_steps, total)
         self.records.warn_of_long_iterations()
-        iteration = Iteration(env_steps_before, env_steps, last, signals, fault)
+        iteration = Iteration(self.met.env_steps, env_steps, last, signals, fault)
+        self.met = dataclasses.replace(self.counters)
         return all(hook.run(self, iteration) for hook in self.hooks if hook.due(self, iteration))  # COLLECTIVE
 
     def signals(self, collected: Collected) -> Signals:
@@ -171,6 +178,7 @@ class Job:
         """
         self.counters = Counters.from_dict(state["counters"])
         self.counters.change_train_period(self.config.learner.train_period)
+        self.met = dataclasses.replace(self.counters)
         self.records.recent.load(state["recent_episodes"])
         self.records.averages.load(state["averages"])
         self.evaluation.best_score = None if state["best_score"] is None else float(state["best_score"])

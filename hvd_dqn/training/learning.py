@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,28 +16,57 @@ from hvd_dqn.training.faults import raise_not_finite, where_not_finite
 from hvd_dqn.training.job import Job
 from hvd_dqn.transition import Transition
 
-_ALLOWED_AT_FIRST = 4.0
+ALLOWED_AT_FIRST = 4.0
 """How many times the watchdog's limit the learner steps of the first two iterations may take. Graphs are compiled in
 the first one, and all ranks know their pace after the second one."""
 
+Skip = Callable[[Job, int, int, bool], None]
+"""skip(job, update, skipped_here, local_finite): lets an update pass whose gradient is not finite, or ends the job. Its
+number counts skipped ones; `skipped_here` were skipped since the job's counters were last changed, this one included;
+`local_finite` is whether this rank's part of the gradient was finite."""
+
 
 class Learned(NamedTuple):
-    """The report of an iteration's learner steps, equal on all ranks."""
+    """The report of an iteration's learner steps, equal on all ranks where these sum their gradients."""
 
     report: Report
     """Of the updates that were applied, with the ranks' signals summed."""
-    skipped: int
-    """Updates that were not applied because their gradient was not finite."""
+    skipped: list[int]
+    """Numbers from 0 to K - 1 of the updates that were not applied because their gradient was not finite."""
 
 
-def learn(job: Job, due: int, signals: np.ndarray, healthy: bool) -> Learned:
-    """Runs learner steps; a collective, also where there are none.
+def skip_together(job: Job, update: int, skipped_here: int, local_finite: bool, where: str = "on all ranks") -> None:
+    """Reports whose gradient it was and lets it pass, or ends the job; a collective. See `Skip`.
+
+    Args:
+      job: the job.
+      update: its number.
+      skipped_here: how many were skipped since the job's counters were last changed.
+      local_finite: whether this rank's part was finite.
+      where: it was skipped, for the message.
+
+    Raises:
+      JobFault: on all ranks, if --skip-nonfinite allows no more.
+    """
+    allowed, skipped = job.config.learner.skip_nonfinite, job.counters.skipped_updates + skipped_here
+    if skipped > allowed:
+        raise_not_finite(job.communicator, update, local_finite, allowed)  # COLLECTIVE
+    culprits = where_not_finite(job.communicator, local_finite)  # COLLECTIVE
+    job.records.display.warn(
+        f"the gradient of learner step {update} is not finite {culprits}: skipped {where} "
+        f"({skipped} of {allowed} by --skip-nonfinite)"
+    )
+
+
+def learn(job: Job, due: int, signals: np.ndarray, healthy: bool, skip: Skip = skip_together) -> Learned:
+    """Runs learner steps; a collective, also where there are none, if the learner sums the ranks' gradients.
 
     Args:
       job: the job.
       due: K, the learner steps that the env steps so far have earned; equal on all ranks.
       signals: float32 [F], this rank's signals.
       healthy: False after a fault on this rank, which then adds zeros to the sum.
+      skip: called with each update whose gradient is not finite.
 
     Raises:
       JobFault: on all ranks, at the first gradient that is not finite beyond those that --skip-nonfinite allows.
@@ -45,17 +75,17 @@ def learn(job: Job, due: int, signals: np.ndarray, healthy: bool) -> Learned:
     if due == 0:
         with job.records.profile.phase("allreduce"):
             total = job.communicator.sum(signals)  # COLLECTIVE
-        return Learned(make_report(0, 0, [0.0] * NUM_STATISTICS, total.tolist(), np.zeros(shape, np.float32)), 0)
+        return Learned(make_report(0, 0, [0.0] * NUM_STATISTICS, total.tolist(), np.zeros(shape, np.float32)), [])
     replay = job.learning.replay
     with job.records.profile.phase("sample"):
         sample = replay.sample(*shape) if healthy else replay.blank(*shape)
     weights = _loss_weights(job, sample) if healthy else np.zeros(shape, np.float32)
-    report, skipped = _learn_all(job, sample.transitions, weights, signals)  # COLLECTIVE
+    report, skipped = _learn_all(job, sample.transitions, weights, signals, skip)  # COLLECTIVE
     replay.largest_priority = max(replay.largest_priority, report.largest_priority)
     if healthy:
         applied = np.delete(np.arange(due), skipped) if skipped else slice(None)
         replay.update_priorities(sample.indices[applied], report.priorities[applied])
-    return Learned(report, len(skipped))
+    return Learned(report, skipped)
 
 
 def _loss_weights(job: Job, sample: Sample) -> np.ndarray:
@@ -70,7 +100,9 @@ def _loss_weights(job: Job, sample: Sample) -> np.ndarray:
     return importance_weights(sample.probabilities, share, exponent)
 
 
-def _learn_all(job: Job, batches: Transition, weights: np.ndarray, signals: np.ndarray) -> tuple[Report, list[int]]:
+def _learn_all(
+    job: Job, batches: Transition, weights: np.ndarray, signals: np.ndarray, skip: Skip
+) -> tuple[Report, list[int]]:
     """Runs the updates of all batches but those that are skipped; a collective.
 
     One call makes all of them, or each makes one where they are slow, so that the watchdog sees that they are made.
@@ -87,7 +119,7 @@ def _learn_all(job: Job, batches: Transition, weights: np.ndarray, signals: np.n
     )
     piece = 1 if job.learning.one_by_one else len(weights)
     job.learning.iterations += 1
-    job.watchdog.beat("learning", allow=_ALLOWED_AT_FIRST if job.learning.iterations <= 2 else 1.0)
+    job.watchdog.beat("learning", allow=ALLOWED_AT_FIRST if job.learning.iterations <= 2 else 1.0)
     reports, tried, skipped, began = list[Report](), 0, list[int](), time.monotonic()
     while tried < len(weights):
         now = slice(tried, tried + piece)
@@ -98,22 +130,10 @@ def _learn_all(job: Job, batches: Transition, weights: np.ndarray, signals: np.n
         if not reports[-1].finite:
             tried += 1
             skipped.append(tried - 1)
-            _skip(job, job.counters.updates_tried + tried, len(skipped), reports[-1].local_finite)  # COLLECTIVE
+            skip(job, job.counters.updates_tried + tried, len(skipped), reports[-1].local_finite)  # COLLECTIVE
     seconds = time.monotonic() - began
-    job.learning.last_seconds = seconds / _ALLOWED_AT_FIRST if job.learning.iterations == 1 else seconds
+    job.learning.last_seconds = seconds / ALLOWED_AT_FIRST if job.learning.iterations == 1 else seconds
     return _merged(reports), skipped
-
-
-def _skip(job: Job, update: int, skipped_here: int, local_finite: bool) -> None:
-    """Says whose gradient it was and lets it pass, or ends the job; a collective."""
-    allowed, skipped = job.config.learner.skip_nonfinite, job.counters.skipped_updates + skipped_here
-    if skipped > allowed:
-        raise_not_finite(job.communicator, update, local_finite, allowed)  # COLLECTIVE
-    where = where_not_finite(job.communicator, local_finite)  # COLLECTIVE
-    job.records.display.warn(
-        f"the gradient of learner step {update} is not finite {where}: skipped on all ranks "
-        f"({skipped} of {allowed} by --skip-nonfinite)"
-    )
 
 
 def _merged(reports: list[Report]) -> Report:

@@ -23,6 +23,10 @@ class Signals(NamedTuple):
         """Returns the signals as float32 [F]."""
         return np.array(self, np.float32)
 
+    def joined(self, later: Signals) -> Signals:
+        """Returns one rank's signals of both times: episodes are added, and what was signalled once stays so."""
+        return Signals(*map(max, self, later))._replace(episodes=self.episodes + later.episodes)
+
     @classmethod
     def of(cls, vector: Iterable[float]) -> Signals:
         """Returns the signals of a vector [F]."""

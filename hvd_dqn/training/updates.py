@@ -21,8 +21,8 @@ class UpdatesAfterCollecting:
 
     def finish(self, job: Job, own: Signals) -> Update:
         """Runs K updates in one call; the signals ride along."""
-        learned = learn(job, _due(job), own.vector(), healthy=not own.fault)  # COLLECTIVE
-        return Update(learned.report, learned.skipped, Signals.of(learned.report.signals))
+        learned = learn(job, learner_steps_due(job), own.vector(), healthy=not own.fault)  # COLLECTIVE
+        return Update(learned.report, len(learned.skipped), Signals.of(learned.report.signals))
 
     def close(self) -> None:
         """Does nothing."""
@@ -39,7 +39,7 @@ class OverlappedUpdates:
     def begin(self, job: Job) -> None:
         """Hands K updates to the worker."""
         none = Signals().vector()
-        self._learning = self._worker.submit(learn, job, _due(job), none, True)  # COLLECTIVE
+        self._learning = self._worker.submit(learn, job, learner_steps_due(job), none, True)  # COLLECTIVE
 
     def wait(self) -> None:
         """Waits for the worker."""
@@ -48,13 +48,13 @@ class OverlappedUpdates:
     def finish(self, job: Job, own: Signals) -> Update:
         """Sums the signals, which were not known when the updates began."""
         signals = Signals.of(job.communicator.sum(own.vector()))  # COLLECTIVE
-        return Update(self._learned.report, self._learned.skipped, signals)
+        return Update(self._learned.report, len(self._learned.skipped), signals)
 
     def close(self) -> None:
         """Closes the worker."""
         self._worker.close()
 
 
-def _due(job: Job) -> int:
+def learner_steps_due(job: Job) -> int:
     """Returns K, equal on all ranks."""
     return job.counters.learner_steps_due(job.config.learner.train_period)

@@ -30,12 +30,15 @@ from hvd_dqn.transition import Transition, TransitionForm
 
 pytestmark = pytest.mark.parallel
 
+LOCAL = ("--env", "CartPole-v1", "--num-envs", "6", "--strategy", "local", "--sync-period", "7")
 ENVIRONMENTS = {
     "CartPole": ("--env", "CartPole-v1", "--num-envs", "6"),
     "LunarLander": ("--env", "LunarLander-v3", "--num-envs", "5"),
     "maze": ("--env", "hvd_dqn/TreasureMaze-v0", "--num-envs", "4"),
     "images": ("--env", "image_envs:Dot-v0", "--num-envs", "4"),
     "frames": ("--env", "image_envs:StackedDot-v0", "--num-envs", "4", "--n-step", "3", "--replay", "prioritized"),
+    "local": LOCAL,
+    "local, prioritized": (*LOCAL, "--replay", "prioritized"),
 }
 RUN = (
     *("--total-env-steps", "2400", "--learning-starts", "300", "--train-period", "4", "--global-batch-size", "16"),
@@ -88,6 +91,7 @@ def _copy_up_to(whole: Path, place: Path, folder: Path) -> Path:
     [
         *(("CartPole", 1, "tensorflow"), ("CartPole", 2, "tensorflow"), ("CartPole", 3, "tensorflow")),
         ("CartPole", 2, "native"),
+        *(("local", 2, "native"), ("local, prioritized", 2, "tensorflow")),
         *(("LunarLander", 2, "tensorflow"), ("images", 2, "tensorflow"), ("frames", 2, "tensorflow")),
         *(
             pytest.param(*case, "tensorflow", marks=pytest.mark.slow)

@@ -35,7 +35,9 @@ def _job(hooks: list[Hook], env_steps: int = 0) -> Job:
     nothing = cast(Any, None)
     evaluation = Evaluation(nothing, nothing, nothing, nothing, nothing, seed=0, tick=nothing, warn=nothing)
     config = replace(Config(), {"total_env_steps": TOTAL})
-    parts = SimpleNamespace(config=config, counters=Counters(env_steps=env_steps), hooks=hooks, evaluation=evaluation)
+    parts = SimpleNamespace(
+        config=config, counters=Counters(env_steps=env_steps), hooks=hooks, evaluation=evaluation, met=Counters()
+    )
     parts.records = SimpleNamespace(display=NullDisplay(), warn_of_long_iterations=lambda: None)
     parts.learning = SimpleNamespace(one_by_one=False)
     return cast(Job, parts)
@@ -62,9 +64,9 @@ class _Recorded:
 def test_hooks_run_in_their_order_up_to_the_one_that_stops_the_job() -> None:
     ran: list[int] = []
     hooks: list[Hook] = [_Recorded(ran, 1), _Recorded(ran, 2, goes_on=False), _Recorded(ran, 3)]
-    assert not Job.run_hooks(_job(hooks), 0, Signals(), None)
+    assert not Job.run_hooks(_job(hooks), Signals(), None)
     assert ran == [1, 2]
-    assert Job.run_hooks(_job(hooks[:1]), 0, Signals(), None)
+    assert Job.run_hooks(_job(hooks[:1]), Signals(), None)
 
 
 def test_a_fault_comes_first_and_a_stop_before_evaluation_and_checkpoint() -> None:

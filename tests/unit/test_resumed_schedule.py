@@ -84,6 +84,8 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "skip_nonfinite": [3],
     "target_update_period": [1, 1000],
     "policy_lag": [1],
+    "strategy": ["local"],  # on several ranks: test_parallel_local.py
+    "sync_period": [],  # test_parallel_local.py
     "scaling": ["weak"],
     "evaluation_period": [0, 50],
     "evaluation_episodes": [1, 4],
