@@ -15,9 +15,10 @@ from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.action_values import ActionValues, TensorFlowActionValues
 from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.gradient import Compilation
 from hvd_dqn.learner.learner import Learner, StepSettings
 from hvd_dqn.learner.noisy import NoisyNetwork
-from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner
+from hvd_dqn.learner.tensorflow import TensorFlowLearner
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed

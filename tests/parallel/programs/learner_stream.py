@@ -22,8 +22,9 @@ THREADS = prepare_environment(LAUNCH, threads_per_rank=1, stall_timeout_seconds=
 from hvd_dqn.algorithms.dqn import DQN  # noqa: E402
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
 from hvd_dqn.learner.flat_network import FlatNetwork  # noqa: E402
+from hvd_dqn.learner.gradient import Compilation  # noqa: E402
 from hvd_dqn.learner.learner import Learner, Report, StepSettings, no_clock, state_of  # noqa: E402
-from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner  # noqa: E402
+from hvd_dqn.learner.tensorflow import TensorFlowLearner  # noqa: E402
 from hvd_dqn.native.build import NativeAgent  # noqa: E402
 from hvd_dqn.networks.mlp import build  # noqa: E402
 from hvd_dqn.networks.spec import NetworkSpec  # noqa: E402
