@@ -14,6 +14,7 @@ from hvd_dqn.locations import check_url
 from hvd_dqn.presets import PROTOCOLS
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, check_registered
 from hvd_dqn.shares import share
+from hvd_dqn.strategies import check_strategy
 
 _AT_LEAST_ONE = [
     "total_env_steps",
@@ -31,6 +32,7 @@ _AT_LEAST_ONE = [
     "quantiles",
     "n_step",
     "impala_width",
+    "servers",
 ]
 _NOT_NEGATIVE = [
     "seed",
@@ -168,6 +170,7 @@ def validate(config: Config) -> None:
             f"--protocol {values['protocol']} has {flag(name)} {value}, and it is {values[name]}: leave one of the two "
             "out",
         )
+    check_strategy(config)
     if values["checkpoint_path"]:
         check_url(values["checkpoint_path"], "--checkpoint-path")
     environment_arguments(config)

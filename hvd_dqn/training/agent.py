@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.config import Config
@@ -18,6 +19,7 @@ from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.gradient import Compilation
 from hvd_dqn.learner.learner import Learner, StepSettings
 from hvd_dqn.learner.noisy import NoisyNetwork
+from hvd_dqn.learner.served import ServedLearner
 from hvd_dqn.learner.tensorflow import TensorFlowLearner
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
 from hvd_dqn.run.profile import IterationProfile
@@ -69,16 +71,15 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     # XLA is the faster one for small products; oneDNN is for convolutions on a CPU.
     jit_compile = runtime.on_gpu or not flat.has_convolutions
     loss_scale = config.network.loss_scale if config.network.precision == "float16" else 1.0
-    learner = TensorFlowLearner(
-        flat,
-        algorithm,
-        flat.initial_parameters(),
-        settings,
-        Compilation(jit_compile, loss_scale, integer_seed(config.job.seed, "noise")),
-        allreduce_sum=communicator.allreduce_in_graph if communicator.size > 1 else None,
-        action_shape=spaces.action_shape,
-        clock=profile.add_in_turn,
-    )
+    parts = (flat, algorithm, flat.initial_parameters(), settings)
+    compilation = Compilation(jit_compile, loss_scale, integer_seed(config.job.seed, "noise"))
+    others: dict[str, Any] = {"action_shape": spaces.action_shape, "clock": profile.add_in_turn}
+    learner: Learner
+    if runtime.servers is not None:
+        learner = ServedLearner(*parts, compilation, servers=runtime.servers, **others)
+    else:
+        allreduce_sum = communicator.allreduce_in_graph if communicator.size > 1 else None
+        learner = TensorFlowLearner(*parts, compilation, allreduce_sum=allreduce_sum, **others)
     return Agent(
         learner,
         chosen,
@@ -147,8 +148,8 @@ def choose_learner(config: Config, runtime: Runtime, network: str, algorithm: Al
       UserError: on all ranks, if the native learner is asked for and a rank cannot use it.
     """
     wanted = config.learner.learner
-    if wanted == "tensorflow":
-        return wanted
+    if wanted == "tensorflow" or runtime.servers is not None:
+        return "tensorflow"
     own = _native_obstacle(config, runtime, network, algorithm, spaces)
     obstacles = runtime.communicator.gather_json(own)  # COLLECTIVE
     found = next((f"on rank {rank}: {text}" for rank, text in enumerate(obstacles) if text), "")

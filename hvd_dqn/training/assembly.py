@@ -31,6 +31,7 @@ from hvd_dqn.run.report import late_to_save, start_report
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.seeding import generator
 from hvd_dqn.shares import first_index, share
+from hvd_dqn.strategies import describe
 from hvd_dqn.training.acting import Acting
 from hvd_dqn.training.agent import Agent, build_agent
 from hvd_dqn.training.environments import find_environment
@@ -47,8 +48,8 @@ from hvd_dqn.training.value_range import ValueRange
 from hvd_dqn.validation import Shares, scale, shares
 
 LEARNERS = {
-    "tensorflow": "tensorflow (gradients summed by Horovod inside the graph)",
-    "native": "native (C on the CPU, gradients summed by MPI_Allreduce)",
+    "tensorflow": "tensorflow (any algorithm and network)",
+    "native": "native (C on the CPU)",
 }
 """The learners as the start report shows them."""
 
@@ -85,7 +86,8 @@ def assemble(
     config = scale(config, size)
     own = shares(config, rank, size)
     raise_on_any_rank(communicator, lambda: _check_device(runtime))  # COLLECTIVE
-    limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
+    alone = size == 1 and runtime.servers is None  # a lone rank waits for no other
+    limit = 0.0 if alone else config.runtime.stall_timeout_seconds
     limit += grace_seconds if limit else 0.0
     maker, spaces = raise_on_any_rank(communicator, lambda: find_environment(config, communicator, limit))  # COLLECTIVE
     algorithm, own_code = raise_on_any_rank(communicator, lambda: check_parts(config))  # COLLECTIVE
@@ -262,6 +264,7 @@ def _derived_sizes(config: Config, runtime: Runtime, agent: Agent, spaces: Space
         "device per rank": runtime.device,
         "network": f"{agent.network}, {agent.learner.layout.total:,} parameters",
         "learner": LEARNERS[agent.chosen],
+        "strategy": describe(config, agent.chosen, size),
         "environments": f"{environments} = {_per_rank(environments, size)} per rank",
         **masks,
         "rewards": "clipped to -1..1 for learning; returns are the environment's own"

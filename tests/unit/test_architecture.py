@@ -26,6 +26,7 @@ LOWER = (
     "seeding",
     "shares",
     "statistics",
+    "strategies",
     "transition",
     "validation",
     "version",
@@ -40,7 +41,9 @@ PEERS = {"elastic": {"training"}, "native": {"learner"}}
 """The packages of its own floor that a package may import; no others."""
 FLOORED_PACKAGES = FLOOR.keys() - set(LOWER)
 ONLY_IN_DISTRIBUTED = {"horovod", "mpi4py"}
-READS_THE_CONFIGURATION = {"train", "cli", "training", "elastic", "api", "config", "presets", "validation"}
+READS_THE_CONFIGURATION = {"train", "cli", "training", "elastic", "api", "config", "presets", "validation"} | {
+    "strategies"
+}
 MOST_FIELDS = 15
 MOST_LINES_OF_TRAIN = 200
 

@@ -85,6 +85,10 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "target_update_period": [1, 1000],
     "policy_lag": [1],
     "scaling": ["weak"],
+    "strategy": [],  # test_parallel_parameter_server.py
+    "servers": [],
+    "max_staleness": [],
+    "staleness_lr": [],
     "evaluation_period": [0, 50],
     "evaluation_episodes": [1, 4],
     "final_evaluation_episodes": [1, 4],
