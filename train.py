@@ -46,7 +46,7 @@ def train(job: Job) -> bool:
       JobFault: on all ranks, if an environment fails, a gradient is not finite or the ranks' weights differ.
     """
     counters, acting, learning, profile = job.counters, job.acting, job.learning, job.records.profile
-    num_envs, target_update_period = job.config.environment.num_envs, job.config.learner.target_update_period
+    num_envs = job.config.environment.num_envs
     while counters.env_steps < job.config.job.total_env_steps:
         with profile.iteration():
             # Collect: one step in each of this rank's environments, into this rank's replay.
@@ -73,7 +73,7 @@ def train(job: Job) -> bool:
             counters.episodes += round(signals.episodes)
 
             # Target: rank 0's online network becomes the target network of all ranks.
-            if crossed(job.met.learner_steps, counters.learner_steps, target_update_period):
+            if crossed(job.met.learner_steps, counters.learner_steps, learning.target_update_period):
                 learning.learner.load_target(job.communicator.broadcast(learning.learner.online))  # COLLECTIVE
                 counters.target_updates += 1
 
@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
     elif uses_servers(config):
         from hvd_dqn.training.parameter_server import ParameterServerJob  # ranks that apply the others' gradients
 
-        other = ParameterServerJob(launch, config.learner.servers)
+        other = ParameterServerJob(launch, config)
     runtime = start(launch, threads, own.device, own.profile, other.connect if other else None)  # COLLECTIVE
     from hvd_dqn.training.run import run_job  # NumPy and TensorFlow: after the thread pools' sizes are set
 

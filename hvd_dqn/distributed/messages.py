@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,6 @@ import numpy as np
 
 _BODY = 1
 """The tag of a body; other tags are kinds of headers."""
-FIRST_KIND = 2
-"""The smallest number of a kind of message."""
 _SPIN_SECONDS = 2e-4
 """How long a rank looks for a message without sleeping: most answers come within it."""
 _SLEEP_SECONDS = (2e-5, 1e-3)
@@ -27,6 +26,41 @@ _LOOK_SECONDS = 0.5
 """Time between two looks at the processes that a rank waits for."""
 
 Buffers = dict[int, np.ndarray]
+
+
+class Kind(IntEnum):
+    """The kinds of messages between workers and servers. The first server is the coordinator of asynchronous jobs."""
+
+    CONFIGURE = 2
+    """Worker 0 to each server: the shard's length and the settings of an update, as JSON."""
+    LOAD = 3
+    """Worker 0 to each server: online parameters and slots, and target parameters of asynchronous jobs."""
+    PUSH = 4
+    """A worker to each server: numbers, the tail of its vector, and a shard of its gradient."""
+    PULL = 5
+    """A server to a worker: numbers, and its shard of the parameters after the update."""
+    SLOTS = 6
+    """A worker to each server, which answers with its slots."""
+    SQUARE = 7
+    """A server to the others: the squared norm of its shard of the gradient."""
+    END = 8
+    """Worker 0 to each server: the exit code."""
+    BEGIN = 9
+    """Worker 0 to each server, which answers: where an asynchronous job's counters stand, as JSON."""
+    REPORT = 10
+    """A worker to the coordinator: what it has collected, and whether it wants to make an update."""
+    ANSWER = 11
+    """The coordinator to a worker: the job's counters, and whether the worker may make the update."""
+    GATHER = 12
+    """A worker to the coordinator: its part of a collective."""
+    GATHERED = 13
+    """The coordinator to a worker: all workers' parts."""
+    WAIT = 14
+    """The coordinator to a worker that it lets wait: all is well."""
+    DROP = 15
+    """The coordinator to the other servers, which answer: a worker is lost."""
+    LOST = 16
+    """A server to a worker that is presumed lost: it must exit."""
 
 
 class Message(NamedTuple):

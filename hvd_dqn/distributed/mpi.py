@@ -85,7 +85,7 @@ class MPICommunicator(JSONCollectives):
         self.rank: int = own.Get_rank()
         self.size: int = own.Get_size()
         self.local_rank = local_rank
-        self._sender: Direct | HorovodCommunicator = Direct(own)
+        self._sender: JSONCollectives = Direct(own)
         handles = (MPI._handleof(of) for of in (MPI.FLOAT, MPI.SUM, own))
         self.mpi_handles: MPIHandles | None = MPIHandles(str(MPI.__file__), *handles)
 

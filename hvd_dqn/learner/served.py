@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from enum import IntEnum
 
 import numpy as np
 import tensorflow as tf
 
 from hvd_dqn.algorithms.base import Algorithm
-from hvd_dqn.distributed.messages import FIRST_KIND, Message, Messages
+from hvd_dqn.distributed.messages import Kind, Message, Messages
 from hvd_dqn.learner.flat_network import FlatNetwork
 from hvd_dqn.learner.gradient import Compilation, LocalVector
 from hvd_dqn.learner.graph_call import GraphCall
@@ -23,25 +22,6 @@ from hvd_dqn.learner.learner import NUM_STATISTICS, Clock, Report, StepSettings,
 from hvd_dqn.learner.optimizers import OPTIMIZERS
 from hvd_dqn.learner.shard import bounds
 from hvd_dqn.transition import Transition
-
-
-class Kind(IntEnum):
-    """The kinds of messages between workers and servers."""
-
-    CONFIGURE = FIRST_KIND
-    """Worker 0 to each server: the shard's length and the settings of an update, as JSON."""
-    LOAD = FIRST_KIND + 1
-    """Worker 0 to each server: online parameters and slots, float32."""
-    PUSH = FIRST_KIND + 2
-    """A worker to each server: numbers, the tail of its vector, and a shard of its gradient."""
-    PULL = FIRST_KIND + 3
-    """A server to a worker: numbers, and its shard of the parameters after the update."""
-    SLOTS = FIRST_KIND + 4
-    """A worker to each server, which answers with its slots."""
-    SQUARE = FIRST_KIND + 5
-    """A server to the others: the squared norm of its shard of the gradient."""
-    END = FIRST_KIND + 6
-    """Worker 0 to each server: the exit code."""
 
 
 class Servers:

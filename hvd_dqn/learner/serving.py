@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hvd_dqn.distributed.messages import Buffers, Message, Messages
+from hvd_dqn.distributed.messages import Buffers, Kind, Message, Messages, PeerLost
 from hvd_dqn.learner.learner import StepSettings
-from hvd_dqn.learner.served import Kind
 from hvd_dqn.learner.shard import Shard, Sum
+
+_SECONDS_TO_FLUSH = 5.0
+"""For the last messages to the workers, once the job is over."""
 
 
 class Server:
@@ -35,6 +37,13 @@ class Server:
         self._squares: dict[int, float] = {}
         self._buffers: Buffers = {}
         self._total = np.empty(0, np.float32)
+        self._handlers: dict[int, Callable[[Message], None]] = {
+            Kind.CONFIGURE: self._configure,
+            Kind.LOAD: self._load,
+            Kind.PUSH: self._push,
+            Kind.SLOTS: self._send_slots,
+            Kind.SQUARE: self._note_square,
+        }
 
     def serve(self) -> int:
         """Serves until worker 0 ends the job, and returns the exit code.
@@ -42,18 +51,27 @@ class Server:
         Raises:
           PeerLost: if a process without which the job cannot continue has died.
         """
-        handlers: dict[int, Callable[[Message], None]] = {
-            Kind.CONFIGURE: self._configure,
-            Kind.LOAD: self._load,
-            Kind.PUSH: self._push,
-            Kind.SLOTS: self._send_slots,
-            Kind.SQUARE: self._note_square,
-        }
         while True:
-            message = self._messages.receive(buffers=self._buffers, idle=self._beat, watched=self._watched())
+            try:
+                message = self._messages.receive(buffers=self._buffers, idle=self._idle, watched=self._watched())
+            except PeerLost as lost:
+                self._continue_without(lost)
+                continue
             if message.kind == Kind.END:
+                self._messages.flush(_SECONDS_TO_FLUSH)
                 return int(message.header[0])
-            handlers[message.kind](message)
+            self._handle(message)
+
+    def _continue_without(self, lost: PeerLost) -> None:
+        """Raises: no synchronous update is made without all workers and servers."""
+        raise lost
+
+    def _handle(self, message: Message) -> None:
+        self._handlers[message.kind](message)
+
+    def _idle(self) -> None:
+        """Runs between two looks for a message."""
+        self._beat()
 
     def _watched(self) -> Sequence[int]:
         """Returns the ranks without which the job cannot continue."""

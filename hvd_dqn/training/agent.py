@@ -20,11 +20,13 @@ from hvd_dqn.learner.gradient import Compilation
 from hvd_dqn.learner.learner import Learner, StepSettings
 from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.learner.served import ServedLearner
+from hvd_dqn.learner.served_async import AsynchronousLearner
 from hvd_dqn.learner.tensorflow import TensorFlowLearner
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.shares import first_index, share
+from hvd_dqn.strategies import is_asynchronous
 from hvd_dqn.training.parts import build_model, find_replay, make_algorithm
 from hvd_dqn.training.signals import Signals
 
@@ -76,7 +78,8 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     others: dict[str, Any] = {"action_shape": spaces.action_shape, "clock": profile.add_in_turn}
     learner: Learner
     if runtime.servers is not None:
-        learner = ServedLearner(*parts, compilation, servers=runtime.servers, **others)
+        served = AsynchronousLearner if is_asynchronous(config) else ServedLearner
+        learner = served(*parts, compilation, servers=runtime.servers, **others)
     else:
         allreduce_sum = communicator.allreduce_in_graph if communicator.size > 1 else None
         learner = TensorFlowLearner(*parts, compilation, allreduce_sum=allreduce_sum, **others)

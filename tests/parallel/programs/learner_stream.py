@@ -25,12 +25,12 @@ from hvd_dqn.algorithms.base import Algorithm  # noqa: E402
 from hvd_dqn.algorithms.dqn import DQN  # noqa: E402
 from hvd_dqn.algorithms.qr import QRDQN  # noqa: E402
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
-from hvd_dqn.distributed.messages import Messages  # noqa: E402
+from hvd_dqn.distributed.messages import Kind  # noqa: E402
 from hvd_dqn.distributed.servers import connect  # noqa: E402
 from hvd_dqn.learner.flat_network import FlatNetwork  # noqa: E402
 from hvd_dqn.learner.gradient import Compilation  # noqa: E402
 from hvd_dqn.learner.learner import Learner, Report, StepSettings, no_clock, state_of  # noqa: E402
-from hvd_dqn.learner.served import Kind, ServedLearner, Servers  # noqa: E402
+from hvd_dqn.learner.served import ServedLearner, Servers  # noqa: E402
 from hvd_dqn.learner.serving import Server  # noqa: E402
 from hvd_dqn.learner.tensorflow import TensorFlowLearner  # noqa: E402
 from hvd_dqn.native.build import NativeAgent  # noqa: E402
@@ -168,11 +168,11 @@ def join() -> Communicator | None:
     workers = range(LAUNCH.size)[:-NUM_SERVERS]
     ranks = range(LAUNCH.size)[-NUM_SERVERS:]
 
-    def end(messages: Messages) -> None:
+    def leave() -> None:
         for rank in ranks:
             messages.send(rank, Kind.END, (0,))
 
-    communicator, messages = connect(LAUNCH, NUM_SERVERS, end)
+    communicator, messages = connect(LAUNCH, NUM_SERVERS, leave)
     if LAUNCH.rank in ranks:
         assert Server(messages, len(workers), lambda: False).serve() == 0
         return None
@@ -197,7 +197,8 @@ def main() -> None:
         for name, options in VARIANTS.items():
             saved |= {f"{name}/{vector}": value for vector, value in hundred_steps(communicator, **options).items()}
     np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
-    communicator.shutdown()
+    if communicator.rank == 0 or not NUM_SERVERS:
+        communicator.shutdown()
 
 
 if __name__ == "__main__":
