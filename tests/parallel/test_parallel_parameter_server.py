@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from launching import PROGRAMS
+from launching import PROGRAMS, Launch, environment_of_ranks
 from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
@@ -63,3 +67,69 @@ def test_what_rides_with_the_gradient_arrives(stream: Stream, workers: int, serv
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6)
         assert ours["signals"].tolist() == [workers, sum(range(workers))]
         np.testing.assert_allclose(ours["priorities"], theirs["priorities"], rtol=1e-4, atol=1e-5)
+
+
+@contextmanager
+def surviving(ranks: int, program: Path, *arguments: str | Path) -> Iterator[Launch]:
+    """Starts a program on ranks that mpirun lets live when one of them dies."""
+    mpirun = [str(Path(sys.executable).parent / "mpirun"), "--enable-recovery", "--oversubscribe", "--bind-to", "none"]
+    command = [*mpirun, "-np", str(ranks), sys.executable, str(program), *map(str, arguments)]
+    launch = Launch(command, environment_of_ranks())
+    try:
+        yield launch
+    finally:
+        launch.end()
+
+
+def messages(folder: Path, pushes: int, *, staleness: int = -1, killed: int = 0, delay: int = 200) -> tuple[Any, Any]:
+    """Runs gradient_messages.py on four workers and two servers; returns the weights, and what each server counted."""
+    options = map(str, (pushes, staleness, killed, delay))
+    with surviving(6, PROGRAMS / "gradient_messages.py", folder, *options) as launch:
+        outcome = launch.finish(300.0)
+    assert outcome.code == 0, outcome.output
+    servers = [json.loads((folder / f"server{rank}.json").read_text()) for rank in (4, 5)]
+    return json.loads((folder / "weights.json").read_text()), servers
+
+
+def test_no_gradient_is_lost_or_applied_twice(tmp_path: Path) -> None:
+    """25,000 gradients of four workers to two servers are 100,000 messages; a tenth of them comes twice."""
+    pushes = 6250
+    weights, servers = messages(tmp_path, pushes)
+    assert weights == [[-pushes] * 4] * 2
+    for server in servers:
+        assert server["applied"] == {str(worker): pushes for worker in range(4)}
+        assert server["repeated"] == 4 * pushes // 10
+
+
+def test_a_server_sleeps_while_nothing_comes(tmp_path: Path) -> None:
+    """CPU time, which does not depend on the load of the machine."""
+    _, servers = messages(tmp_path, 20)
+    for server in servers:
+        wall, own = server["idle"]
+        assert wall > 1.0
+        assert own < 0.1 * wall
+
+
+@pytest.mark.parametrize("staleness", [1, 4])
+def test_no_worker_is_further_ahead_than_the_staleness_that_is_allowed(tmp_path: Path, staleness: int) -> None:
+    """Worker 1 is slow; the others wait for it, and come as far as they may."""
+    _, servers = messages(tmp_path, 200, staleness=staleness, delay=5000)
+    assert servers[0]["largest_lead"] == staleness
+
+
+def test_without_a_limit_a_slow_worker_stops_no_other(tmp_path: Path) -> None:
+    _, servers = messages(tmp_path, 200, delay=5000)
+    assert max(server["largest_lead"] for server in servers) > 20
+
+
+@pytest.mark.parametrize("staleness", [-1, 4])
+def test_a_worker_that_is_killed_in_the_middle_of_a_push_takes_no_gradient_with_it(
+    tmp_path: Path, staleness: int
+) -> None:
+    """Each server has applied what reached it whole: all of the others', and the last one on one server at most."""
+    pushes, killed = 1000, 300
+    weights, servers = messages(tmp_path, pushes, staleness=staleness, killed=killed)
+    for shard, server in zip(weights, servers, strict=True):
+        assert shard[:3] == [-pushes] * 3
+        assert server["applied"]["3"] == -shard[3]
+        assert -shard[3] in (killed, killed + 1)
