@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from launching import PROGRAMS, Launch, environment_of_ranks
+from launching import PROGRAMS, surviving
 from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
@@ -67,18 +65,6 @@ def test_what_rides_with_the_gradient_arrives(stream: Stream, workers: int, serv
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6)
         assert ours["signals"].tolist() == [workers, sum(range(workers))]
         np.testing.assert_allclose(ours["priorities"], theirs["priorities"], rtol=1e-4, atol=1e-5)
-
-
-@contextmanager
-def surviving(ranks: int, program: Path, *arguments: str | Path) -> Iterator[Launch]:
-    """Starts a program on ranks that mpirun lets live when one of them dies."""
-    mpirun = [str(Path(sys.executable).parent / "mpirun"), "--enable-recovery", "--oversubscribe", "--bind-to", "none"]
-    command = [*mpirun, "-np", str(ranks), sys.executable, str(program), *map(str, arguments)]
-    launch = Launch(command, environment_of_ranks())
-    try:
-        yield launch
-    finally:
-        launch.end()
 
 
 def messages(folder: Path, pushes: int, *, staleness: int = -1, killed: int = 0, delay: int = 200) -> tuple[Any, Any]:

@@ -49,10 +49,14 @@ class WatchedServer(AsynchronousServer):
     idle = (0.0, 0.0)
     _since = (0.0, 0.0)
 
-    def _handle(self, message: Message) -> None:
+    def note_idle(self) -> None:
+        """Keeps the wall and CPU seconds since the last message, if no other silence was longer."""
         now = time.monotonic(), time.process_time()
         if self._since[0]:
             self.idle = max(self.idle, (now[0] - self._since[0], now[1] - self._since[1]))
+
+    def _handle(self, message: Message) -> None:
+        self.note_idle()
         super()._handle(message)
         self._since = time.monotonic(), time.process_time()
 
@@ -151,6 +155,7 @@ def main() -> None:
     if LAUNCH.rank in ranks:
         server = WatchedServer(messages, WORKERS, lambda: False, silence_seconds=60.0)
         assert server.serve() == 0
+        server.note_idle()
         lost.append(server.lost)
         record = {
             "applied": server.applied,
