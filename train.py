@@ -31,6 +31,7 @@ from hvd_dqn.distributed.runtime import prepare_environment, start
 from hvd_dqn.errors import UserError
 from hvd_dqn.run.directory import check_checkpoint_path, read_config_of
 from hvd_dqn.run.stopping import StopRequest
+from hvd_dqn.strategies import check_ranks, uses_servers
 
 if TYPE_CHECKING:
     from hvd_dqn.training.job import Job
@@ -45,7 +46,7 @@ def train(job: Job) -> bool:
       JobFault: on all ranks, if an environment fails, a gradient is not finite or the ranks' weights differ.
     """
     counters, acting, learning, profile = job.counters, job.acting, job.learning, job.records.profile
-    num_envs, target_update_period = job.config.environment.num_envs, job.config.learner.target_update_period
+    num_envs = job.config.environment.num_envs
     while counters.env_steps < job.config.job.total_env_steps:
         with profile.iteration():
             # Collect: one step in each of this rank's environments, into this rank's replay.
@@ -72,7 +73,7 @@ def train(job: Job) -> bool:
             counters.episodes += round(signals.episodes)
 
             # Target: rank 0's online network becomes the target network of all ranks.
-            if crossed(job.met.learner_steps, counters.learner_steps, target_update_period):
+            if crossed(job.met.learner_steps, counters.learner_steps, learning.target_update_period):
                 learning.learner.load_target(job.communicator.broadcast(learning.learner.online))  # COLLECTIVE
                 counters.target_updates += 1
 
@@ -89,6 +90,7 @@ def main(arguments: list[str]) -> int:
     stop.install()
     try:
         config = parse(arguments, read_config_of, quiet=launch.rank > 0)
+        check_ranks(config, launch.size, by_mpi=launch.under_mpi, elastic=launch.elastic)
         # Under an elastic launcher a rank may start when the others have saved already: an existing run is no mistake.
         check_checkpoint_path(config.job.checkpoint_path, bool(config.job.resume) or launch.elastic, launch.size)
     except UserError as error:
@@ -97,15 +99,19 @@ def main(arguments: list[str]) -> int:
     threads = prepare_environment(
         launch, own.threads_per_rank, own.stall_timeout_seconds, own.bind_to_cores
     )  # COLLECTIVE
-    elastic = None
+    other: ElasticJob | ParameterServerJob | None = None
     if launch.elastic:
         from hvd_dqn.elastic.entry import ElasticJob  # ranks that come and go
 
-        elastic = ElasticJob()
-    runtime = start(launch, threads, own.device, own.profile, elastic.connect if elastic else None)  # COLLECTIVE
+        other = ElasticJob()
+    elif uses_servers(config):
+        from hvd_dqn.training.parameter_server import ParameterServerJob  # ranks that apply the others' gradients
+
+        other = ParameterServerJob(launch, config)
+    runtime = start(launch, threads, own.device, own.profile, other.connect if other else None)  # COLLECTIVE
     from hvd_dqn.training.run import run_job  # NumPy and TensorFlow: after the thread pools' sizes are set
 
-    run = elastic.run if elastic else run_job
+    run = other.run if other else run_job
     return run_to_exit(PROGRAM, runtime.communicator, lambda: run(config, runtime, stop, command, train))  # COLLECTIVE
 
 

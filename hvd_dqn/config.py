@@ -211,12 +211,22 @@ class LearnerConfig:
     """1: act with the weights from before the current iteration's updates, so that collecting and learning overlap on
     a rank with two cores. The results do not depend on the number of cores. 0: no lag."""
     strategy: Literal["allreduce", "local", "ps-sync", "ps-async"] = "allreduce"
-    """How ranks learn together. allreduce: sum the gradients of every learner step. local: each rank makes its learner
-    steps alone, and the ranks average weights and optimizer state every --sync-period steps (Stich 2019), for slow
-    links."""
+    """How ranks learn together. allreduce: all apply the sum of their gradients. ps-sync: parameter servers do, with
+    the same result. ps-async: parameter servers apply each worker's gradient as it arrives. local: each rank makes its
+    learner steps alone, and the ranks average weights and optimizer state every --sync-period steps (Stich 2019), for
+    slow links."""
     sync_period: int = 16
     """Learner steps of each rank between two averages of --strategy local, rounded up to whole iterations where an
     iteration makes fewer."""
+    servers: int = 1
+    """ps-sync and ps-async: ranks that are parameter servers, the last ones of the job. Each holds a part of the
+    weights and of the optimizer's state."""
+    max_staleness: int = -1
+    """ps-async: updates that a worker may be ahead of the slowest one (Ho et al. 2013). 0: the same as ps-sync. -1: no
+    limit."""
+    staleness_lr: Literal["none", "inverse"] = "none"
+    """ps-async: inverse divides the learning rate of a gradient by its staleness (Zhang et al. 2016), the updates since
+    its worker received the weights."""
     scaling: Literal["strong", "weak", "weak-sqrt", "weak-linear"] = "strong"
     """strong: amounts are global. weak, weak-sqrt, weak-linear: multiply num_envs, global_batch_size, replay_capacity,
     learning_starts and train_period by the number of ranks, and the learning rate by 1, its square root, or it."""

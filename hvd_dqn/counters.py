@@ -53,6 +53,12 @@ class Counters:
             self.learning_from_learner_step = self.updates_tried + due
         self.train_period = train_period
 
+    def count_from_here(self) -> None:
+        """Regards learner steps as done that are due by now: those of asynchronous workers follow no global count."""
+        if self.env_steps >= self.learning_from_env_step:
+            self.learning_from_env_step = self.env_steps
+            self.learning_from_learner_step = self.updates_tried
+
     @classmethod
     def from_dict(cls, values: dict[str, int]) -> Counters:
         """Parses the result of `as_dict`. Missing counters are 0.

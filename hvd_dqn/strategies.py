@@ -5,6 +5,29 @@ from __future__ import annotations
 from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
 
+_OF_STRATEGIES = (
+    ("sync_period", 16, ("local",)),
+    ("servers", 1, ("ps-sync", "ps-async")),
+    ("max_staleness", -1, ("ps-async",)),
+    ("staleness_lr", "none", ("ps-async",)),
+)
+"""Fields of some strategies, their defaults, and the strategies that they are for."""
+
+
+def uses_servers(config: Config) -> bool:
+    """Returns whether some ranks are parameter servers."""
+    return config.learner.strategy.startswith("ps-")
+
+
+def servers_of(config: Config) -> int:
+    """Returns how many ranks are parameter servers."""
+    return config.learner.servers if uses_servers(config) else 0
+
+
+def is_asynchronous(config: Config) -> bool:
+    """Returns whether workers learn without waiting for one another; with --max-staleness 0 they wait."""
+    return config.learner.strategy == "ps-async" and config.learner.max_staleness != 0
+
 
 def check_strategy(config: Config) -> None:
     """Checks the flags of the strategies, whatever the ranks.
@@ -12,26 +35,71 @@ def check_strategy(config: Config) -> None:
     Raises:
       UserError: naming the flag, its value and the remedy.
     """
-    check_local(config)
-
-
-def check_local(config: Config) -> None:
-    """Checks the flags of local SGD.
-
-    Raises:
-      UserError: naming the flag, its value and the remedy.
-    """
     learner = config.learner
-    default = type(learner).sync_period
-    if learner.strategy != "local" and learner.sync_period != default:
-        raise UserError(
-            f"--sync-period is for --strategy local, and --strategy is {learner.strategy}: give --strategy local, or "
-            f"leave --sync-period at {default}"
-        )
+    if learner.max_staleness < -1:
+        raise UserError(f"--max-staleness is {learner.max_staleness}: give 0 or more, or -1 for no limit")
+    for name, default, strategies in _OF_STRATEGIES:
+        if getattr(learner, name) != default and learner.strategy not in strategies:
+            needed = " or ".join(strategies)
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{flag} is for --strategy {needed}, and --strategy is {learner.strategy}: give --strategy {needed}, "
+                f"or {flag} {default}"
+            )
     if learner.strategy == "local" and learner.policy_lag:
         raise UserError(
-            "--policy-lag 1 overlaps collecting with the updates of --strategy allreduce only: leave --policy-lag or "
-            "--strategy local out"
+            "--policy-lag 1 overlaps the wait for other ranks with collecting, and the ranks of --strategy local seldom "
+            "wait: leave --policy-lag or --strategy local out"
+        )
+    if not uses_servers(config):
+        return
+    if learner.learner == "native":
+        raise UserError(
+            f"--learner native applies the optimizer on every rank, and with --strategy {learner.strategy} the "
+            "parameter servers apply it: give --learner tensorflow, or leave --learner out"
+        )
+    if is_asynchronous(config) and learner.policy_lag == 1:
+        raise UserError(
+            "--policy-lag 1 overlaps the wait for other ranks with collecting, and the workers of --strategy ps-async "
+            "do not wait for one another: leave --policy-lag out, or give --strategy ps-sync"
+        )
+
+
+def check_ranks(config: Config, size: int, *, by_mpi: bool, elastic: bool) -> None:
+    """Checks whether ranks as they were started can run the strategy.
+
+    Args:
+      config: the configuration.
+      size: ranks of the job, servers included.
+      by_mpi: whether an MPI launcher started them.
+      elastic: whether ranks may join and leave.
+
+    Raises:
+      UserError: equal on all ranks.
+    """
+    if not uses_servers(config):
+        return
+    strategy, servers = config.learner.strategy, config.learner.servers
+    if elastic:
+        raise UserError(
+            f"--strategy {strategy} needs ranks that stay the same, and this job is elastic: give --strategy "
+            "allreduce, or start it by mpirun; a lost worker of ps-async does not stop the others "
+            "(mpirun --enable-recovery)"
+        )
+    if size > 1 and not by_mpi:
+        raise UserError(
+            f"--strategy {strategy} sends its messages by MPI, and these ranks were started for Gloo: start them by "
+            "mpirun, srun or horovodrun --mpi, or give --strategy allreduce"
+        )
+    if size <= servers:
+        raise UserError(
+            f"--strategy {strategy} with --servers {servers} needs at least {servers + 1} ranks, and the job has "
+            f"{size}: start it by mpirun -np {servers + 1} or more, or give --strategy allreduce"
+        )
+    if servers > size - servers:
+        raise UserError(
+            f"--servers {servers} of {size} ranks leaves {size - servers} to work: more servers than workers wait for "
+            f"work; give at most --servers {size // 2}"
         )
 
 
@@ -53,10 +121,17 @@ def describe(config: Config, learner: str, ranks: int) -> str:
       learner: tensorflow or native.
       ranks: W.
     """
-    if ranks == 1:
+    own = config.learner
+    if ranks == 1 and not uses_servers(config):
         return "none (one rank)"
     if updates_alone(config, ranks):
-        period, iteration = config.learner.sync_period, config.environment.num_envs / config.learner.train_period
+        period, iteration = own.sync_period, config.environment.num_envs / own.train_period
         rounded = ", rounded up to whole iterations" if period > iteration and period % iteration else ""
         return f"local, averaged every {period} updates of each rank{rounded}"
-    return "allreduce, by " + ("MPI_Allreduce" if learner == "native" else "Horovod inside the graph")
+    if not uses_servers(config):
+        return "allreduce, by " + ("MPI_Allreduce" if learner == "native" else "Horovod inside the graph")
+    servers = f"parameter server, {own.servers} rank(s) more that serve"
+    if not is_asynchronous(config):
+        return f"{servers}, synchronous"
+    limit = "any staleness" if own.max_staleness < 0 else f"at most {own.max_staleness} updates ahead of the slowest"
+    return f"{servers}, asynchronous, {limit}"

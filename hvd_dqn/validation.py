@@ -33,6 +33,7 @@ _AT_LEAST_ONE = [
     "n_step",
     "impala_width",
     "sync_period",
+    "servers",
 ]
 _NOT_NEGATIVE = [
     "seed",

@@ -48,7 +48,8 @@ def run_on(hosts: Hosts, controller: str, *arguments: str, seconds: float) -> li
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         places = ",".join(f"{node.name}:1" for node in hosts.nodes)
         where = ("--progress", "off", "--name", "bench", "--runs-dir", folder)
-        command = [ROOT / "launch" / "hosts.sh", f"--{controller}", "-H", places, "--", *arguments, *where]
+        command: list[str | Path] = [ROOT / "launch" / "hosts.sh", f"--{controller}", "-H", places, "--"]
+        command += [*arguments, *where]
         job = subprocess.run(
             ["taskset", "-c", "0", *hosts.nodes[0].command(*command)],
             env=environment(),

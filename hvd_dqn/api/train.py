@@ -19,6 +19,7 @@ from hvd_dqn.distributed.runtime import prepare_environment, start
 from hvd_dqn.errors import UserError
 from hvd_dqn.run.directory import check_checkpoint_path, read_config_of
 from hvd_dqn.run.stopping import StopRequest
+from hvd_dqn.strategies import check_ranks
 
 if TYPE_CHECKING:
     from hvd_dqn.training.job import Job
@@ -52,6 +53,7 @@ def train(config: Mapping[str, Any] | None = None, *, callbacks: Sequence[Callba
         raise UserError("hvd_dqn.train is for one process: on several ranks run train.py under the launcher")
     flags = _flags({**(config or {}), **fields})
     asked = parse(flags, read_config_of, quiet=True)
+    check_ranks(asked, 1, by_mpi=False, elastic=False)
     check_checkpoint_path(asked.job.checkpoint_path, bool(asked.job.resume), ranks=1)
     own, place = asked.runtime, [""]
     threads = prepare_environment(Launch(), own.threads_per_rank, own.stall_timeout_seconds, bind_to_cores=False)

@@ -82,6 +82,18 @@ class JSONCollectives(abc.ABC):
         """Returns rank 0's tensor or array on all ranks. COLLECTIVE."""
 
     @abc.abstractmethod
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Sums an array over the ranks. COLLECTIVE."""
+
+    @abc.abstractmethod
+    def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        """Sends rows to each rank; see `Communicator.exchange`. COLLECTIVE."""
+
+    @abc.abstractmethod
+    def barrier(self) -> None:
+        """Returns when all ranks have called it. COLLECTIVE."""
+
+    @abc.abstractmethod
     def gather(self, values: np.ndarray) -> list[np.ndarray]:
         """Returns every rank's uint8 array [N_r], in the order of ranks. COLLECTIVE."""
 

@@ -23,7 +23,7 @@ _NICE_OF_HOROVOD = 10
 _LOWEST_PRIORITY = 19
 
 
-class _Direct(JSONCollectives):
+class Direct(JSONCollectives):
     """Collectives by mpi4py on a communicator of its own."""
 
     def __init__(self, communicator: Any) -> None:
@@ -70,21 +70,22 @@ class MPICommunicator(JSONCollectives):
 
     controller = "MPI"
 
-    def __init__(self, local_rank: int) -> None:
+    def __init__(self, local_rank: int, ranks: Any = None) -> None:
         """Initialises MPI; a collective.
 
         Args:
           local_rank: this rank's number on its host.
+          ranks: mpi4py's communicator over these ranks, for nothing else; None for all ranks of the launch.
         """
         # Before Horovod: who initialises MPI ends it, and Horovod would as soon as one rank has exited.
         from mpi4py import MPI
 
         self._mpi = MPI
-        own = MPI.COMM_WORLD.Dup()  # COLLECTIVE
+        own = MPI.COMM_WORLD.Dup() if ranks is None else ranks  # COLLECTIVE
         self.rank: int = own.Get_rank()
         self.size: int = own.Get_size()
         self.local_rank = local_rank
-        self._sender: _Direct | HorovodCommunicator = _Direct(own)
+        self._sender: JSONCollectives = Direct(own)
         handles = (MPI._handleof(of) for of in (MPI.FLOAT, MPI.SUM, own))
         self.mpi_handles: MPIHandles | None = MPIHandles(str(MPI.__file__), *handles)
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hvd_dqn.distributed.cores import cpu_quota, find_peers, own_cores, threads_of, usable_cores
 from hvd_dqn.distributed.launcher import Launch
@@ -37,6 +37,8 @@ class Runtime:
     on_gpu: bool
     no_device: str = ""
     """Why this rank has nothing to compute on; empty if it has."""
+    servers: Any = None
+    """A worker's `hvd_dqn.learner.served.Servers`; None in a job without parameter servers."""
 
 
 def prepare_environment(

@@ -67,10 +67,13 @@ class Learner(Protocol):
     layout: ParameterLayout
     online: Vector
     target: Vector
-    slots: tuple[Vector, ...]
     step: int
     learning_rate: float
     """The effective step size of the next updates."""
+
+    @property
+    def slots(self) -> tuple[Vector, ...]:
+        """Returns the optimizer's slots."""
 
     @property
     def slot_names(self) -> tuple[str, ...]:

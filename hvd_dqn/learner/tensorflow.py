@@ -10,32 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Algorithm, Batch
-from hvd_dqn.algorithms.noise import Noise
+from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.gradient import Compilation, LocalVector
 from hvd_dqn.learner.graph_call import GraphCall
 from hvd_dqn.learner.learner import NUM_STATISTICS, Clock, Report, StepSettings, Vector, make_report, no_clock
-from hvd_dqn.learner.optimizers import OPTIMIZERS, clip_by_global_norm
+from hvd_dqn.learner.optimizers import OPTIMIZERS
+from hvd_dqn.learner.update import Slots, read_sum, square_sum
+from hvd_dqn.learner.update import step as apply_step
 from hvd_dqn.transition import Transition
 
-_SMALLEST_WEIGHT = 1e-30
-Slots = tuple[tf.Tensor, ...]
 Allreduce = Callable[[tf.Tensor], tf.Tensor]
-
-
-class Compilation(NamedTuple):
-    """How the graph is built."""
-
-    jit_compile: bool  # whether XLA compiles the gradient
-    loss_scale: float = 1.0
-    """Power of two that the loss is multiplied by while gradients pass through layers of half precision,
-    Micikevicius et al. (2018), section 3.2."""
-    seed: int = 0  # of the noise
 
 
 class TensorFlowLearner:
@@ -66,16 +55,16 @@ class TensorFlowLearner:
           clock: receives the seconds of each phase; on a GPU, of its launch.
         """
         self.layout = network.layout
-        self._network, self._algorithm = network, algorithm
-        self._settings, self._compilation = settings, compilation
+        self._settings = settings
         self._allreduce_sum, self._clock = allreduce_sum, clock
-        self._gradient, self._step = self._local_vector, self._apply
+        self._local = LocalVector(network, algorithm, settings, compilation, action_shape)
+        self._gradient, self._step = self._local, self._apply
         whole = compilation.jit_compile and allreduce_sum is None
         if not whole:  # as functions nested in a larger XLA program they would cost 15 % more
             graph = partial(tf.function, autograph=False)
-            self._gradient = graph(self._local_vector, jit_compile=compilation.jit_compile)
+            self._gradient = graph(self._local, jit_compile=compilation.jit_compile)
             self._step = graph(self._apply, jit_compile=True)
-        self._updates = GraphCall(self._run_updates, self._signature(action_shape), jit_compile=whole)
+        self._updates = GraphCall(self._run_updates, self._signature(), jit_compile=whole)
         self.step = 0
         self.learning_rate = settings.learning_rate
         self.online = tf.constant(initial, tf.float32)  # [P]
@@ -163,53 +152,6 @@ class TensorFlowLearner:
         )
         return [online, *slots, report, priorities.stack(), seconds]
 
-    def _local_vector(
-        self,
-        number: tf.Tensor,
-        online: tf.Tensor,
-        target: tf.Tensor,
-        signals: tf.Tensor,
-        weights: tf.Tensor,
-        *columns: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes this rank's part of the global vector of one update.
-
-        Sums over the local batch are divided by the GLOBAL batch size, so that the sum over ranks is exactly the
-        mean over the global batch, however unevenly the batch is shared.
-
-        Returns:
-          float32 [P + statistics + F], 2 W more where losses are weighted, and the transitions' priorities [B].
-        """
-        settings, scale = self._settings, self._compilation.loss_scale
-        rows, batch_size = settings.batch_size_per_rank, settings.global_batch_size
-        noise = Noise(self._compilation.seed, number, settings.first_row, rows, batch_size)
-        s_tm1, a_tm1, r_t, discount_t, s_t = columns
-        (s_tm1, valid_tm1), (s_t, valid_t) = self._network.unpack(s_tm1), self._network.unpack(s_t)
-        batch = Batch(s_tm1, a_tm1, r_t, discount_t, s_t, valid_tm1, valid_t)
-        parameters = self.layout.split(online)
-        with tf.GradientTape() as tape:
-            tape.watch(parameters)
-            losses = self._algorithm.loss(
-                partial(self._network.forward, self._network.weights(parameters, noise)),
-                partial(self._network.forward, self._network.weights(self.layout.split(target), noise)),
-                batch,
-                noise,
-            )  # [B] each
-            loss = tf.reduce_sum(weights * losses.loss) / batch_size
-            scaled_loss = loss * scale if scale != 1.0 else loss
-        # Zeros for a weight that this loss does not use.
-        unused = tf.UnconnectedGradients.ZERO
-        gradients = [tf.reshape(part, [-1]) for part in tape.gradient(scaled_loss, parameters, None, unused)]
-        if scale != 1.0:
-            gradients = [gradient / scale for gradient in gradients]
-        means = [tf.reduce_sum(values) / batch_size for values in (losses.priority, losses.q)]
-        vector = [*gradients, tf.stack([loss, *means]), signals]
-        if settings.weighted:
-            largest = tf.stack([tf.reduce_max(weights), tf.reduce_max(losses.priority)])
-            own_slot = tf.one_hot(settings.rank, settings.size)  # [W]
-            vector.append(tf.reshape(largest[:, None] * own_slot, [-1]))
-        return tf.concat(vector, axis=0), losses.priority
-
     def _apply(
         self,
         k: tf.Tensor,
@@ -232,62 +174,42 @@ class TensorFlowLearner:
           report: float32 [3 + statistics + F]: this rank's finite gradients, updates applied, the largest priority in
             these, the statistics' sums over these, the signals' sums over the ranks.
           local: this rank's part of the vector.
-          vector: the sum over the ranks of what `_local_vector` returns.
+          vector: the sum over the ranks of what `LocalVector` returns.
 
         Returns:
           Online parameters, slots and report after the update.
         """
-        sizes = [self.layout.total, NUM_STATISTICS, self._settings.num_signals, -1]
-        gradient, statistics, signals, largest = tf.split(vector, sizes)
-        priority = tf.constant(0.0)
-        if self._settings.weighted:
-            weight, priority = tf.unstack(tf.reduce_max(tf.reshape(largest, [2, -1]), axis=1))
-            factor = 1.0 / tf.maximum(weight, _SMALLEST_WEIGHT)  # no rank has a weight where all have a fault
-            gradient, statistics = gradient * factor, statistics * tf.stack([factor, 1.0, 1.0])
-        square = _square_sum(gradient)
+        summed = read_sum(vector, self.layout.total, self._settings)
         healthy = tf.equal(report[1], tf.cast(k, tf.float32))  # all before it were applied
-        finite = tf.math.is_finite(square + tf.reduce_sum(tf.square(vector[self.layout.total :])))
+        finite = tf.math.is_finite(summed.square + summed.tail_square)
         apply = tf.logical_and(healthy, finite)
-        most = self._settings.max_grad_norm
 
         def applied() -> tuple[tf.Tensor, Slots]:
-            clipped = clip_by_global_norm(gradient, tf.sqrt(square), most) if most > 0 else gradient
             number = tf.cast(step + k + 1, tf.float32)
-            optimizer, epsilon = OPTIMIZERS[self._settings.optimizer], self._settings.optimizer_epsilon
-            return optimizer.update(online, slots, clipped, number, rate, epsilon)
+            return apply_step(self._settings, number, rate, online, slots, summed.gradient, summed.square)
 
         new_online, new_slots = tf.cond(apply, applied, lambda: (online, slots))
         # Whose fault it is matters only for the first such sum: the updates after it may be tried again.
         local_finite = finite
         if local is not vector:
-            local_finite = tf.cond(finite, lambda: finite, lambda: tf.math.is_finite(_square_sum(local)))
+            local_finite = tf.cond(finite, lambda: finite, lambda: tf.math.is_finite(square_sum(local)))
         at_fault = tf.logical_and(healthy, tf.logical_not(tf.logical_or(finite, local_finite)))
         local_steps, steps, most_urgent, sums, _ = tf.split(report, [1, 1, 1, NUM_STATISTICS, -1])
         local_steps += 1.0 - tf.cast(at_fault, tf.float32)
-        after = tf.concat([steps + 1.0, tf.maximum(most_urgent, priority), sums + statistics], axis=0)
+        after = tf.concat([steps + 1.0, tf.maximum(most_urgent, summed.priority), sums + summed.statistics], axis=0)
         results = tf.where(apply, after, tf.concat([steps, most_urgent, sums], axis=0))
-        return new_online, new_slots, tf.concat([local_steps, results, signals], axis=0)
+        return new_online, new_slots, tf.concat([local_steps, results, summed.signals], axis=0)
 
-    def _signature(self, action_shape: tuple[int, ...]) -> list[tf.TensorSpec]:
+    def _signature(self) -> list[tf.TensorSpec]:
         """Returns the input specification of `_run_updates`; K is left open."""
-        rows = [None, self._settings.batch_size_per_rank]
-        vector, number = tf.TensorSpec([self.layout.total], tf.float32), tf.TensorSpec(rows, tf.float32)
-        s = tf.TensorSpec([*rows, *self._network.stored_shape], self._network.observation_dtype)
+        vector = tf.TensorSpec([self.layout.total], tf.float32)
         return [
             *(vector, vector, *[vector] * len(self.slot_names)),
             tf.TensorSpec([], tf.int32),
             tf.TensorSpec([], tf.float32),
             tf.TensorSpec([self._settings.num_signals], tf.float32),
-            number,
-            *(s, tf.TensorSpec([*rows, *action_shape], tf.int32), number, number, s),
+            *self._local.batch_signature(None),
         ]
-
-
-def _square_sum(vector: tf.Tensor) -> tf.Tensor:
-    """Sums a flat vector's squares in eight parallel strips: XLA adds one strip's numbers one after the other."""
-    even = vector.shape[0] // 8 * 8
-    strips = tf.split(tf.square(vector[:even]), 8)
-    return tf.reduce_sum(tf.add_n(strips)) + tf.reduce_sum(tf.square(vector[even:]))
 
 
 def _timestamp_after(tensor: tf.Tensor) -> tf.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.config import Config
@@ -15,14 +16,17 @@ from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.action_values import ActionValues, TensorFlowActionValues
 from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.gradient import Compilation
 from hvd_dqn.learner.learner import Learner, StepSettings
 from hvd_dqn.learner.noisy import NoisyNetwork
-from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner
+from hvd_dqn.learner.served import ServedLearner
+from hvd_dqn.learner.served_async import AsynchronousLearner
+from hvd_dqn.learner.tensorflow import TensorFlowLearner
 from hvd_dqn.networks.spec import NetworkSpec, choose_network
 from hvd_dqn.run.profile import IterationProfile
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.shares import first_index, share
-from hvd_dqn.strategies import updates_alone
+from hvd_dqn.strategies import is_asynchronous, updates_alone
 from hvd_dqn.training.parts import build_model, find_replay, make_algorithm
 from hvd_dqn.training.signals import Signals
 
@@ -71,18 +75,18 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     # XLA is the faster one for small products; oneDNN is for convolutions on a CPU.
     jit_compile = runtime.on_gpu or not flat.has_convolutions
     loss_scale = config.network.loss_scale if config.network.precision == "float16" else 1.0
+    parts = (flat, algorithm, flat.initial_parameters(), settings)
     # A rank that updates alone has noise of its own: its rows are a whole batch.
     noise = integer_seed(config.job.seed, "noise", *([communicator.rank] if alone else []))
-    learner = TensorFlowLearner(
-        flat,
-        algorithm,
-        flat.initial_parameters(),
-        settings,
-        Compilation(jit_compile, loss_scale, noise),
-        allreduce_sum=None if alone or communicator.size == 1 else communicator.allreduce_in_graph,
-        action_shape=spaces.action_shape,
-        clock=profile.add_in_turn,
-    )
+    compilation = Compilation(jit_compile, loss_scale, noise)
+    others: dict[str, Any] = {"action_shape": spaces.action_shape, "clock": profile.add_in_turn}
+    learner: Learner
+    if runtime.servers is not None:
+        served = AsynchronousLearner if is_asynchronous(config) else ServedLearner
+        learner = served(*parts, compilation, servers=runtime.servers, **others)
+    else:
+        allreduce_sum = None if alone or communicator.size == 1 else communicator.allreduce_in_graph
+        learner = TensorFlowLearner(*parts, compilation, allreduce_sum=allreduce_sum, **others)
     return Agent(
         learner,
         chosen,
@@ -153,8 +157,8 @@ def choose_learner(config: Config, runtime: Runtime, network: str, algorithm: Al
       UserError: on all ranks, if the native learner is asked for and a rank cannot use it.
     """
     wanted = config.learner.learner
-    if wanted == "tensorflow":
-        return wanted
+    if wanted == "tensorflow" or runtime.servers is not None:
+        return "tensorflow"
     own = _native_obstacle(config, runtime, network, algorithm, spaces)
     obstacles = runtime.communicator.gather_json(own)  # COLLECTIVE
     found = next((f"on rank {rank}: {text}" for rank, text in enumerate(obstacles) if text), "")

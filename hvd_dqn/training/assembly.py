@@ -23,6 +23,7 @@ from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.fingerprint import code_digest, versions
 from hvd_dqn.learner.policy import Exploration
+from hvd_dqn.learner.served_async import AsynchronousLearner
 from hvd_dqn.networks.spec import flattens_images
 from hvd_dqn.replay.base import Replay
 from hvd_dqn.replay.prioritized import PrioritizedReplay
@@ -35,6 +36,7 @@ from hvd_dqn.shares import first_index, share
 from hvd_dqn.strategies import describe, updates_alone
 from hvd_dqn.training.acting import Acting
 from hvd_dqn.training.agent import Agent, build_agent
+from hvd_dqn.training.asynchronous import AsynchronousUpdates, StalenessRecord, SurvivingHook
 from hvd_dqn.training.environments import find_environment
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import make_hooks
@@ -89,7 +91,8 @@ def assemble(
     config = scale(config, size)
     own = shares(config, rank, size)
     raise_on_any_rank(communicator, lambda: _check_device(runtime))  # COLLECTIVE
-    limit = config.runtime.stall_timeout_seconds if size > 1 else 0.0  # a lone rank waits for no other
+    alone = size == 1 and runtime.servers is None  # a lone rank waits for no other
+    limit = 0.0 if alone else config.runtime.stall_timeout_seconds
     limit += grace_seconds if limit else 0.0
     maker, spaces = raise_on_any_rank(communicator, lambda: find_environment(config, communicator, limit))  # COLLECTIVE
     algorithm, own_code = raise_on_any_rank(communicator, lambda: check_parts(config))  # COLLECTIVE
@@ -166,6 +169,10 @@ def assemble(
         clip_rewards=config.environment.clip_rewards,
         warn=records.display.warn,
     )
+    updates, hooks = _make_updates(config, runtime, agent), make_hooks(config)
+    if isinstance(updates, AsynchronousUpdates):
+        hooks = [SurvivingHook(hook, updates) for hook in hooks]
+        records.contributions.append(StalenessRecord(updates))
     return Job(
         config=config,
         communicator=communicator,
@@ -184,7 +191,8 @@ def assemble(
             replay,
             replay_rng,
             own.batch_size_per_rank,
-            _make_updates(config, runtime),
+            updates,
+            0 if isinstance(updates, AsynchronousUpdates) else config.learner.target_update_period,
             long_seconds=limit / 4 or math.inf,
         ),
         evaluation=Evaluation(
@@ -199,7 +207,7 @@ def assemble(
         ),
         checkpoints=checkpoints,
         records=records,
-        hooks=make_hooks(config),
+        hooks=hooks,
         stream=stream,
     )
 
@@ -231,8 +239,10 @@ def _fingerprint(config: Config, runtime: Runtime, spaces: Spaces, command: list
     return {**flatten(config), **versions(), "code": code, **spaces.describe(), "computes on": device}
 
 
-def _make_updates(config: Config, runtime: Runtime) -> Updates:
+def _make_updates(config: Config, runtime: Runtime, agent: Agent) -> Updates:
     """Follows --strategy; gives overlapping learner steps a thread of their own where a core is free for it."""
+    if isinstance(agent.learner, AsynchronousLearner):
+        return AsynchronousUpdates(runtime.servers, agent.learner)
     if updates_alone(config, runtime.communicator.size):
         return LocalUpdates(config.learner.sync_period)
     if config.learner.policy_lag == 0:

@@ -33,9 +33,20 @@ def raise_not_finite(communicator: Communicator, update: int, local_finite: bool
       JobFault: on all ranks, naming the ranks and the step.
     """
     where = where_not_finite(communicator, local_finite)  # COLLECTIVE
+    raise JobFault(not_finite(f"the gradient of learner step {update}", where, allowed))
+
+
+def not_finite(what: str, where: str, allowed: int) -> str:
+    """Returns the message of a gradient that was not finite.
+
+    Args:
+      what: the gradient.
+      where: on which ranks.
+      allowed: how many such updates --skip-nonfinite lets pass.
+    """
     before = f", after {allowed} that --skip-nonfinite has let pass" if allowed else ""
-    raise JobFault(
-        f"the gradient of learner step {update} is not finite {where}{before}; it was not applied and nothing was "
+    return (
+        f"{what} is not finite {where}{before}; it was not applied and nothing was "
         "saved after it. Lower --learning-rate (with --precision float16 --loss-scale too), clip with --max-grad-norm, "
         "or look at the environment's rewards; "
         "--resume continues from the last checkpoint, and --skip-nonfinite N lets N such steps pass."

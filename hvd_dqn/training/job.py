@@ -73,6 +73,8 @@ class Learning:
     """Of the replay."""
     batch_size_per_rank: int
     updates: Updates
+    target_update_period: int
+    """Learner steps between two copies of the online to the target network; 0 where parameter servers make them."""
     long_seconds: float = math.inf
     """Of an iteration's learner steps that are better made in several calls; infinite where no watchdog waits."""
     last_seconds: float = 0.0

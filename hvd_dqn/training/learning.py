@@ -77,15 +77,30 @@ def learn(job: Job, due: int, signals: np.ndarray, healthy: bool, skip: Skip = s
             total = job.communicator.sum(signals)  # COLLECTIVE
         return Learned(make_report(0, 0, [0.0] * NUM_STATISTICS, total.tolist(), np.zeros(shape, np.float32)), [])
     replay = job.learning.replay
-    with job.records.profile.phase("sample"):
-        sample = replay.sample(*shape) if healthy else replay.blank(*shape)
-    weights = _loss_weights(job, sample) if healthy else np.zeros(shape, np.float32)
+    sample, weights = draw(job, due, healthy)
     report, skipped = _learn_all(job, sample.transitions, weights, signals, skip)  # COLLECTIVE
     replay.largest_priority = max(replay.largest_priority, report.largest_priority)
     if healthy:
         applied = np.delete(np.arange(due), skipped) if skipped else slice(None)
         replay.update_priorities(sample.indices[applied], report.priorities[applied])
     return Learned(report, skipped)
+
+
+def draw(job: Job, updates: int, healthy: bool = True) -> tuple[Sample, np.ndarray]:
+    """Draws batches of this rank's replay.
+
+    Args:
+      job: the job.
+      updates: K, their number.
+      healthy: False for blank batches of weight 0.
+
+    Returns:
+      The batches, and the factors float32 [K, B] of their losses.
+    """
+    replay, shape = job.learning.replay, (updates, job.learning.batch_size_per_rank)
+    with job.records.profile.phase("sample"):
+        sample = replay.sample(*shape) if healthy else replay.blank(*shape)
+    return sample, _loss_weights(job, sample) if healthy else np.zeros(shape, np.float32)
 
 
 def _loss_weights(job: Job, sample: Sample) -> np.ndarray:
@@ -111,12 +126,7 @@ def _learn_all(
       The report of the applied updates, and the numbers of the batches that were skipped.
     """
     learner = job.learning.learner
-    learner.learning_rate = linear_learning_rate(
-        job.counters.env_steps,
-        start=job.config.learner.learning_rate,
-        end_factor=job.config.learner.learning_rate_end,
-        total_env_steps=job.config.job.total_env_steps,
-    )
+    learner.learning_rate = present_learning_rate(job)
     piece = 1 if job.learning.one_by_one else len(weights)
     job.learning.iterations += 1
     job.watchdog.beat("learning", allow=ALLOWED_AT_FIRST if job.learning.iterations <= 2 else 1.0)
@@ -134,6 +144,16 @@ def _learn_all(
     seconds = time.monotonic() - began
     job.learning.last_seconds = seconds / ALLOWED_AT_FIRST if job.learning.iterations == 1 else seconds
     return _merged(reports), skipped
+
+
+def present_learning_rate(job: Job) -> float:
+    """Returns the learning rate of the schedule at the present env step."""
+    return linear_learning_rate(
+        job.counters.env_steps,
+        start=job.config.learner.learning_rate,
+        end_factor=job.config.learner.learning_rate_end,
+        total_env_steps=job.config.job.total_env_steps,
+    )
 
 
 def _merged(reports: list[Report]) -> Report:

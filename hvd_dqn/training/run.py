@@ -23,6 +23,7 @@ from hvd_dqn.run.report import closing_summary, launcher_command
 from hvd_dqn.run.status import write_status
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.run.time_limit import seconds_left
+from hvd_dqn.strategies import servers_of
 from hvd_dqn.training.assembly import assemble
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.resume import restore
@@ -194,7 +195,7 @@ def _evaluate_best(job: Job, begun: Counters, program: str) -> bool:
         returns=played.returns,
         env_id=job.config.environment.env,
         epsilon=job.config.evaluation.evaluation_epsilon,
-        launcher=launcher_command(job.communicator.size, job.communicator.controller),
+        launcher=launcher_command(job.communicator.size + servers_of(job.config), job.communicator.controller),
         program=program,
     )
     records.write("final_evaluation", job.counters.env_steps, record | played.value_fields())

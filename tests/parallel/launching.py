@@ -157,6 +157,17 @@ def launched(
         launch.end()
 
 
+@contextlib.contextmanager
+def surviving(ranks: int, program: Path, *arguments: str | Path) -> Iterator[Launch]:
+    """Starts `program` on ranks that mpirun lets live when one of them dies; see `launched`."""
+    mpirun, *others = command("mpirun", ranks, program, *arguments)
+    launch = Launch([mpirun, "--enable-recovery", *others], environment_of_ranks())
+    try:
+        yield launch
+    finally:
+        launch.end()
+
+
 def command(how: str, ranks: int, program: Path, *arguments: str | Path) -> list[str]:
     """Returns the command that starts `program` on some ranks; see `launched`."""
     bin_folder = Path(sys.executable).parent

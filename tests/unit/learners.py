@@ -13,8 +13,9 @@ import tensorflow as tf
 from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.algorithms.dqn import DQN
 from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.gradient import Compilation
 from hvd_dqn.learner.learner import NUM_STATISTICS, Clock, Learner, Report, StepSettings, no_clock
-from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner
+from hvd_dqn.learner.tensorflow import TensorFlowLearner
 from hvd_dqn.networks.mlp import build
 from hvd_dqn.networks.spec import NetworkSpec
 from hvd_dqn.transition import Transition

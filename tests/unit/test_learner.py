@@ -20,8 +20,8 @@ from hvd_dqn.algorithms.base import Batch, Losses
 from hvd_dqn.algorithms.dqn import DQN
 from hvd_dqn.learner.action_values import TensorFlowActionValues
 from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.gradient import Compilation
 from hvd_dqn.learner.learner import Learner, load_state, state_of
-from hvd_dqn.learner.tensorflow import Compilation
 from hvd_dqn.shares import first_index, share
 from hvd_dqn.transition import Transition
 

@@ -16,9 +16,10 @@ from hvd_dqn.algorithms.dqn import DQN
 from hvd_dqn.distributed.communicator import MPIHandles
 from hvd_dqn.learner.action_values import TensorFlowActionValues
 from hvd_dqn.learner.flat_network import FlatNetwork
+from hvd_dqn.learner.gradient import Compilation
 from hvd_dqn.learner.learner import Learner, Report, load_state, state_of
 from hvd_dqn.learner.parameters import ParameterLayout
-from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner
+from hvd_dqn.learner.tensorflow import TensorFlowLearner
 from hvd_dqn.native.learner import NativeLearner
 from hvd_dqn.networks.mlp import build
 from hvd_dqn.shares import first_index, share

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from hvd_dqn.learner.tensorflow import Compilation
+from hvd_dqn.learner.gradient import Compilation
 from hvd_dqn.networks import mlp as mlp_module
 from hvd_dqn.networks import nature
 from hvd_dqn.transition import Transition

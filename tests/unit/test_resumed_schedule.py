@@ -87,6 +87,9 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "strategy": ["local"],  # on several ranks: test_parallel_local.py
     "sync_period": [],  # test_parallel_local.py
     "scaling": ["weak"],
+    "servers": [],  # this and the next two: test_parallel_parameter_server.py
+    "max_staleness": [],
+    "staleness_lr": [],
     "evaluation_period": [0, 50],
     "evaluation_episodes": [1, 4],
     "final_evaluation_episodes": [1, 4],

@@ -25,7 +25,7 @@ import tensorflow as tf  # noqa: E402
 
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
 from hvd_dqn.distributed.horovod import HorovodCommunicator  # noqa: E402
-from hvd_dqn.distributed.mpi import MPICommunicator, _Direct  # noqa: E402
+from hvd_dqn.distributed.mpi import Direct, MPICommunicator  # noqa: E402
 
 LENGTH = 17_000
 TIMES = 3
@@ -84,7 +84,7 @@ def main() -> None:
         save("MPI", mpi, sums_in_graphs=False)
         mpi.start_horovod()
         for method in ("sum", "broadcast", "gather", "exchange", "barrier"):  # two threads in Open MPI may deadlock
-            setattr(_Direct, method, None)
+            setattr(Direct, method, None)
         threads = map(int, os.listdir("/proc/self/task"))
         niceness = [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads]
         (folder / f"niceness-rank{mpi.rank}.json").write_text(json.dumps(niceness))

@@ -1,15 +1,17 @@
 """Feeds one stream of global batches to a learner, each rank taking its slice, and saves what comes out.
 
-    learner_stream.py OUT_FOLDER tensorflow|native
+    learner_stream.py OUT_FOLDER tensorflow|native|ps-1|ps-2
 
 Each rank writes OUT_FOLDER/rank<r>.npz with: the gradient of one global batch (loss `mse`, and `huber` with Double
-DQN), what the learner reports on it, and the learner's state after one hundred steps.
+DQN), what the learner reports on it, and the learner's state after one hundred steps; all but native also that of
+weighted losses, and of QR-DQN. With ps-N the last N ranks are parameter servers, and write nothing.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +21,18 @@ from hvd_dqn.distributed.runtime import prepare_environment, start
 LAUNCH = read_launch()
 THREADS = prepare_environment(LAUNCH, threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
+from hvd_dqn.algorithms.base import Algorithm  # noqa: E402
 from hvd_dqn.algorithms.dqn import DQN  # noqa: E402
+from hvd_dqn.algorithms.qr import QRDQN  # noqa: E402
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
+from hvd_dqn.distributed.messages import Kind  # noqa: E402
+from hvd_dqn.distributed.servers import connect  # noqa: E402
 from hvd_dqn.learner.flat_network import FlatNetwork  # noqa: E402
+from hvd_dqn.learner.gradient import Compilation  # noqa: E402
 from hvd_dqn.learner.learner import Learner, Report, StepSettings, no_clock, state_of  # noqa: E402
-from hvd_dqn.learner.tensorflow import Compilation, TensorFlowLearner  # noqa: E402
+from hvd_dqn.learner.served import ServedLearner, Servers  # noqa: E402
+from hvd_dqn.learner.serving import Server  # noqa: E402
+from hvd_dqn.learner.tensorflow import TensorFlowLearner  # noqa: E402
 from hvd_dqn.native.build import NativeAgent  # noqa: E402
 from hvd_dqn.networks.mlp import build  # noqa: E402
 from hvd_dqn.networks.spec import NetworkSpec  # noqa: E402
@@ -31,9 +40,18 @@ from hvd_dqn.shares import first_index, share  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
 KIND = sys.argv[2]
+NUM_SERVERS = int(KIND.removeprefix("ps-")) if KIND.startswith("ps-") else 0
+SERVERS: list[Servers] = []
+"""A worker's side of the parameter servers, if there are any."""
 GLOBAL_BATCH_SIZE = 128
 HUGE_STEP = 1024.0
 """A power of two: dividing a plain gradient step of this size gives the gradient without losing digits."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "unclipped": {"clip": 0.0},
+    "prioritized": {"weighted": True},
+    "qr": {"quantiles": 5},
+}
+"""Hundred steps that the parameter servers must make as an allreduce does."""
 UPDATES_PER_CALL = (1, 3, 16, 20, 10, 25, 25)  # one hundred learner steps
 
 
@@ -51,10 +69,19 @@ def global_batches(rng: np.random.Generator, updates: int) -> Transition:
 
 
 def make_learner(
-    communicator: Communicator, *, optimizer: str, learning_rate: float, loss: str, clip: float, weighted: bool = False
+    communicator: Communicator,
+    *,
+    optimizer: str,
+    learning_rate: float,
+    loss: str,
+    clip: float,
+    weighted: bool = False,
+    quantiles: int = 0,
 ) -> Learner:
     """Builds the learner that the command line names, for this rank's share."""
-    network = FlatNetwork(build(NetworkSpec((4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)))
+    algorithm: Algorithm = QRDQN(quantiles, double=False) if quantiles else DQN(loss, double=loss == "huber")
+    spec = NetworkSpec((4,), np.dtype(np.float32), 0, 3, (32, 32), 5, algorithm.outputs_per_action)
+    network = FlatNetwork(build(spec))
     rank, size = communicator.rank, communicator.size
     settings = StepSettings(
         optimizer,
@@ -68,7 +95,6 @@ def make_learner(
         rank=rank,
         size=size,
     )
-    algorithm = DQN(loss, double=loss == "huber")
     initial = network.initial_parameters()
     if KIND == "native":
         agent = NativeAgent(network.layout, initial, 0, np.dtype(np.float32))
@@ -76,6 +102,8 @@ def make_learner(
         rule = algorithm.native_rule or ""
         return agent.learner(settings, rule=rule, loss=loss, mpi=mpi, clock=no_clock)
     allreduce, compilation = communicator.allreduce_in_graph, Compilation(jit_compile=True)
+    if SERVERS:
+        return ServedLearner(network, algorithm, initial, settings, compilation, servers=SERVERS[0])
     return TensorFlowLearner(network, algorithm, initial, settings, compilation, allreduce_sum=allreduce)
 
 
@@ -104,33 +132,73 @@ def gradient(communicator: Communicator, loss: str, weighted: bool = False) -> t
     return (before - np.array(learner.online)) / HUGE_STEP, report
 
 
-def hundred_steps(communicator: Communicator) -> dict[str, np.ndarray]:
-    """Returns the learner's state after one hundred clipped Adam steps with a target sync after each call."""
-    learner = make_learner(communicator, optimizer="adam", learning_rate=1e-3, loss="mse", clip=1.0)
+def hundred_steps(
+    communicator: Communicator, clip: float = 1.0, weighted: bool = False, quantiles: int = 0
+) -> dict[str, np.ndarray]:
+    """Returns the learner's state after one hundred Adam steps with a target sync after each call."""
+    learner = make_learner(
+        communicator,
+        optimizer="adam",
+        learning_rate=1e-3,
+        loss="mse",
+        clip=clip,
+        weighted=weighted,
+        quantiles=quantiles,
+    )
     rng = np.random.default_rng(2)
     for updates in UPDATES_PER_CALL:
-        learner.learn(*own_part(communicator, global_batches(rng, updates)), np.zeros(2, np.float32))
+        batches, weights = own_part(communicator, global_batches(rng, updates))
+        factors = np.random.default_rng(3).uniform(0.1, 1.0, (updates, GLOBAL_BATCH_SIZE)).astype(np.float32)
+        first = first_index(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)
+        if weighted:
+            weights = factors[:, first : first + weights.shape[1]]
+        learner.learn(batches, weights, np.zeros(2, np.float32))
         learner.load_target(communicator.broadcast(learner.online))
     assert learner.step == 100
     return state_of(learner)
 
 
+def join() -> Communicator | None:
+    """Connects the ranks; returns None on a parameter server once it has served."""
+    if not NUM_SERVERS:
+        communicator = start(LAUNCH, THREADS, "cpu", timeline=False).communicator
+        if KIND == "tensorflow":
+            communicator.start_horovod()
+        return communicator
+    workers = range(LAUNCH.size)[:-NUM_SERVERS]
+    ranks = range(LAUNCH.size)[-NUM_SERVERS:]
+
+    def leave() -> None:
+        for rank in ranks:
+            messages.send(rank, Kind.END, (0,))
+
+    communicator, messages = connect(LAUNCH, NUM_SERVERS, leave)
+    if LAUNCH.rank in ranks:
+        assert Server(messages, len(workers), lambda: False).serve() == 0
+        return None
+    SERVERS.append(Servers(messages, ranks))
+    return communicator
+
+
 def main() -> None:
     """Runs on every rank."""
-    communicator = start(LAUNCH, THREADS, "cpu", timeline=False).communicator
-    if KIND == "tensorflow":
-        communicator.start_horovod()
+    communicator = join()
+    if communicator is None:
+        return
     saved: dict[str, np.ndarray] = {"share": np.array(share(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size))}
     for loss in ("mse", "huber"):
         saved[f"gradient_{loss}"], report = gradient(communicator, loss)
         saved[f"report_{loss}"] = np.array([report.loss, report.priority, report.mean_q])
         saved["signals"], saved["priorities"] = report.signals, report.priorities
-    if KIND == "tensorflow":
+    if KIND != "native":
         saved["gradient_weighted"], report = gradient(communicator, "huber", weighted=True)
         saved["report_weighted"] = np.array([report.loss, report.priority, report.mean_q, report.largest_priority])
         saved["largest_priority"] = report.priorities.max()
+        for name, options in VARIANTS.items():
+            saved |= {f"{name}/{vector}": value for vector, value in hundred_steps(communicator, **options).items()}
     np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
-    communicator.shutdown()
+    if communicator.rank == 0 or not NUM_SERVERS:
+        communicator.shutdown()
 
 
 if __name__ == "__main__":
