@@ -210,6 +210,15 @@ class LearnerConfig:
     policy_lag: Literal[0, 1] = 0
     """1: act with the weights from before the current iteration's updates, so that collecting and learning overlap on
     a rank with two cores. The results do not depend on the number of cores. 0: no lag."""
+    scaling: Literal["strong", "weak", "weak-sqrt", "weak-linear"] = "strong"
+    """strong: amounts are global. weak, weak-sqrt, weak-linear: multiply num_envs, global_batch_size, replay_capacity,
+    learning_starts and train_period by the number of ranks, and the learning rate by 1, its square root, or it."""
+
+
+@dataclass(frozen=True)
+class StrategyConfig:
+    """How ranks learn together."""
+
     strategy: Literal["allreduce", "local", "ps-sync", "ps-async"] = "allreduce"
     """How ranks learn together. allreduce: all apply the sum of their gradients. ps-sync: parameter servers do, with
     the same result. ps-async: parameter servers apply each worker's gradient as it arrives. local: each rank makes its
@@ -227,9 +236,6 @@ class LearnerConfig:
     staleness_lr: Literal["none", "inverse"] = "none"
     """ps-async: inverse divides the learning rate of a gradient by its staleness (Zhang et al. 2016), the updates since
     its worker received the weights."""
-    scaling: Literal["strong", "weak", "weak-sqrt", "weak-linear"] = "strong"
-    """strong: amounts are global. weak, weak-sqrt, weak-linear: multiply num_envs, global_batch_size, replay_capacity,
-    learning_starts and train_period by the number of ranks, and the learning rate by 1, its square root, or it."""
 
 
 @dataclass(frozen=True)
@@ -292,6 +298,7 @@ class Config:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 

@@ -16,17 +16,17 @@ _OF_STRATEGIES = (
 
 def uses_servers(config: Config) -> bool:
     """Returns whether some ranks are parameter servers."""
-    return config.learner.strategy.startswith("ps-")
+    return config.strategy.strategy.startswith("ps-")
 
 
 def servers_of(config: Config) -> int:
     """Returns how many ranks are parameter servers."""
-    return config.learner.servers if uses_servers(config) else 0
+    return config.strategy.servers if uses_servers(config) else 0
 
 
 def is_asynchronous(config: Config) -> bool:
     """Returns whether workers learn without waiting for one another; with --max-staleness 0 they wait."""
-    return config.learner.strategy == "ps-async" and config.learner.max_staleness != 0
+    return config.strategy.strategy == "ps-async" and config.strategy.max_staleness != 0
 
 
 def check_strategy(config: Config) -> None:
@@ -35,27 +35,27 @@ def check_strategy(config: Config) -> None:
     Raises:
       UserError: naming the flag, its value and the remedy.
     """
-    learner = config.learner
-    if learner.max_staleness < -1:
-        raise UserError(f"--max-staleness is {learner.max_staleness}: give 0 or more, or -1 for no limit")
+    learner, own = config.learner, config.strategy
+    if own.max_staleness < -1:
+        raise UserError(f"--max-staleness is {own.max_staleness}: give 0 or more, or -1 for no limit")
     for name, default, strategies in _OF_STRATEGIES:
-        if getattr(learner, name) != default and learner.strategy not in strategies:
+        if getattr(own, name) != default and own.strategy not in strategies:
             needed = " or ".join(strategies)
             flag = "--" + name.replace("_", "-")
             raise UserError(
-                f"{flag} is for --strategy {needed}, and --strategy is {learner.strategy}: give --strategy {needed}, "
+                f"{flag} is for --strategy {needed}, and --strategy is {own.strategy}: give --strategy {needed}, "
                 f"or {flag} {default}"
             )
-    if learner.strategy == "local" and learner.policy_lag:
+    if own.strategy == "local" and learner.policy_lag:
         raise UserError(
-            "--policy-lag 1 overlaps the wait for other ranks with collecting, and the ranks of --strategy local seldom "
-            "wait: leave --policy-lag or --strategy local out"
+            "--policy-lag 1 overlaps the wait for other ranks with collecting, and the ranks of --strategy local wait "
+            "seldom: leave --policy-lag or --strategy local out"
         )
     if not uses_servers(config):
         return
     if learner.learner == "native":
         raise UserError(
-            f"--learner native applies the optimizer on every rank, and with --strategy {learner.strategy} the "
+            f"--learner native applies the optimizer on every rank, and with --strategy {own.strategy} the "
             "parameter servers apply it: give --learner tensorflow, or leave --learner out"
         )
     if is_asynchronous(config) and learner.policy_lag == 1:
@@ -79,7 +79,7 @@ def check_ranks(config: Config, size: int, *, by_mpi: bool, elastic: bool) -> No
     """
     if not uses_servers(config):
         return
-    strategy, servers = config.learner.strategy, config.learner.servers
+    strategy, servers = config.strategy.strategy, config.strategy.servers
     if elastic:
         raise UserError(
             f"--strategy {strategy} needs ranks that stay the same, and this job is elastic: give --strategy "
@@ -110,7 +110,7 @@ def updates_alone(config: Config, size: int) -> bool:
       config: the configuration.
       size: W.
     """
-    return config.learner.strategy == "local" and size > 1
+    return config.strategy.strategy == "local" and size > 1
 
 
 def describe(config: Config, learner: str, ranks: int) -> str:
@@ -121,11 +121,11 @@ def describe(config: Config, learner: str, ranks: int) -> str:
       learner: tensorflow or native.
       ranks: W.
     """
-    own = config.learner
+    own = config.strategy
     if ranks == 1 and not uses_servers(config):
         return "none (one rank)"
     if updates_alone(config, ranks):
-        period, iteration = own.sync_period, config.environment.num_envs / own.train_period
+        period, iteration = own.sync_period, config.environment.num_envs / config.learner.train_period
         rounded = ", rounded up to whole iterations" if period > iteration and period % iteration else ""
         return f"local, averaged every {period} updates of each rank{rounded}"
     if not uses_servers(config):

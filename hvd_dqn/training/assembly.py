@@ -244,7 +244,7 @@ def _make_updates(config: Config, runtime: Runtime, agent: Agent) -> Updates:
     if isinstance(agent.learner, AsynchronousLearner):
         return AsynchronousUpdates(runtime.servers, agent.learner)
     if updates_alone(config, runtime.communicator.size):
-        return LocalUpdates(config.learner.sync_period)
+        return LocalUpdates(config.strategy.sync_period)
     if config.learner.policy_lag == 0:
         return UpdatesAfterCollecting()
     return OverlappedUpdates(ThreadWorker() if runtime.threads > 1 else InlineWorker())

@@ -75,7 +75,7 @@ class AsynchronousUpdates:
         while due > 0 and permitted and job.acting.fault is None:
             self._update(job, counts)
             due -= 1
-            if due > 0 and job.config.learner.max_staleness > 0:
+            if due > 0 and job.config.strategy.max_staleness > 0:
                 permitted, counts = self._report(job, 0, wants_others, True)
         signals = None
         if counts.announced > self._synchronised:
@@ -179,8 +179,8 @@ def rules_of(job: Job) -> Rules:
         periods=periods,
         global_batch_size=config.replay.global_batch_size,
         target_update_period=config.learner.target_update_period,
-        max_staleness=config.learner.max_staleness,
-        inverse_rate=config.learner.staleness_lr == "inverse",
+        max_staleness=config.strategy.max_staleness,
+        inverse_rate=config.strategy.staleness_lr == "inverse",
     )
 
 

@@ -34,7 +34,7 @@ class ParameterServerJob:
     def __init__(self, launch: Launch, config: Config) -> None:
         """Takes the launch of all ranks, and the configuration."""
         self._launch, self._asynchronous = launch, is_asynchronous(config)
-        self._workers = launch.size - config.learner.servers
+        self._workers = launch.size - config.strategy.servers
         self._exit_code = EXIT_FAILED
         self._lost: Callable[[], bool] = lambda: False
 
