@@ -39,7 +39,7 @@ def stock_model(trained: Trained) -> keras.Model:
     observation = keras.Input(source.shape[1:], dtype=source.dtype, name="observation")
     q = _action_values(trained.algorithm, _rebuilt(model, observation, trained.network_name))  # [N, A] or [N, J, A]
     if trained.spaces.valid_bins is not None:
-        q = q + _log_valid(ops.convert_to_tensor(trained.spaces.valid_bins[None]))
+        q = q + np.where(trained.spaces.valid_bins, 0.0, -np.inf).astype(np.float32)
     if not trained.spaces.masked:
         return keras.Model(observation, q, name="action_values")
     mask = keras.Input((trained.spaces.num_actions,), dtype="int8", name="action_mask")
@@ -133,7 +133,7 @@ def _at_fractions(
 
 
 def _log_valid(mask: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns float32, of the mask's shape: 0 for actions that may be taken, -inf for others; of all zeros, 0."""
+    """Returns float32 [N, A]: 0 for actions that may be taken, -inf for others; for a mask of zeros, 0."""
     numbers = ops.cast(mask, "float32")
-    valid = ops.equal(numbers, ops.max(numbers, axis=-1, keepdims=True))
+    valid = ops.equal(numbers, ops.max(numbers, axis=1, keepdims=True))
     return ops.log(ops.cast(valid, "float32"))

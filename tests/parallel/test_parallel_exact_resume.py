@@ -36,6 +36,10 @@ ENVIRONMENTS = {
     "maze": ("--env", "hvd_dqn/TreasureMaze-v0", "--num-envs", "4"),
     "images": ("--env", "image_envs:Dot-v0", "--num-envs", "4"),
     "frames": ("--env", "image_envs:StackedDot-v0", "--num-envs", "4", "--n-step", "3", "--replay", "prioritized"),
+    "joints": (
+        *("--env", "BipedalWalker-v3", "--action-bins", "3", "--algorithm", "decqn", "--double", "--num-envs", "4"),
+        *("--n-step", "3", "--replay", "prioritized", "--evaluation-step-limit", "100"),
+    ),
 }
 RUN = (
     *("--total-env-steps", "2400", "--learning-starts", "300", "--train-period", "4", "--global-batch-size", "16"),
@@ -47,6 +51,7 @@ RUN = (
 FORMS = {
     "CartPole": TransitionForm((4,), np.dtype(np.float32)),
     "frames": TransitionForm((60, 60, 4), np.dtype(np.uint8)),
+    "joints": TransitionForm((24,), np.dtype(np.float32), (4,)),
 }
 
 MakeRun = Callable[[str, int, str], Path]
@@ -89,6 +94,7 @@ def _copy_up_to(whole: Path, place: Path, folder: Path) -> Path:
         *(("CartPole", 1, "tensorflow"), ("CartPole", 2, "tensorflow"), ("CartPole", 3, "tensorflow")),
         ("CartPole", 2, "native"),
         *(("LunarLander", 2, "tensorflow"), ("images", 2, "tensorflow"), ("frames", 2, "tensorflow")),
+        *(("joints", 1, "tensorflow"), ("joints", 2, "tensorflow")),
         *(
             pytest.param(*case, "tensorflow", marks=pytest.mark.slow)
             for case in (("LunarLander", 1), ("maze", 1), ("maze", 2), ("LunarLander", 3), ("maze", 3))
@@ -140,7 +146,7 @@ def _stored(run_directory: Path, environment: str) -> list[Transition]:
     ]
 
 
-@pytest.mark.parametrize(("environment", "ranks"), [("CartPole", 1), ("CartPole", 3), ("frames", 3)])
+@pytest.mark.parametrize(("environment", "ranks"), [("CartPole", 1), ("CartPole", 3), ("frames", 3), ("joints", 3)])
 def test_another_number_of_ranks_shares_the_replay_out_anew(
     environment: str, ranks: int, whole_run: MakeRun, persistent_ranks: PersistentRanks, tmp_path: Path
 ) -> None:

@@ -3,7 +3,8 @@
     learner_stream.py OUT_FOLDER tensorflow|native
 
 Each rank writes OUT_FOLDER/rank<r>.npz with: the gradient of one global batch (loss `mse`, and `huber` with Double
-DQN), what the learner reports on it, and the learner's state after one hundred steps.
+DQN; of the TensorFlow learner also weighted, and of DecQN's actions of two joints), what the learner reports on it, and
+the learner's state after one hundred steps.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hvd_dqn.distributed.runtime import prepare_environment, start
 LAUNCH = read_launch()
 THREADS = prepare_environment(LAUNCH, threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
+from hvd_dqn.algorithms.decqn import DecQN  # noqa: E402
 from hvd_dqn.algorithms.dqn import DQN  # noqa: E402
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
 from hvd_dqn.learner.flat_network import FlatNetwork  # noqa: E402
@@ -51,10 +53,17 @@ def global_batches(rng: np.random.Generator, updates: int) -> Transition:
 
 
 def make_learner(
-    communicator: Communicator, *, optimizer: str, learning_rate: float, loss: str, clip: float, weighted: bool = False
+    communicator: Communicator,
+    *,
+    optimizer: str,
+    learning_rate: float,
+    loss: str,
+    clip: float,
+    weighted: bool = False,
+    joints: int = 0,
 ) -> Learner:
-    """Builds the learner that the command line names, for this rank's share."""
-    network = FlatNetwork(build(NetworkSpec((4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5)))
+    """Builds the learner that the command line names, for this rank's share; of DecQN if there are joints."""
+    network = FlatNetwork(build(NetworkSpec((4,), np.dtype(np.float32), 0, 3, (32, 32), seed=5, joints=joints)))
     rank, size = communicator.rank, communicator.size
     settings = StepSettings(
         optimizer,
@@ -68,7 +77,7 @@ def make_learner(
         rank=rank,
         size=size,
     )
-    algorithm = DQN(loss, double=loss == "huber")
+    algorithm = (DecQN if joints else DQN)(loss, double=loss == "huber")
     initial = network.initial_parameters()
     if KIND == "native":
         agent = NativeAgent(network.layout, initial, 0, np.dtype(np.float32))
@@ -76,7 +85,15 @@ def make_learner(
         rule = algorithm.native_rule or ""
         return agent.learner(settings, rule=rule, loss=loss, mpi=mpi, clock=no_clock)
     allreduce, compilation = communicator.allreduce_in_graph, Compilation(jit_compile=True)
-    return TensorFlowLearner(network, algorithm, initial, settings, compilation, allreduce_sum=allreduce)
+    return TensorFlowLearner(
+        network,
+        algorithm,
+        initial,
+        settings,
+        compilation,
+        allreduce_sum=allreduce,
+        action_shape=(joints,) if joints else (),
+    )
 
 
 def own_part(communicator: Communicator, batches: Transition) -> tuple[Transition, np.ndarray]:
@@ -84,19 +101,24 @@ def own_part(communicator: Communicator, batches: Transition) -> tuple[Transitio
     first = first_index(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)
     own = slice(first, first + share(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size))
     part = Transition(*(column[:, own] for column in batches))
-    return part, np.ones(part.a_tm1.shape, np.float32)
+    return part, np.ones(part.r_t.shape, np.float32)
 
 
-def gradient(communicator: Communicator, loss: str, weighted: bool = False) -> tuple[np.ndarray, Report]:
+def gradient(
+    communicator: Communicator, loss: str, weighted: bool = False, joints: int = 0
+) -> tuple[np.ndarray, Report]:
     """Returns the global gradient [P] that one unclipped step of plain gradient descent takes.
 
     Weighted, the losses' factors are unlike and above one, the largest on the last rank.
     """
     learner = make_learner(
-        communicator, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, weighted=weighted
+        communicator, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, weighted=weighted, joints=joints
     )
-    before = np.array(learner.online)
-    batches, weights = own_part(communicator, global_batches(np.random.default_rng(1), 1))
+    before, rng = np.array(learner.online), np.random.default_rng(1)
+    whole = global_batches(rng, 1)
+    if joints:
+        whole = whole._replace(a_tm1=rng.integers(3, size=(*whole.a_tm1.shape, joints)).astype(np.int32))
+    batches, weights = own_part(communicator, whole)
     if weighted:
         first = first_index(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)
         weights *= 1.5 + np.arange(first, first + weights.shape[1], dtype=np.float32) ** 1.5
@@ -129,6 +151,8 @@ def main() -> None:
         saved["gradient_weighted"], report = gradient(communicator, "huber", weighted=True)
         saved["report_weighted"] = np.array([report.loss, report.priority, report.mean_q, report.largest_priority])
         saved["largest_priority"] = report.priorities.max()
+        saved["gradient_joints"], report = gradient(communicator, "huber", weighted=True, joints=2)
+        saved["report_joints"] = np.array([report.loss, report.priority, report.mean_q])
     np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
     communicator.shutdown()
 
