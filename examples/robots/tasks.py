@@ -20,9 +20,18 @@ from gymnasium.wrappers import FlattenObservation
 TASKS = ("cartpole-swingup", "cheetah-run", "finger-spin", "reacher-easy", "reacher-hard", "walker-run", "walker-walk")
 
 
+class Task(FlattenObservation):
+    """A task whose observation is one row."""
+
+    def close(self) -> None:
+        """Leaves what draws to the end of the process: it cannot be closed by another thread, as a run closes it."""
+        if self.render_mode is None:
+            super().close()
+
+
 def _maker(task: str) -> Callable[..., gym.Env[Any, Any]]:
     def make(**arguments: Any) -> gym.Env[Any, Any]:
-        return FlattenObservation(gym.make(f"dm_control/{task}-v0", disable_env_checker=True, **arguments))
+        return Task(gym.make(f"dm_control/{task}-v0", disable_env_checker=True, **arguments))
 
     return make
 

@@ -157,7 +157,8 @@ def shoot(
                     return None
             episode = env.episode
             if panel is None:
-                panel = Panel(config.environment.env, shooting.subtitle, names, episode.frame_shape)
+                own_name = config.environment.env.rpartition(":")[2]
+                panel = Panel(own_name, shooting.subtitle, names, episode.frame_shape)
                 films = open_films(panel.size, rate)
             scale = Scale.of(np.stack(episode.values), np.array(episode.best))
             for moment in episode.moments():
