@@ -37,8 +37,8 @@ ENVIRONMENTS = {
     "images": ("--env", "image_envs:Dot-v0", "--num-envs", "4"),
     "frames": ("--env", "image_envs:StackedDot-v0", "--num-envs", "4", "--n-step", "3", "--replay", "prioritized"),
     "joints": (
-        *("--env", "BipedalWalker-v3", "--action-bins", "3", "--algorithm", "decqn", "--double", "--num-envs", "4"),
-        *("--n-step", "3", "--replay", "prioritized", "--evaluation-step-limit", "100"),
+        *("--env", "Reacher-v5", "--action-bins", "3", "--algorithm", "decqn", "--double", "--num-envs", "6"),
+        *("--n-step", "3", "--replay", "prioritized"),
     ),
 }
 RUN = (
@@ -51,7 +51,7 @@ RUN = (
 FORMS = {
     "CartPole": TransitionForm((4,), np.dtype(np.float32)),
     "frames": TransitionForm((60, 60, 4), np.dtype(np.uint8)),
-    "joints": TransitionForm((24,), np.dtype(np.float32), (4,)),
+    "joints": TransitionForm((10,), np.dtype(np.float32), (2,)),
 }
 
 MakeRun = Callable[[str, int, str], Path]
