@@ -44,6 +44,8 @@ class Task(NamedTuple):
     reach: float | None = None
     source: str = ""
     """Of the aim."""
+    published: tuple[tuple[int, float], ...] = ()
+    """Its curve: env steps and mean returns."""
 
 
 def _minatar(game: str, preset: str, *flags: str, reach: float | None = None, source: str = "") -> Task:
@@ -86,17 +88,17 @@ def read(path: Path) -> dict[tuple[str, int, int], dict[str, Any]]:
     return {(record["task"], record["ranks"], record["seed"]): record for record in records}
 
 
-def measure(name: str, ranks: int, seed: int, core: int, path: Path) -> None:
+def measure(name: str, flags: tuple[str, ...], ranks: int, seed: int, core: int, runs: Path, path: Path) -> None:
     """Runs one job to its end, from where it was interrupted, and appends its line."""
     before = ["taskset", "-c", str(core)] if ranks == 1 else launcher(ranks, "mpirun")
     run_name = f"{name}-{ranks}-{seed}"
-    words = [*before, sys.executable, str(ROOT / "train.py"), *TASKS[name].flags, "--seed", str(seed)]
-    words += ["--runs-dir", str(RUNS), "--name", run_name, "--resume", "auto", "--progress", "off"]
+    words = [*before, sys.executable, str(ROOT / "train.py"), *flags, "--seed", str(seed)]
+    words += ["--runs-dir", str(runs), "--name", run_name, "--resume", "auto", "--progress", "off"]
     since = time.monotonic()
-    job = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+    job = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     if job.returncode:
         raise SystemExit(f"{' '.join(words)}:\n{job.stdout[-2000:]}{job.stderr[-2000:]}")
-    (folder,) = {path.parent for path in RUNS.glob(f"**/{run_name}/metrics.jsonl")}
+    (folder,) = {path.parent for path in runs.glob(f"**/{run_name}/metrics.jsonl")}
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     training = [(r["env_steps"], r["mean_return"]) for r in records if r["kind"] == "training"]
     found = {
@@ -104,7 +106,7 @@ def measure(name: str, ranks: int, seed: int, core: int, path: Path) -> None:
         "ranks": ranks,
         "seed": seed,
         "commit": _commit(),
-        "flags": " ".join(TASKS[name].flags),
+        "flags": " ".join(flags),
         "seconds": round(time.monotonic() - since),
         "training": _thinned([point for point in training if point[1] is not None]),
         "evaluations": [(r["env_steps"], r["mean_return"]) for r in records if r["kind"] == "evaluation"],
@@ -116,11 +118,11 @@ def measure(name: str, ranks: int, seed: int, core: int, path: Path) -> None:
     shutil.rmtree(folder)
 
 
-def report(found: dict[tuple[str, int, int], dict[str, Any]]) -> None:
+def report(tasks: dict[str, Task], found: dict[tuple[str, int, int], dict[str, Any]]) -> None:
     """Prints each task's results beside its aim."""
     print(f"\n{'task':<28}{'W':>2} {'seeds':>5}  {'mean (95 % interval)':<28}{'aim':>7}  each seed")
     for name, ranks in sorted({(name, ranks) for name, ranks, _ in found}):
-        task = TASKS[name]
+        task = tasks[name]
         runs = [record for (other, w, _), record in sorted(found.items()) if (other, w) == (name, ranks)]
         curve = "evaluations" if task.measure == "last" else "training"
         values = np.array([record[curve][-1][1] for record in runs])
@@ -131,20 +133,23 @@ def report(found: dict[tuple[str, int, int], dict[str, Any]]) -> None:
         print(f"{name:<28}{ranks:>2} {len(values):>5}  {interval:<28}{aim:>7}  {each} {outcome} [{task.measure}]")
 
 
-def draw(found: dict[tuple[str, int, int], dict[str, Any]], folder: Path) -> None:
-    """Draws one picture per game: each task's mean curve over its seeds, and the seeds' range."""
+def draw(tasks: dict[str, Task], found: dict[tuple[str, int, int], dict[str, Any]], folder: Path) -> None:
+    """Draws one picture per game: each task's mean curve over its seeds, the seeds' range, and what was published."""
     folder.mkdir(exist_ok=True, parents=True)
-    for game in sorted({TASKS[name].game for name, _, _ in found}):
+    for game in sorted({tasks[name].game for name, _, _ in found}):
         figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
-        kinds = sorted({(name, ranks) for name, ranks, _ in found if TASKS[name].game == game})
+        kinds = sorted({(name, ranks) for name, ranks, _ in found if tasks[name].game == game})
         for color, (name, ranks) in enumerate(kinds):
             runs = [record for (other, w, _), record in found.items() if (other, w) == (name, ranks)]
-            curve = "evaluations" if TASKS[name].measure == "last" else "training"
+            curve = "evaluations" if tasks[name].measure == "last" else "training"
             steps = np.array([step for step, _ in runs[0][curve]])
             values = np.array([np.interp(steps, *np.array(record[curve]).T) for record in runs])
             axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=f"C{color}", alpha=0.15, linewidth=0)
             label = f"{name}, {ranks} rank(s), {len(runs)} seeds"
             axes.plot(steps, values.mean(axis=0), color=f"C{color}", linewidth=2, label=label)
+        for published, source in {(tasks[name].published, tasks[name].source) for name, _ in kinds}:
+            if published:
+                axes.plot(*zip(*published, strict=True), "k--o", markersize=3, linewidth=1, label=source)
         axes.set_title(game)
         axes.set_xlabel("env steps")
         axes.set_ylabel("mean return" if curve == "training" else "mean return of greedy episodes")
@@ -164,28 +169,39 @@ def _commit() -> str:
     ).stdout.strip()
 
 
-def main() -> None:
-    """Measures what is missing, seed by seed, then reports and draws."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], metavar="TASK", help="what to train")
+def main(tasks: dict[str, Task], results: Path, description: str | None) -> None:
+    """Measures what is missing, seed by seed, then reports and draws.
+
+    Args:
+      tasks: what can be learned.
+      results: file of the lines, unless the command line names another.
+      description: of the program.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=tasks, default=[], metavar="TASK", help="what to train")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1])
     parser.add_argument("--core", type=int, default=0, help="of a run on one rank")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file of the lines")
+    parser.add_argument("--total-env-steps", help="of each run, for a short try; keep its --results apart")
+    parser.add_argument("--results", type=Path, default=results, help="file of the lines")
+    parser.add_argument("--runs-dir", type=Path, default=RUNS, help="folder of the runs that are under way")
     parser.add_argument("--plot", type=Path, help="folder of the pictures to draw")
     arguments = parser.parse_args()
     print_machine()
+    steps = ("--total-env-steps", arguments.total_env_steps) if arguments.total_env_steps else ()
     for seed in arguments.seeds:
         for name in arguments.tasks:
             for ranks in arguments.ranks:
                 if (name, ranks, seed) not in read(arguments.results):
-                    measure(name, ranks, seed, arguments.core, arguments.results)
+                    flags = (*tasks[name].flags, *steps)
+                    runs, path = arguments.runs_dir.absolute(), arguments.results
+                    measure(name, flags, ranks, seed, arguments.core, runs, path)
                     print(f"{name}, {ranks} rank(s), seed {seed}: done", flush=True)
     found = read(arguments.results)
-    report(found)
+    report(tasks, found)
     if arguments.plot:
-        draw(found, arguments.plot)
+        draw(tasks, found, arguments.plot)
 
 
 if __name__ == "__main__":
-    main()
+    main(TASKS, RESULTS, __doc__)

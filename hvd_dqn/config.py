@@ -59,6 +59,9 @@ class EnvironmentConfig:
     """Gymnasium id. `module:Id` and `./file.py:Id` first import what registers the Id; a class may take its place."""
     env_kwargs: str = "{}"
     """Keyword arguments of the environment, as a JSON object."""
+    action_bins: int = 0
+    """Bins of each number of a Box action, equally spaced from its lower to its upper bound, with --algorithm decqn. 0:
+    the actions are Discrete or MultiDiscrete."""
     num_envs: int = 16
     """Number of parallel environments, summed over ranks."""
     vectorization: Literal["auto", "native", "sync", "async", "envpool"] = "auto"
@@ -156,12 +159,13 @@ class AlgorithmConfig:
     """dqn: Q-learning with a target network (Mnih et al. 2015). munchausen: soft targets with a log-policy bonus
     (Vieillard et al. 2020). c51: distributions over atoms (Bellemare et al. 2017). hl-gauss: classification of the
     target (Farebrother et al. 2024). qr: quantile regression (Dabney et al. 2018). iqn: quantiles at random fractions
-    (Dabney et al. 2018). munchausen-iqn: both. module:Class or ./file.py:Class: a class of your own, as
+    (Dabney et al. 2018). munchausen-iqn: both. decqn: a value for each joint of MultiDiscrete actions, or of Box ones
+    with --action-bins (Seyde et al. 2023). module:Class or ./file.py:Class: a class of your own, as
     hvd_dqn/algorithms/base.py describes it."""
     double: bool = False
     """The online network selects the action that the target network evaluates (van Hasselt et al. 2016)."""
     loss: Literal["mse", "huber"] = "mse"
-    """Loss of the TD error, of dqn and munchausen. mse: squared. huber: quadratic up to 1, then linear."""
+    """Loss of the TD error, of dqn, munchausen and decqn. mse: squared. huber: quadratic up to 1, then linear."""
     gamma: float = 0.99
     """Discount per env step."""
     n_step: int = 1
@@ -337,6 +341,7 @@ def replace(config: Config, flat: dict[str, Any]) -> Config:
 FIXED_ON_RESUME = {
     "env": "the run was trained on it; start a new run for another",
     "env_kwargs": "the transitions in its replay are those of another task; start a new run",
+    "action_bins": "its actions are numbers of bins; start a new run",
     "protocol": "the transitions in its replay are those of another task; start a new run",
     "algorithm": "its weights mean something else to another one; start a new run",
     "n_step": "the transitions in its replay span this many steps; start a new run",

@@ -113,6 +113,34 @@ _DOPAMINE_IQN = {
     "optimizer_epsilon": 3.125e-4,
 }
 
+_DECQN = {
+    "env": "HalfCheetah-v5",
+    "algorithm": "decqn",
+    "action_bins": 2,
+    "total_env_steps": 500_000,
+    "num_envs": 8,
+    "hidden_sizes": (512, 512),
+    "double": True,
+    "loss": "huber",
+    "n_step": 3,
+    "learning_rate": 1e-4,
+    "max_grad_norm": 40.0,
+    "train_period": 8,
+    "target_update_period": 100,
+    "replay": "prioritized",
+    "priority_exponent": 0.6,
+    "importance_exponent": 0.2,
+    "replay_capacity": 1_000_000,
+    "global_batch_size": 256,
+    "epsilon_start": 0.1,
+    "epsilon_end": 0.1,
+    "evaluation_period": 50_000,
+    "evaluation_episodes": 10,
+    "final_evaluation_episodes": 30,
+    "checkpoint_period": 50_000,
+    "log_period": 10_000,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Algorithms alone: the rest are the defaults, and the environment is CartPole unless --env names another.
     "dqn": {},
@@ -121,6 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qr": {"algorithm": "qr"},
     "iqn": {"algorithm": "iqn", "quantiles": 8},  # N = N' = 8, Dabney et al. (2018), section 4.1
     "munchausen-iqn": {"algorithm": "munchausen-iqn", "quantiles": 8},
+    "decqn": _DECQN,  # on Gymnasium's HalfCheetah, or another robot that --env names
     # Environments.
     "cartpole": {},
     "lunarlander": {
@@ -194,6 +223,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "value_max": 100.0,
         "learning_rate": 1e-4,
     },
+    "robot-reacher": {**_DECQN, "env": "Reacher-v5", "action_bins": 5, "total_env_steps": 200_000},
     "maze": {
         "env": "hvd_dqn/TreasureMaze-v0",
         "total_env_steps": 30_000,
@@ -210,6 +240,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 _BY_HAND = "chosen by hand on small seeds"
 _YOUNG_AND_TIAN = "Young and Tian (2019), https://arxiv.org/abs/1903.03176"
 _HESSEL = "Hessel et al. (2018), https://arxiv.org/abs/1710.02298"
+_SEYDE = "Seyde et al. (2023), https://arxiv.org/abs/2210.12566, by their code's config_default.py"
+_OF_ROBOTS = "eight environments in place of one; ReLU in place of a normalised tanh and ELU"
 _DOPAMINE = "Dopamine (Castro et al. 2018, https://arxiv.org/abs/1812.06110), 2026-03, jax/agents"
 _OF_MINATAR = (
     "an update every four steps and Adam, as in Obando-Ceron and Castro (2021); sixteen environments in place of one"
@@ -229,6 +261,7 @@ ABOUT: dict[str, About] = {
     "munchausen-iqn": About(
         "Vieillard et al. (2020), https://arxiv.org/abs/2007.14430", "fractions are evenly spaced when acting"
     ),
+    "decqn": About(_SEYDE, _OF_ROBOTS),
     "cartpole": About(_BY_HAND, measured="499.3 (9 runs, 494.0 to 500.0)"),
     "lunarlander": About(_BY_HAND, measured="237.4 (5 runs, 205.8 to 254.3)"),
     "acrobot": About(_BY_HAND, measured="-81.5 (3 runs, -83.9 to -80.2)"),
@@ -255,6 +288,7 @@ ABOUT: dict[str, About] = {
     ),
     "minatar-dqn": About(_YOUNG_AND_TIAN, _OF_MINATAR, "Breakout 30.1, Asterix 26.6 (1 run each)"),
     "minatar-rainbow": About(f"{_YOUNG_AND_TIAN}; {_HESSEL}", _OF_MINATAR),
+    "robot-reacher": About(_SEYDE, f"five bins, as the largest torques cost most; {_OF_ROBOTS}"),
     "maze": About(_BY_HAND + ", so that the learned values agree with the exact ones"),
 }
 """Where the values of each preset come from; the same keys as PRESETS."""

@@ -18,6 +18,7 @@ ALGORITHMS = {
     "qr": "hvd_dqn.algorithms.qr:QRDQN",
     "iqn": "hvd_dqn.algorithms.iqn:IQN",
     "munchausen-iqn": "hvd_dqn.algorithms.munchausen_iqn:MunchausenIQN",
+    "decqn": "hvd_dqn.algorithms.decqn:DecQN",
 }
 """Classes with the protocol of `hvd_dqn.algorithms.base.Algorithm`."""
 NETWORKS = {

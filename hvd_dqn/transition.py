@@ -16,7 +16,7 @@ class Transition(NamedTuple):
     """
 
     s_tm1: np.ndarray  # observation dtype [N, *observation_shape]
-    a_tm1: np.ndarray  # int32 [N], or [N, joints] where an action has several parts
+    a_tm1: np.ndarray  # int32 [N], or [N, J] where an action has several joints
     r_t: np.ndarray  # float32 [N], reward received on entering s_t
     discount_t: np.ndarray  # float32 [N], gamma, or 0 where s_t is terminal
     s_t: np.ndarray  # observation dtype [N, *observation_shape]
@@ -33,7 +33,7 @@ class TransitionForm(NamedTuple):
     """Shape of one observation; () for a number."""
     observation_dtype: np.dtype
     action_shape: tuple[int, ...] = ()
-    """(), or (joints,) where an action has several parts."""
+    """(), or (J,) where an action has several joints."""
     stacked_frames: int = 1
     """C, the frames that the last dimension of an observation stacks, newest last; 1 for none."""
 

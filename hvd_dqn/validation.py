@@ -149,6 +149,10 @@ def validate(config: Config) -> None:
         values["value_min"] < values["value_max"],
         f"--value-min {values['value_min']} is not below --value-max {values['value_max']}: swap them",
     )
+    _require(
+        values["action_bins"] == 0 or values["action_bins"] >= 2,
+        f"--action-bins is {values['action_bins']}: give at least 2, or 0 where actions are Discrete or MultiDiscrete",
+    )
     _require(values["atoms"] >= 2, f"--atoms is {values['atoms']}: give at least 2")
     _require(
         values["munchausen_temperature"] > 0,

@@ -18,12 +18,12 @@ class Batch(NamedTuple):
     """The transitions of one update as tensors, with the actions that are valid in their states."""
 
     s_tm1: tf.Tensor  # observation dtype [B, *observation_shape]
-    a_tm1: tf.Tensor  # int32 [B]
+    a_tm1: tf.Tensor  # int32 [B], or [B, J] where an action has several joints
     r_t: tf.Tensor  # float32 [B]
     discount_t: tf.Tensor  # float32 [B], gamma, or 0 where s_t is terminal
     s_t: tf.Tensor  # observation dtype [B, *observation_shape]
-    valid_tm1: tf.Tensor | None = None  # bool [B, A], at least one of each row; None if all are valid
-    valid_t: tf.Tensor | None = None  # bool [B, A], at least one of each row; None if all are valid
+    valid_tm1: tf.Tensor | None = None  # bool [B, A] or [B, J, A], at least one of each row; None if all are valid
+    valid_t: tf.Tensor | None = None  # bool [B, A] or [B, J, A], at least one of each row; None if all are valid
 
 
 class Losses(NamedTuple):
@@ -44,6 +44,8 @@ class Algorithm(Protocol):
     """Z, numbers that the network's head gives for each action: 1, atoms or quantiles."""
     takes_fractions: bool
     """Whether the network's outputs are quantiles at fractions that it is given (IQN)."""
+    takes_joints: bool
+    """Whether it learns actions of several joints: outputs [B, J, A], for MultiDiscrete actions. False if left out."""
     has_value_range: bool
     """Whether it represents returns from --value-min to --value-max alone."""
     native_rule: str | None
@@ -52,7 +54,7 @@ class Algorithm(Protocol):
     def action_values(self, outputs: Any) -> tf.Tensor:
         """Returns float32 [B, A], the action values in a network's outputs [B, A] (Z = 1) or [B, A, Z].
 
-        In `keras.ops`, so that an export can apply it to symbolic outputs.
+        With joints, both are [B, J, A]. In `keras.ops`, so that an export can apply it to symbolic outputs.
         """
 
     def loss(self, online: Values, target: Values, batch: Batch, noise: Noise) -> Losses:

@@ -15,6 +15,7 @@ class CategoricalValues:
     """What the two algorithms have in common: atoms, and action values as means of distributions over them."""
 
     takes_fractions = False
+    takes_joints = False
     has_value_range = True
     native_rule: str | None = None
 

@@ -16,6 +16,7 @@ class DQN:
 
     outputs_per_action = 1
     takes_fractions = False
+    takes_joints = False
     has_value_range = False
 
     def __init__(self, loss: str, double: bool) -> None:

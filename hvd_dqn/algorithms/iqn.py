@@ -18,6 +18,7 @@ class IQN:
 
     outputs_per_action = 1
     takes_fractions = True
+    takes_joints = False
     has_value_range = False
     native_rule: str | None = None
 

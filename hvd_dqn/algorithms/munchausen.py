@@ -21,6 +21,7 @@ class MunchausenDQN:
 
     outputs_per_action = 1
     takes_fractions = False
+    takes_joints = False
     has_value_range = False
     native_rule: str | None = None
 

@@ -17,6 +17,7 @@ class QRDQN:
     """Learns N quantiles of the return; their mean is the action value."""
 
     takes_fractions = False
+    takes_joints = False
     has_value_range = False
     native_rule: str | None = None
 

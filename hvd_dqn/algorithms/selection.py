@@ -12,21 +12,22 @@ def of_valid(values: tf.Tensor, valid: tf.Tensor | None, others: float = -np.inf
     """Keeps the values of valid actions, so that no maximum takes another.
 
     Args:
-      values: float32 [B, A].
-      valid: bool [B, A], which actions may be taken; None if all may.
+      values: float32 [B, A], or [B, J, A] where an action has several joints.
+      valid: bool, of the same shape, which actions may be taken; None if all may.
       others: value of the actions that may not be taken: finite for a softmax, whose products would not be finite.
 
     Returns:
-      float32 [B, A].
+      float32, of the same shape.
 
     Raises:
-      ValueError: if a rank is not 2 or the B dimensions differ.
+      ValueError: if the ranks differ, or are not 2 or 3, or the B dimensions differ.
     """
     if valid is None:
         return values
-    check_ranks(values=(values, 2), valid=(valid, 2))
+    rank = 3 if values.shape.rank == 3 else 2
+    check_ranks(values=(values, rank), valid=(valid, rank))
     check_same_leading_dim(values=values, valid=valid)
-    return tf.where(valid, values, others)  # [B, A]
+    return tf.where(valid, values, others)  # [B, A] or [B, J, A]
 
 
 def select_actions(values: tf.Tensor, a: tf.Tensor) -> tf.Tensor:

@@ -72,6 +72,8 @@ class Run:
     def action_values(self, observation: np.ndarray) -> np.ndarray:
         """Returns Q-values float32 [A], or [N, A] for N observations; -inf for actions that a mask does not allow.
 
+        Where an action has several joints: [J, A] or [N, J, A], -inf for bins that a joint does not have.
+
         Args:
           observation: one of `environment()`, or several stacked along a first axis.
         """
@@ -83,7 +85,7 @@ class Run:
         return values if stacked.ndim > len(shape) else values[0]
 
     def policy(self, observation: np.ndarray) -> np.ndarray:
-        """Returns the greedy action int64 [], or [N] for N observations; see `action_values`."""
+        """Returns the greedy action int64 [] or [J], or [N, ...] for N observations; see `action_values`."""
         return np.asarray(self.action_values(observation).argmax(axis=-1))
 
     @property

@@ -17,6 +17,7 @@ from hvd_dqn.cli.arguments import parse
 from hvd_dqn.distributed.launcher import Launch
 from hvd_dqn.distributed.runtime import prepare_environment, start
 from hvd_dqn.errors import EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, UserError
+from hvd_dqn.video.writer import draw_without_display
 
 _LOWEST_PRIORITY = 19
 
@@ -29,7 +30,7 @@ def main() -> int:
     os.dup2(2, 1)  # what an environment prints is no answer
     request, parameters = _read()
     config = parse(["--resume", request["folder"], "--device", "cpu"], lambda run: request["config"], quiet=True)
-    os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+    draw_without_display()
     threads = prepare_environment(Launch(), 1, 0.0, bind_to_cores=False)
     runtime = start(Launch(), threads, "cpu", timeline=False)
     from hvd_dqn.training.recording import MOST_SECONDS

@@ -16,7 +16,7 @@ from hvd_dqn.distributed.launcher import read_launch
 from hvd_dqn.distributed.runtime import prepare_environment, start
 from hvd_dqn.errors import UserError
 from hvd_dqn.run.stopping import StopRequest
-from hvd_dqn.video.writer import find_ffmpeg, require_display, require_video
+from hvd_dqn.video.writer import draw_without_display, find_ffmpeg, require_display, require_video
 
 PROGRAM = "hvd-dqn watch"
 DESCRIPTION = """Films episodes of a trained agent: the frame, and the value of every action next to it.
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         return refuse(PROGRAM, error, launch, stop)
     if not asked.human:
-        os.environ["SDL_VIDEODRIVER"] = "dummy"  # pygame draws without a display
+        draw_without_display()
     os.environ |= {"SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     threads = prepare_environment(launch, 0, 0.0, bind_to_cores=False)
     runtime = start(launch, threads, "cpu", timeline=False)

@@ -22,7 +22,7 @@ class ActionLog:
           dtype: integer type that holds every action.
         """
         self._num_envs = num_envs
-        self._rows = np.zeros((0, num_envs), dtype)  # [rows, E], or [rows, E, joints]
+        self._rows = np.zeros((0, num_envs), dtype)  # [rows, E], or [rows, E, J]
         self._used = 0
         self._begins = np.zeros(num_envs, np.int64)  # row of each open episode's first action
 

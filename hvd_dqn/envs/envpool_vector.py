@@ -43,6 +43,8 @@ class EnvPoolVector(VectorEnv[Any, Any, Any]):
             name, num_envs=num_envs, num_threads=len(os.sched_getaffinity(0)), seed=seed, **arguments
         )
         self._pool = self._make(0)
+        real = np.issubdtype(self._pool.action_space.dtype, np.floating)
+        self._action_dtype = self._pool.action_space.dtype if real else np.int32
         self.num_envs = num_envs
         self.single_observation_space = self._pool.observation_space
         self.single_action_space = self._pool.action_space
@@ -65,7 +67,7 @@ class EnvPoolVector(VectorEnv[Any, Any, Any]):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps all environments."""
-        observation, reward, terminated, truncated, _ = self._pool.step(np.asarray(actions, np.int32))
+        observation, reward, terminated, truncated, _ = self._pool.step(np.asarray(actions, self._action_dtype))
         return observation, reward, terminated, truncated, {}
 
     def close_extras(self, **keywords: Any) -> None:

@@ -23,10 +23,10 @@ class Outcome(NamedTuple):
     total: float
     """Sum of the environment's own rewards."""
     start_value: float
-    """Greatest action value of the first observation."""
+    """Value of the greedy action of the first observation."""
     discounted_return: float
     """What `start_value` estimates: the discounted sum of the rewards that are learned from, up to the end of the task,
-    and the discounted greatest action value of the last observation where a time limit ended the episode."""
+    and the discounted value of the greedy action of the last observation where a time limit ended the episode."""
 
 
 class GreedyEvaluation:
@@ -52,7 +52,7 @@ class GreedyEvaluation:
 
         Args:
           make_env: creates one environment.
-          action_values: maps observations [N, *observation_shape] to Q-values float32 [N, A].
+          action_values: maps observations [N, *observation_shape] to Q-values float32 [N, A] or [N, J, A].
           observation_dtype: the dtype that `action_values` expects.
           max_parallel: episodes played at the same time, as one batch for the network; fewer if no more environments
             can be made.
@@ -86,11 +86,10 @@ class GreedyEvaluation:
         deadline = time.monotonic() + seconds
         while self._fill(deadline) and time.monotonic() < deadline:
             observations = np.stack([play.observation for play in self._playing]).astype(self._dtype)
-            q = self._action_values(observations)  # [N, A]
+            q = self._action_values(observations)  # [N, A] or [N, J, A]
             ended = []
-            for play, action, q_one in zip(self._playing, q.argmax(axis=1), q, strict=True):
-                explores = self._epsilon > 0 and play.rng.random() < self._epsilon
-                over = play.step(play.rng.choice(np.flatnonzero(~np.isneginf(q_one))) if explores else action)
+            for play, action, q_one in zip(self._playing, q.argmax(axis=-1), q, strict=True):
+                over = play.step(play.explore(action, q_one, self._epsilon) if self._epsilon > 0 else action)
                 cut_off = not over and play.length == self._step_limit
                 self._cut_off += cut_off
                 if over or cut_off:
@@ -123,8 +122,8 @@ class GreedyEvaluation:
         self._playing = [play for play in self._playing if play.number not in self._outcomes]
 
     def _value(self, observation: np.ndarray) -> float:
-        """Returns the greatest action value of an observation, alone: in a batch its last bits depend on the others."""
-        return float(self._action_values(np.asarray(observation)[None].astype(self._dtype)).max())
+        """Returns the greedy action's value of an observation, alone: in a batch its last bits depend on the others."""
+        return float(greedy_values(self._action_values(np.asarray(observation)[None].astype(self._dtype)))[0])
 
     def _fill(self, deadline: float) -> bool:
         """Starts queued episodes up to the limit, at least one. Returns True if any episode is being played."""
@@ -158,6 +157,16 @@ class GreedyEvaluation:
             return None
 
 
+def greedy_values(q: np.ndarray) -> np.ndarray:
+    """Returns the greedy actions' values, float32 [N]: the greatest, or where there are joints the mean of theirs.
+
+    Args:
+      q: float32 [N, A] or [N, J, A], action values.
+    """
+    greatest: np.ndarray = q.max(axis=-1)  # [N] or [N, J]
+    return greatest if q.ndim == 2 else greatest.mean(axis=1)
+
+
 class _Episode:
     """One running episode."""
 
@@ -173,7 +182,15 @@ class _Episode:
         self.rng = generator(seed, "evaluation epsilon")
         self.observation, _ = env.reset(seed=seed)
 
-    def step(self, action: np.int64) -> bool:
+    def explore(self, greedy: Any, q: np.ndarray, epsilon: float) -> Any:
+        """Returns the greedy action, int64 [] or [J], each joint of it with probability epsilon replaced at random."""
+        chosen = [
+            self.rng.choice(np.flatnonzero(~np.isneginf(values))) if self.rng.random() < epsilon else best
+            for best, values in zip(np.atleast_1d(greedy), np.atleast_2d(q), strict=True)
+        ]
+        return np.reshape(chosen, np.shape(greedy))[()]
+
+    def step(self, action: Any) -> bool:
         """Steps once, by an action of the type that vector environments give. Returns True if the episode has ended."""
         self.observation, reward, terminated, truncated, info = self.env.step(action)
         self.total += float(reward)

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from hvd_dqn.envs.action_bins import with_bins, with_bins_vector
 from hvd_dqn.envs.atari import OWN, PROTOCOLS, about, is_atari, thread_arguments, vector_arguments
 from hvd_dqn.envs.channels_last import channels_last, channels_last_vector
 from hvd_dqn.envs.envpool_vector import EnvPoolVector
@@ -72,7 +73,9 @@ class SingleFromVector(gym.Env[Any, Any]):
 class EnvironmentMaker:
     """Makes the environments of one id with one set of keyword arguments; all of them are guarded."""
 
-    def __init__(self, env_id: str, arguments: dict[str, Any], vectorization: str, protocol: str = OWN) -> None:
+    def __init__(
+        self, env_id: str, arguments: dict[str, Any], vectorization: str, protocol: str = OWN, action_bins: int = 0
+    ) -> None:
         """Finds the id, importing the module that registers it where the id names one.
 
         Args:
@@ -80,6 +83,7 @@ class EnvironmentMaker:
           arguments: keyword arguments of the environment.
           vectorization: auto, native, sync, async or envpool.
           protocol: own, or one of `hvd_dqn.envs.atari.PROTOCOLS`.
+          action_bins: bins of each number of Box actions; 0 where actions are discrete.
 
         Raises:
           UserError: if the module or the id does not exist (with the nearest match), native was asked for and the
@@ -97,7 +101,7 @@ class EnvironmentMaker:
         self._async = vectorization == "async"
         self._vector_arguments = vector_arguments(spec, arguments, protocol, self._pooled)
         self._life_losses = protocol != OWN and PROTOCOLS[protocol].life_ends_task
-        self._protocol = protocol
+        self._protocol, self._bins = protocol, action_bins
         self._masked: Masked | None = None
         self.calls = ForeignCalls()
         """Of the environments made here."""
@@ -164,7 +168,7 @@ class EnvironmentMaker:
 
     def action_names(self, env: gym.Env[Any, Any]) -> list[str]:
         """Returns short names of the actions of an environment that was made here."""
-        return action_names(env, self._id, int(getattr(env.action_space, "n", 0)))
+        return action_names(env, self._id)
 
     def spaces(self) -> Spaces:
         """Returns the spaces of a single environment, as `vector` shows them.
@@ -221,7 +225,8 @@ class EnvironmentMaker:
 
             spec = replace(gym.spec(self._id), entry_point=MinAtarGame)
         arguments = {**self._arguments, **others}
-        return channels_last(mask_to_infos(gym.make(spec, disable_env_checker=True, **arguments)))
+        made = gym.make(spec, disable_env_checker=True, **arguments)
+        return channels_last(mask_to_infos(with_bins(made, self._id, self._bins)))
 
     def _make_member(self, name: str) -> gym.Env[Any, Any]:
         """Makes one environment of several; called in its own process where it has one."""
@@ -231,7 +236,8 @@ class EnvironmentMaker:
     def _make_native(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Creates vector environments of other libraries."""
         if self._pooled:
-            return channels_last_vector(EnvPoolVector(self._id, num_envs, self._vector_arguments))
+            pool = EnvPoolVector(self._id, num_envs, self._vector_arguments)
+            return channels_last_vector(with_bins_vector(pool, self._id, self._bins))
         vector_env = self._make_unpacked_vector(num_envs)
         return PackedMaskVector(vector_env) if self._masked and self._masked.vector else vector_env
 
@@ -242,6 +248,7 @@ class EnvironmentMaker:
         mode, arguments = "vector_entry_point", {**self._vector_arguments, **others}
         threads = thread_arguments(self._id, arguments, num_envs)
         made = gym.make_vec(self._id, num_envs=num_envs, vectorization_mode=mode, **threads, **arguments)
+        made = with_bins_vector(made, self._id, self._bins)
         return channels_last_vector(mask_to_infos_vector(LifeLosses(made) if self._life_losses else made))
 
     def _gives_masks(self, make: Callable[[], Any], watched: Watched) -> bool:

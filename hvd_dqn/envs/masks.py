@@ -17,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 from hvd_dqn.envs.checks import ObservationCheck, Unfit, VectorObservationCheck, checked_flag, checked_mask
 from hvd_dqn.envs.guard import autoreset_mode
 from hvd_dqn.envs.spaces import MaskedSpace, is_supported
+from hvd_dqn.errors import UserError
 
 KEY = "action_mask"
 """Of a mask in infos and in Dict observations: 1 for an action that may be taken, 0 for others."""
@@ -24,29 +25,40 @@ KEY = "action_mask"
 
 def mask_to_infos(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     """Moves the mask of Dict observations into the infos; returns other environments unchanged."""
-    return DictMask(env) if _observation_key(env.observation_space) else env
+    return DictMask(env) if _masks_discrete(env.observation_space, env.action_space) else env
 
 
 def mask_to_infos_vector(vector_env: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
     """Moves the masks of Dict observations into the infos; returns other vector environments unchanged."""
-    return DictMaskVector(vector_env) if _observation_key(vector_env.single_observation_space) else vector_env
+    masked = _masks_discrete(vector_env.single_observation_space, vector_env.single_action_space)
+    return DictMaskVector(vector_env) if masked else vector_env
 
 
 def gives_masks(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> bool:
     """Resets an environment, single or vectorised, to see whether its infos hold masks.
 
     What it raises is ignored here: the same call raises it again where it can be reported with the environment's name.
+
+    Raises:
+      UserError: if they hold masks of actions that are not Discrete.
     """
     vectorised = isinstance(env, VectorEnv)
     try:
         observation = env.single_observation_space if vectorised else env.observation_space
         action = env.single_action_space if vectorised else env.action_space
-        if not (is_supported(observation) and isinstance(action, gym.spaces.Discrete) and action.start == 0):
+        known = isinstance(action, (gym.spaces.Discrete, gym.spaces.MultiDiscrete)) and not np.any(action.start)
+        if not (known and is_supported(observation)):
             return False
         _, info = env.reset()
-        return KEY in info
+        found = KEY in info
     except BaseException:
         return False
+    if found and isinstance(action, gym.spaces.MultiDiscrete):
+        raise UserError(
+            f"the infos hold {KEY!r}, and masks are for Discrete actions, not for {action}: list the actions as one "
+            f"Discrete space, or remove {KEY!r} if all of them are valid"
+        )
+    return found
 
 
 class DictMask(gym.Wrapper[Any, Any, Any, Any]):
@@ -187,6 +199,11 @@ def _observation_key(space: gym.Space[Any]) -> str:
         return ""
     (key,) = (key for key in space.spaces if key != KEY)
     return key if is_supported(space[key]) else ""
+
+
+def _masks_discrete(observation: gym.Space[Any], action: gym.Space[Any]) -> bool:
+    """Returns whether observations hold masks of Discrete actions."""
+    return isinstance(action, gym.spaces.Discrete) and bool(_observation_key(observation))
 
 
 def _masked_space(env: Any, observation: gym.Space[Any], action: gym.Space[Any]) -> MaskedSpace:

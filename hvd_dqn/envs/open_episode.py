@@ -30,7 +30,7 @@ class OpenEpisode:
     observation: np.ndarray
     """The present one, as the policy sees it."""
     actions: np.ndarray | None = None
-    """Integer [T] or [T, joints]: every action since the reset."""
+    """Integer [T] or [T, J]: every action since the reset."""
     state: Any = None
     """What the environment or the vector environment gave: plain values and arrays (packing.py)."""
     lasting: Any = None

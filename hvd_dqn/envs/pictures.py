@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from hvd_dqn.envs.action_bins import BinnedSpace
 from hvd_dqn.envs.checks import Unfit
 from hvd_dqn.errors import UserError
 
@@ -152,14 +153,21 @@ def frames_per_second(env: gym.Env[Any, Any]) -> float:
     return min(60.0, max(1.0, float(declared))) if known else _FRAMES_PER_SECOND  # type: ignore[arg-type]
 
 
-def action_names(env: gym.Env[Any, Any], env_id: str, num_actions: int) -> list[str]:
+def action_names(env: gym.Env[Any, Any], env_id: str) -> list[str]:
     """Returns short names of the actions: the environment's own, known ones, or numbers.
+
+    Where an action has joints, these are the names of the first one's bins, then of the second one's, and so on.
 
     Args:
       env: a single environment.
       env_id: its Gymnasium id.
-      num_actions: A.
     """
+    space = env.action_space
+    if isinstance(space, BinnedSpace):
+        return [f"{joint}: {value:.2g}" for joint, values in enumerate(space.values, 1) for value in values]
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return [f"{joint}: {bin_}" for joint, bins in enumerate(space.nvec, 1) for bin_ in range(bins)]
+    num_actions = int(getattr(space, "n", 0))
     names = [str(name) for name in _own_names(env)] or list(_GAMES.get(_bare(env_id), ()))
     return names if len(names) == num_actions else [str(action) for action in range(num_actions)]
 

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import wrappers
 
+from hvd_dqn.envs.action_bins import BinnedActions
 from hvd_dqn.envs.channels_last import ChannelsLast
 from hvd_dqn.envs.guard import Guard
 from hvd_dqn.envs.masks import DictMask, PackedMask
@@ -28,7 +29,7 @@ _ATTRIBUTES: dict[type, tuple[str, ...]] = {
     wrappers.TimeLimit: ("_elapsed_steps",),
     wrappers.RecordEpisodeStatistics: ("episode_returns", "episode_lengths"),
     **dict.fromkeys((wrappers.OrderEnforcing, wrappers.PassiveEnvChecker, Guard, ChannelsLast), ()),
-    **dict.fromkeys((DictMask, PackedMask), ()),
+    **dict.fromkeys((DictMask, PackedMask, BinnedActions), ()),
 }
 """What each known wrapper keeps of an open episode."""
 _STATELESS = (wrappers.TransformObservation, wrappers.TransformReward, wrappers.TransformAction)

@@ -23,8 +23,9 @@ class Spaces:
     num_categories: int
     """Number of values of a Discrete observation, which the network encodes as one-hot; 0 for a Box."""
     num_actions: int
-    action_shape: tuple[int, ...] = ()
-    """() for one Discrete action."""
+    """A. Where an action has several joints: the bins of the joint that has most."""
+    joint_bins: tuple[int, ...] = ()
+    """Bins of each of J joints, the parts of a MultiDiscrete action; () for one Discrete action."""
     largest_integer: int = 255
     """Upper bound of a Box of integers; 255 where it is larger, or for others."""
     unmasked_shape: tuple[int, ...] | None = None
@@ -38,6 +39,18 @@ class Spaces:
     def masked(self) -> bool:
         """Returns whether a stored observation ends in an action mask."""
         return self.unmasked_shape is not None
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one action: (), or [J] where it has joints."""
+        return (len(self.joint_bins),) if self.joint_bins else ()
+
+    @property
+    def valid_bins(self) -> np.ndarray | None:
+        """Returns bool [J, A], the bins that each joint has; None where all joints have A, or there are none."""
+        if len(set(self.joint_bins)) <= 1:
+            return None
+        return np.arange(self.num_actions) < np.array(self.joint_bins)[:, None]  # [J, A]
 
     @property
     def network_shape(self) -> tuple[int, ...]:
@@ -70,7 +83,7 @@ class Spaces:
         """Returns a JSON-ready description, which the ranks compare."""
         return {
             "observation": [list(self.observation_shape), str(self.observation_dtype), self.num_categories],
-            "actions": self.num_actions,
+            "actions": list(self.joint_bins) or self.num_actions,
             "action masks": self.mask_source,
             "stacked frames": self.stacked_frames,
         }
@@ -115,13 +128,9 @@ def read_spaces(env_id: str, observation: gym.Space, action: gym.Space) -> Space
     """Translates the Gymnasium spaces of a single environment.
 
     Raises:
-      UserError: unless actions are Discrete, and observations are Box or Discrete.
+      UserError: unless actions are Discrete or MultiDiscrete, and observations are Box or Discrete.
     """
-    if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
-        raise UserError(
-            f"{env_id} has the action space {action}: a DQN needs Discrete actions that count from 0. "
-            "Choose an environment with Discrete actions, or wrap it in one that lists its actions."
-        )
+    num_actions, joint_bins = _read_actions(env_id, action)
     if isinstance(observation, MaskedSpace):
         alone = read_spaces(env_id, observation.observation, action)
         return replace(
@@ -131,16 +140,34 @@ def read_spaces(env_id: str, observation: gym.Space, action: gym.Space) -> Space
             mask_source=observation.source,
         )
     if isinstance(observation, gym.spaces.Discrete) and observation.start == 0:
-        return Spaces((), np.dtype(np.int32), int(observation.n), int(action.n))
+        return Spaces((), np.dtype(np.int32), int(observation.n), num_actions, joint_bins)
     if isinstance(observation, gym.spaces.Box) and observation.shape:
         real = np.issubdtype(observation.dtype, np.floating)
         dtype = np.dtype(np.float32) if real else np.dtype(observation.dtype)
         largest = int(observation.high.max()) if np.issubdtype(dtype, np.integer) else 255
         largest = largest if 0 < largest < 255 else 255
-        return Spaces(tuple(observation.shape), dtype, 0, int(action.n), largest_integer=largest)
+        return Spaces(tuple(observation.shape), dtype, 0, num_actions, joint_bins, largest_integer=largest)
     raise UserError(
         f"{env_id} has the observation space {observation}: supported are Box (vectors and images) and Discrete "
-        "counting from 0, and a Dict of one of them and 'action_mask'. Flatten others with "
+        "counting from 0, and for Discrete actions a Dict of one of them and 'action_mask'. Flatten others with "
         "gymnasium.wrappers.FlattenObservation in an environment of your own, registered and named as "
         "--env your_module:YourEnv-v0."
+    )
+
+
+def _read_actions(env_id: str, action: gym.Space[Any]) -> tuple[int, tuple[int, ...]]:
+    """Returns the number of actions, and the bins of each joint; see `Spaces`."""
+    if isinstance(action, gym.spaces.Discrete) and action.start == 0:
+        return int(action.n), ()
+    one_row = isinstance(action, gym.spaces.MultiDiscrete) and action.nvec.ndim == 1 and action.nvec.size > 0
+    if one_row and not np.any(action.start):
+        return int(action.nvec.max()), tuple(int(bins) for bins in action.nvec)
+    if isinstance(action, gym.spaces.Box):
+        raise UserError(
+            f"{env_id} has the action space {action}, whose numbers have to be divided into bins: give --action-bins 2 "
+            "(or more) with --algorithm decqn"
+        )
+    raise UserError(
+        f"{env_id} has the action space {action}: supported are Discrete and a row of MultiDiscrete actions, which "
+        "count from 0, and Box with --action-bins. Choose another environment, or wrap this one."
     )

@@ -83,18 +83,19 @@ def agreement(network: Network, trained: Trained, inputs: tuple[np.ndarray, ...]
     if trained.spaces.masked:  # as hvd_dqn/envs/masks.py packs them
         stored = np.concatenate([part.reshape(count, -1).astype(stored.dtype) for part in inputs], axis=1)
     parts = [slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE)]
-    expected = np.concatenate([trained.values(stored[part]) for part in parts])  # [N, A]
-    found = np.concatenate([network(*(column[part] for column in inputs)) for part in parts])  # [N, A]
-    valid = np.isfinite(expected)  # [N, A]
+    expected = np.concatenate([trained.values(stored[part]) for part in parts])  # [N, A] or [N, J, A]
+    found = np.concatenate([network(*(column[part] for column in inputs)) for part in parts])
+    valid = np.isfinite(expected)
     if found.shape != expected.shape or (valid != np.isfinite(found)).any():
         return Agreement(count, count, count, np.inf, np.inf)
     largest = float(np.abs(expected[valid]).max())
-    greedy = found.argmax(axis=1)  # [N]
-    loss = expected.max(axis=1) - expected[np.arange(count), greedy]  # [N]
+    greedy = found.argmax(axis=-1)  # [N] or [N, J]
+    chosen = np.take_along_axis(expected, greedy[..., None], axis=-1)[..., 0]
+    others, worse = expected.argmax(axis=-1) != greedy, expected.max(axis=-1) - chosen > _TIE * largest
     return Agreement(
         count,
-        int((expected.argmax(axis=1) != greedy).sum()),
-        int((loss > _TIE * largest).sum()),
+        int(others.reshape(count, -1).any(axis=1).sum()),
+        int(worse.reshape(count, -1).any(axis=1).sum()),
         float(np.abs(expected[valid] - found[valid]).max()),
         largest,
     )

@@ -82,7 +82,7 @@ def describe(trained: Trained, name: str) -> dict[str, Any]:
         "env": config.environment.env,
         "env_kwargs": json.loads(config.environment.env_kwargs),
         "protocol": config.environment.protocol,
-        "actions": spaces.num_actions,
+        "actions": list(spaces.joint_bins) or spaces.num_actions,
         "observation": observation | ({"categories": spaces.num_categories} if spaces.num_categories else {}),
         "action_mask": spaces.masked,
         "algorithm": config.algorithm.algorithm,
@@ -92,20 +92,23 @@ def describe(trained: Trained, name: str) -> dict[str, Any]:
         "format": name,
         "file": FORMATS[name].file,
         "hvd_dqn": __version__,
-    }
+    } | ({"action_bins": config.environment.action_bins} if config.environment.action_bins else {})
 
 
 def report(written: Written) -> str:
     """Returns what was written, what was checked, and how a program loads it."""
     about = written.about
     shape = ", ".join(map(str, ("N", *about["observation"]["shape"])))
+    actions = about["actions"]
+    values, greedy = f"[N, {actions}]", "the greedy action is the largest one's"
+    if isinstance(actions, list):
+        values, greedy = f"[N, {len(actions)}, {max(actions)}]", "each joint's greedy bin is the largest one's"
     mask = f", action_mask: int8 [N, {about['actions']}]" if about["action_mask"] else ""
     lines = [
         *_heading(written),
         "load it, in that folder:",
         *(f"  {line}" for line in code(about["format"], about["action_mask"])),
-        f"observation: {about['observation']['dtype']} [{shape}]{mask}; "
-        f"action_values: float32 [N, {about['actions']}], the greedy action is the largest one's",
+        f"observation: {about['observation']['dtype']} [{shape}]{mask}; action_values: float32 {values}, {greedy}",
     ]
     return "\n".join(lines)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Network = Callable[..., "np.ndarray"]
-"""(observation [N, ...], with masks also action_mask int8 [N, A]) -> action values float32 [N, A]."""
+"""(observation [N, ...], with masks also action_mask int8 [N, A]) -> action values float32 [N, A] or [N, J, A]."""
 
 
 class Format(NamedTuple):

@@ -38,9 +38,11 @@ def about() -> dict[str, Any]:
 
 @app.post("/act")
 def act(observation: Annotated[Any, Body()], action_mask: Annotated[Any, Body()] = None) -> dict[str, Any]:
-    """Returns the greedy action and all action values; null for actions that the mask does not allow."""
+    """Returns the greedy action, a number or one for each joint, and all action values; null for invalid actions."""
     inputs = {"observation": checked("observation", observation, **ABOUT["observation"])[None]}
     if ABOUT["action_mask"]:
         inputs["action_mask"] = checked("action_mask", action_mask, [ABOUT["actions"]], "int8")[None]
     values = SESSION.run(None, inputs)[0][0]
-    return {"action": int(values.argmax()), "action_values": [float(q) if np.isfinite(q) else None for q in values]}
+    known = values.astype(object)
+    known[~np.isfinite(values)] = None
+    return {"action": values.argmax(axis=-1).tolist(), "action_values": known.tolist()}

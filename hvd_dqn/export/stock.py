@@ -29,7 +29,7 @@ def stock_model(trained: Trained) -> keras.Model:
     Returns:
       observation [N, *observation_shape], in the environment's dtype -> float32 [N, A]. With action masks there is a
       second input, action_mask int8 [N, A]: 1 for an action that may be taken, whose others have the value -inf. In a
-      row of zeros all may be taken.
+      row of zeros all may be taken. Where an action has joints: float32 [N, J, A], -inf for bins that a joint lacks.
 
     Raises:
       UserError: if the network is one of the user's own that cannot be rebuilt.
@@ -37,7 +37,9 @@ def stock_model(trained: Trained) -> keras.Model:
     model = trained.network.model_with(trained.parameters)
     source = model.inputs[0]
     observation = keras.Input(source.shape[1:], dtype=source.dtype, name="observation")
-    q = _action_values(trained.algorithm, _rebuilt(model, observation, trained.network_name))  # [N, A]
+    q = _action_values(trained.algorithm, _rebuilt(model, observation, trained.network_name))  # [N, A] or [N, J, A]
+    if trained.spaces.valid_bins is not None:
+        q = q + np.where(trained.spaces.valid_bins, 0.0, -np.inf).astype(np.float32)
     if not trained.spaces.masked:
         return keras.Model(observation, q, name="action_values")
     mask = keras.Input((trained.spaces.num_actions,), dtype="int8", name="action_mask")

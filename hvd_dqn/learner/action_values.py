@@ -24,6 +24,8 @@ class ActionValues(Protocol):
     def __call__(self, s: np.ndarray, draw: int | None = None) -> np.ndarray:
         """Returns action values float32 [B, A], -inf for actions that the observations' masks do not allow.
 
+        Where an action has several joints: [B, J, A], -inf for bins that a joint does not have.
+
         Args:
           s: stored observations [B, ...].
           draw: number of the noise of a noisy network; None for its mean weights.
@@ -50,7 +52,7 @@ class TensorFlowActionValues:
 
         def values(weights: list[tf.Tensor], s: tf.Tensor) -> list[tf.Tensor]:
             observation, valid = network.unpack(s)
-            return [of_valid(algorithm.action_values(network.forward(weights, observation)), valid)]  # [B, A]
+            return [of_valid(algorithm.action_values(network.forward(weights, observation)), valid)]
 
         # XLA costs more per call than it saves in a forward pass.
         self._values = self._noisy_values = GraphCall(

@@ -24,16 +24,17 @@ class FlatNetwork:
     noisy = False
     """Whether `weights` take noise for acting, too."""
 
-    def __init__(self, model: keras.Model, masked_actions: int = 0) -> None:
+    def __init__(self, model: keras.Model, masked_actions: int = 0, valid_bins: np.ndarray | None = None) -> None:
         """Takes the model over.
 
         Args:
           model: the network.
           masked_actions: A if stored observations end in action masks, 0 if they do not.
+          valid_bins: bool [J, A], the bins that each joint of an action has; None for all.
         """
         self.layout = ParameterLayout(model)
         self.observation_dtype = model.inputs[0].dtype
-        self._model, self._masked_actions = model, masked_actions
+        self._model, self._masked_actions, self._valid_bins = model, masked_actions, valid_bins
         self._own_shape = tuple(model.inputs[0].shape[1:])
 
     @property
@@ -47,9 +48,14 @@ class FlatNetwork:
         """Returns what the model takes of stored observations [B, *stored_shape], and which actions are valid.
 
         Returns:
-          Observations [B, *observation_shape], and bool [B, A], or None where stored observations have no masks.
+          Observations [B, *observation_shape], and bool [B, A] or [B, J, A], None where all actions are valid.
         """
-        return unpack(stored, self._own_shape, self._masked_actions) if self._masked_actions else (stored, None)
+        if self._masked_actions:
+            return unpack(stored, self._own_shape, self._masked_actions)
+        if self._valid_bins is None:
+            return stored, None
+        rows = tf.shape(stored)[0] if stored.shape[0] is None else stored.shape[0]
+        return stored, tf.broadcast_to(self._valid_bins, [rows, *self._valid_bins.shape])  # [B, J, A]
 
     @property
     def has_convolutions(self) -> bool:
@@ -65,7 +71,7 @@ class FlatNetwork:
             by default evenly spaced ones.
 
         Returns:
-          What the model returns for them, for most networks one tensor [B, A] or [B, A, Z].
+          What the model returns for them, for most networks one tensor [B, A], [B, A, Z] or [B, J, A].
         """
         return self.forward(self.weights(self.layout.split(parameters)), *inputs)
 

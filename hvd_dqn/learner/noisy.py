@@ -23,9 +23,9 @@ class NoisyNetwork(FlatNetwork):
 
     noisy = True
 
-    def __init__(self, model: keras.Model, masked_actions: int = 0) -> None:
+    def __init__(self, model: keras.Model, masked_actions: int = 0, valid_bins: np.ndarray | None = None) -> None:
         """Takes the model over; see `FlatNetwork`."""
-        super().__init__(model, masked_actions)
+        super().__init__(model, masked_actions, valid_bins)
         dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
         positions = {variable.path: number for number, variable in enumerate(model.trainable_variables)}
         self._layers = [(positions[layer.kernel.path], positions[layer.bias.path]) for layer in dense]

@@ -75,14 +75,19 @@ def greedy_actions(q: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def epsilon_greedy_actions(q: np.ndarray, epsilon: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Picks a random action with probability epsilon, else a best one.
 
+    Where an action has several joints, each is random with probability epsilon, independently of the others.
+
     Args:
-      q: float32 [B, A], action values; -inf for actions that may not be taken.
+      q: float32 [B, A] or [B, J, A], action values; -inf for actions that may not be taken.
       epsilon: float [B], probability of a random action in each row.
       rng: the rank's generator.
 
     Returns:
-      int64 [B].
+      int64 [B] or [B, J].
     """
+    if q.ndim == 3:
+        each = epsilon_greedy_actions(q.reshape(-1, q.shape[2]), np.repeat(epsilon, q.shape[1]), rng)  # [B * J]
+        return each.reshape(q.shape[:2])
     exploring = rng.random(len(q)) < epsilon  # [B]
     drawn = rng.integers(q.shape[1], size=len(q))  # [B]
     drawn_invalid = np.isneginf(q[np.arange(len(q)), drawn])  # [B]

@@ -30,7 +30,8 @@ def q_network(
       name: of the model.
 
     Returns:
-      The model; its outputs are float32 [B, A], [B, A, Z] where an action has several, or [B, A, N].
+      The model; its outputs are float32 [B, A], [B, A, Z] where an action has several, [B, A, N], or [B, J, A] where
+      an action has joints. Advantages of a joint's bins are centred by their own mean (Tavakoli et al. 2018).
     """
     model_inputs = [inputs]
     if spec.takes_fractions:
@@ -38,16 +39,18 @@ def q_network(
         features = _at_fractions(features, model_inputs[1], spec)  # [B, N, F]
     shared, own = hidden_sizes[:-1], hidden_sizes[-1:]
     x = hidden_layers(features, shared, spec)
-    outputs = _stream(x, own, spec, spec.num_actions, "dense", len(shared))  # [B, A, Z] or [B, N, A]
+    outputs = _stream(x, own, spec, spec.num_actions * (spec.joints or 1), "dense", len(shared))  # [B, A, Z], [B, N, A]
+    if spec.joints:
+        outputs = layers.Reshape((spec.joints, spec.num_actions), dtype="float32")(outputs)  # [B, J, A]
     if spec.dueling:
-        axis = 2 if spec.takes_fractions else 1
+        axis = 2 if spec.takes_fractions or spec.joints else 1
         value = _stream(x, own, spec, 1, "value", len(shared))  # [B, 1, Z] or [B, N, 1]
         outputs = layers.Lambda(lambda v: v[0] + v[1] - ops.mean(v[1], axis, keepdims=True), dtype="float32")(
             [value, outputs]
         )
     if spec.takes_fractions:
         outputs = layers.Permute((2, 1), dtype="float32")(outputs)  # [B, A, N]
-    elif spec.outputs_per_action == 1:
+    elif spec.outputs_per_action == 1 and not spec.joints:
         outputs = layers.Reshape((spec.num_actions,), dtype="float32")(outputs)  # [B, A]
     return keras.Model(model_inputs if spec.takes_fractions else inputs, outputs, name=name)
 

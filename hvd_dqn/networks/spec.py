@@ -20,7 +20,7 @@ class NetworkSpec(NamedTuple):
     observation_shape: tuple[int, ...]  # of one observation, channels last; () for a category
     observation_dtype: np.dtype  # integer images and vectors are scaled from 0..255 to 0..1
     num_categories: int  # values of a Discrete observation, one-hot encoded; 0 for others
-    num_actions: int  # A
+    num_actions: int  # A; with joints, the most bins of a joint
     hidden_sizes: tuple[int, ...]  # units of the hidden layers behind the torso, where they can be chosen
     seed: int  # of the initial weights
     outputs_per_action: int = 1  # Z
@@ -31,6 +31,7 @@ class NetworkSpec(NamedTuple):
     impala_width: int = 1  # factor of impala's channels
     layer_norm: bool = False  # impala: normalise the features of stems and of the last hidden layer
     spectral_norm: bool = False  # impala: divide the residual blocks' kernels by their largest singular value
+    joints: int = 0  # J, parts of an action, each with its own A outputs: [B, J, A]; 0 for one Discrete action
 
     @property
     def policy(self) -> str:

@@ -123,10 +123,11 @@ def build_network(config: Config, communicator: Communicator, spaces: Spaces) ->
         config.network.impala_width,
         config.network.layer_norm,
         config.network.spectral_norm,
+        len(spaces.joint_bins),
     )
     model = raise_on_any_rank(communicator, lambda: build_model(network, spec))  # COLLECTIVE
     masked_actions = spaces.num_actions if spaces.masked else 0
-    flat = (NoisyNetwork if config.network.noisy else FlatNetwork)(model, masked_actions)
+    flat = (NoisyNetwork if config.network.noisy else FlatNetwork)(model, masked_actions, spaces.valid_bins)
     return flat, algorithm, network
 
 

@@ -95,7 +95,7 @@ def assemble(
     limit = 0.0 if alone else config.runtime.stall_timeout_seconds
     limit += grace_seconds if limit else 0.0
     maker, spaces = raise_on_any_rank(communicator, lambda: find_environment(config, communicator, limit))  # COLLECTIVE
-    algorithm, own_code = raise_on_any_rank(communicator, lambda: check_parts(config))  # COLLECTIVE
+    algorithm, own_code = raise_on_any_rank(communicator, lambda: check_parts(config, spaces))  # COLLECTIVE
     check_same_job(communicator, _fingerprint(config, runtime, spaces, command) | own_code)  # COLLECTIVE
     memory = check_memory(config, own, spaces, communicator, may_refuse=not stream)  # COLLECTIVE
     seeds = EpisodeSeeds(config.job.seed, first_index(config.environment.num_envs, rank, size), stream)

@@ -38,7 +38,11 @@ def find_environment(
     """
     environment = config.environment
     maker = EnvironmentMaker(
-        environment.env, environment_arguments(config), environment.vectorization, environment.protocol
+        environment.env,
+        environment_arguments(config),
+        environment.vectorization,
+        environment.protocol,
+        environment.action_bins,
     )
     no_marks = Path(os.devnull, "waiting")  # there is no run directory yet
 

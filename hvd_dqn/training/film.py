@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from hvd_dqn.envs.greedy import GreedyEvaluation
+from hvd_dqn.envs.greedy import GreedyEvaluation, greedy_values
 from hvd_dqn.envs.pictures import frames_per_second
+from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.seeding import integer_seed
 from hvd_dqn.training.trained import Trained
@@ -55,12 +56,13 @@ class Shot(NamedTuple):
 
 @dataclass
 class _Episode:
-    """One episode: compressed frames [T + 1], and of each step the action values, the action and the reward."""
+    """One episode: compressed frames [T + 1], and of each step action values [R], chosen rows and the reward."""
 
     frame_shape: tuple[int, ...] = ()
     frames: list[bytes] = field(default_factory=list)
     values: list[np.ndarray] = field(default_factory=list)
-    actions: list[int] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
+    chosen: list[tuple[int, ...]] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
 
     def take(self, frame: Any) -> None:
@@ -73,21 +75,24 @@ class _Episode:
         """Yields the moment of each step, and that of the end."""
         total = 0.0
         for step, packed in enumerate(self.frames):
-            over = step == len(self.actions)
-            known = min(step, len(self.actions) - 1)
+            over = step == len(self.chosen)
+            known = min(step, len(self.chosen) - 1)
             frame = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(self.frame_shape)
-            yield Moment(frame, self.values[known], self.actions[known], total, step, over)
+            yield Moment(frame, self.values[known], self.chosen[known], total, step, over)
             total += 0.0 if over else self.rewards[step]
 
 
 class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
     """An environment that keeps what an episode shows."""
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], spaces: Spaces) -> None:
         super().__init__(env)
+        self._has_row = spaces.valid_bins
+        self._first_rows = np.cumsum((0, *spaces.joint_bins[:-1]))
+        """Row of each joint's first bin; [0] for Discrete actions."""
         self.episode = _Episode()
         self.values: np.ndarray | None = None
-        """float32 [A], of the present observation."""
+        """float32 [A] or [J, A], of the present observation."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -98,8 +103,9 @@ class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         assert self.values is not None
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self.episode.values.append(self.values)
-        self.episode.actions.append(int(action))
+        self.episode.best.append(float(greedy_values(self.values[None])[0]))
+        self.episode.values.append(self.values.ravel() if self._has_row is None else self.values[self._has_row])
+        self.episode.chosen.append(tuple(int(row) for row in self._first_rows + action))
         self.episode.rewards.append(float(reward))
         self.episode.take(self.env.render())
         return observation, reward, terminated, truncated, info
@@ -124,12 +130,12 @@ def shoot(
       UserError: if the environment has no pictures or fails, or a film cannot be written.
     """
     agent, config = shooting.agent, shooting.agent.config
-    env = _Recorder(agent.maker.single("a filmed environment", filmed=True))
+    env = _Recorder(agent.maker.single("a filmed environment", filmed=True), agent.spaces)
     rate = shooting.rate or frames_per_second(env)
     names = agent.maker.action_names(env)
 
     def action_values(observations: np.ndarray) -> np.ndarray:
-        values = agent.values(observations)  # [1, A]
+        values = agent.values(observations)  # [1, A] or [1, J, A]
         env.values = values[0]
         return values
 
@@ -151,9 +157,10 @@ def shoot(
                     return None
             episode = env.episode
             if panel is None:
-                panel = Panel(config.environment.env, shooting.subtitle, names, episode.frame_shape)
+                own_name = config.environment.env.rpartition(":")[2]
+                panel = Panel(own_name, shooting.subtitle, names, episode.frame_shape)
                 films = open_films(panel.size, rate)
-            scale = Scale.of(np.stack(episode.values))
+            scale = Scale.of(np.stack(episode.values), np.array(episode.best))
             for moment in episode.moments():
                 if interrupted():
                     return None
@@ -164,7 +171,7 @@ def shoot(
                         film.add(picture)
                 pictures += repeats
             shot.returns.append(play.outcomes()[number].total)
-            shot.lengths.append(len(episode.actions))
+            shot.lengths.append(len(episode.chosen))
             shot = shot._replace(cut_off=shot.cut_off + play.cut_off)
         for film in films:
             film.close()

@@ -112,7 +112,7 @@ def _parameters(config: Config, spaces: Spaces) -> int:
 
 def _outputs(config: Config, spaces: Spaces) -> int:
     """Returns how many outputs the network has for an observation."""
-    return int(make_algorithm(config).outputs_per_action) * spaces.num_actions
+    return int(make_algorithm(config).outputs_per_action) * spaces.num_actions * (len(spaces.joint_bins) or 1)
 
 
 def _too_little(host: str, ranks: int, total: Bytes, usable: int) -> str:

@@ -17,6 +17,7 @@ from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.config import Config, flatten
 from hvd_dqn.envs.find import import_place
 from hvd_dqn.envs.foreign import brief, where
+from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError, did_you_mean
 from hvd_dqn.networks.spec import NetworkSpec
 from hvd_dqn.registry import ALGORITHMS, NETWORKS, REPLAYS, load
@@ -49,12 +50,13 @@ def make_algorithm(config: Config) -> Algorithm:
     factory = _find(ALGORITHMS, name, "--algorithm")
     if name in ALGORITHMS:
         return configured(factory, config)
-    algorithm = _call(f"--algorithm {name}", lambda: configured(factory, config))
+    algorithm: Algorithm = _call(f"--algorithm {name}", lambda: configured(factory, config))
     missing = [attribute for attribute in _ALGORITHM if not hasattr(algorithm, attribute)]
     if missing:
         raise UserError(
             f"--algorithm {name} lacks {', '.join(missing)}: see the class Algorithm in hvd_dqn/algorithms/base.py"
         )
+    algorithm.takes_joints = getattr(algorithm, "takes_joints", False)
     algorithm.native_rule = None  # one that inherits from DQN is another rule than the native learner's
     return algorithm
 
@@ -94,14 +96,26 @@ def build_model(name: str, spec: NetworkSpec) -> keras.Model:
     return model
 
 
-def check_parts(config: Config) -> tuple[Algorithm, dict[str, str]]:
+def check_parts(config: Config, spaces: Spaces) -> tuple[Algorithm, dict[str, str]]:
     """Returns the algorithm, and digests of the files of the user's own parts, which all ranks must have alike.
 
     Raises:
-      UserError: if a part cannot be found, or is none.
+      UserError: if a part cannot be found, or is none, or the algorithm does not learn such actions.
     """
     find_replay(config)
-    return make_algorithm(config), _own_code(config)
+    algorithm = make_algorithm(config)
+    name, env = config.algorithm.algorithm, config.environment.env
+    if spaces.joint_bins and not algorithm.takes_joints:
+        raise UserError(
+            f"--algorithm {name} learns Discrete actions, and those of {env} have {len(spaces.joint_bins)} joints: "
+            "give --algorithm decqn"
+        )
+    if algorithm.takes_joints and not spaces.joint_bins:
+        raise UserError(
+            f"--algorithm {name} learns MultiDiscrete actions, and {env} has {spaces.num_actions} Discrete ones: give "
+            "--algorithm dqn, which is the same for one joint"
+        )
+    return algorithm, _own_code(config)
 
 
 def _own_code(config: Config) -> dict[str, str]:
@@ -146,7 +160,8 @@ def _call(what: str, call: Callable[[], Any]) -> Any:
 
 def _check(name: str, model: keras.Model, spec: NetworkSpec) -> None:
     several = (spec.outputs_per_action,) if spec.outputs_per_action > 1 else ()
-    outputs = (None, spec.num_actions, *((None,) if spec.takes_fractions else several))
+    joints = (spec.joints,) if spec.joints else ()
+    outputs = (None, *joints, spec.num_actions, *((None,) if spec.takes_fractions else several))
     wanted_inputs = [(None, *spec.observation_shape), *([(None, None)] if spec.takes_fractions else [])]
     inputs = [tuple(part.shape) for part in model.inputs]
     if inputs != wanted_inputs:

@@ -34,15 +34,15 @@ class Moment(NamedTuple):
     frame: np.ndarray
     """uint8 [H, W, 3], before the step."""
     values: np.ndarray
-    """float32 [A], action values; -inf for actions that a mask does not allow."""
-    action: int
-    """The one that was chosen."""
+    """float32 [R], one row each: action values, or those of all joints' bins; -inf for what a mask does not allow."""
+    chosen: tuple[int, ...]
+    """Rows of the action that was chosen: one, or one of each joint."""
     episode_return: float
     """Up to here, without this step's reward."""
     step: int
     """Steps before this one."""
     over: bool = False
-    """Whether the episode has ended: `values` and `action` are those of its last step."""
+    """Whether the episode has ended: `values` and `chosen` are those of its last step."""
 
 
 class Scale(NamedTuple):
@@ -52,15 +52,20 @@ class Scale(NamedTuple):
     high: float
     """Range of all valid action values of the episode."""
     best: np.ndarray
-    """float [T], the largest action value of each step."""
+    """float [T], the value of each step's greedy action."""
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Scale:
-        """Returns the scale of an episode's action values float [T, A]; -inf where a mask does not allow the action."""
+    def of(cls, values: np.ndarray, best: np.ndarray) -> Scale:
+        """Returns the scale of an episode.
+
+        Args:
+          values: float [T, R], of all rows; -inf where a mask does not allow the action.
+          best: float [T], the value of each step's greedy action.
+        """
         valid = values[np.isfinite(values)]
         low, high = (float(valid.min()), float(valid.max())) if valid.size else (0.0, 1.0)
         room = max(0.05 * (high - low), 1e-6)
-        return cls(low - room, high + room, values.max(axis=1))
+        return cls(low - room, high + room, best)
 
 
 class Panel:
@@ -72,7 +77,7 @@ class Panel:
         Args:
           title: the environment.
           subtitle: which agent plays.
-          action_names: of the A actions.
+          action_names: of the R rows.
           frame_shape: [H, W, 3] of the frames.
         """
         from PIL import ImageFont
@@ -112,12 +117,12 @@ class Panel:
         thickness = max(1.0, 0.62 * pitch)
         return left, start + (pitch - thickness) / 2, right, start + (pitch + thickness) / 2
 
-    def shown(self, values: np.ndarray, action: int) -> list[int]:
-        """Returns the actions that have a row: all, or of many those with the largest values and the chosen one."""
+    def shown(self, values: np.ndarray, chosen: Sequence[int]) -> list[int]:
+        """Returns the rows that are shown: all, or of many the chosen ones and those with the largest values."""
         if len(values) <= _MOST_ROWS:
             return list(range(len(values)))
-        largest = np.argsort(-values, kind="stable")[:_MOST_ROWS].tolist()
-        return sorted(largest if action in largest else [*largest[:-1], action])
+        largest = [row for row in np.argsort(-values, kind="stable").tolist() if row not in chosen]
+        return sorted([*chosen, *largest][:_MOST_ROWS])
 
     def _enlarged(self, frame: np.ndarray) -> Image.Image:
         from PIL import Image
@@ -147,14 +152,14 @@ class Panel:
         return text
 
     def _draw_bars(self, draw: ImageDraw.ImageDraw, moment: Moment, scale: Scale, left: int, right: int) -> None:
-        rows = self.shown(moment.values, moment.action)
+        rows = self.shown(moment.values, moment.chosen)
         pitch = self.bar_box(1, len(rows))[1] - self.bar_box(0, len(rows))[1] if len(rows) > 1 else _TALLEST_ROW
         largest = max(-scale.low, scale.high)
         digits = 3 if largest < 1 else 2 if largest < 1000 else 0
         font = self._font_of([self._names[action] for action in rows], pitch)
         for row, action in enumerate(rows):
             x0, y0, x1, y1 = self.bar_box(row, len(rows))
-            value, chosen = float(moment.values[action]), action == moment.action
+            value, chosen = float(moment.values[action]), action in moment.chosen
             middle = (y0 + y1) / 2
             valid = np.isfinite(value)
             colour = CHOSEN if chosen else BAR

@@ -274,6 +274,12 @@ class Window:
 _NO_WINDOW = "leave --human out, which writes a file, or log in with ssh -X, or start this on a machine with a screen"
 
 
+def draw_without_display() -> None:
+    """Sets the variables by which pygame and MuJoCo draw where there is no screen; before either is imported."""
+    os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+    os.environ.setdefault("MUJOCO_GL", "egl")
+
+
 def require_display() -> None:
     """Checks that a window can be shown.
 

@@ -39,6 +39,10 @@ ENVIRONMENTS = {
     "frames": ("--env", "image_envs:StackedDot-v0", "--num-envs", "4", "--n-step", "3", "--replay", "prioritized"),
     "local": LOCAL,
     "local, prioritized": (*LOCAL, "--replay", "prioritized"),
+    "joints": (
+        *("--env", "Reacher-v5", "--action-bins", "3", "--algorithm", "decqn", "--double", "--num-envs", "6"),
+        *("--n-step", "3", "--replay", "prioritized"),
+    ),
 }
 RUN = (
     *("--total-env-steps", "2400", "--learning-starts", "300", "--train-period", "4", "--global-batch-size", "16"),
@@ -50,6 +54,7 @@ RUN = (
 FORMS = {
     "CartPole": TransitionForm((4,), np.dtype(np.float32)),
     "frames": TransitionForm((60, 60, 4), np.dtype(np.uint8)),
+    "joints": TransitionForm((10,), np.dtype(np.float32), (2,)),
 }
 
 MakeRun = Callable[[str, int, str], Path]
@@ -93,6 +98,7 @@ def _copy_up_to(whole: Path, place: Path, folder: Path) -> Path:
         ("CartPole", 2, "native"),
         *(("local", 2, "native"), ("local, prioritized", 2, "tensorflow")),
         *(("LunarLander", 2, "tensorflow"), ("images", 2, "tensorflow"), ("frames", 2, "tensorflow")),
+        *(("joints", 1, "tensorflow"), ("joints", 2, "tensorflow")),
         *(
             pytest.param(*case, "tensorflow", marks=pytest.mark.slow)
             for case in (("LunarLander", 1), ("maze", 1), ("maze", 2), ("LunarLander", 3), ("maze", 3))
@@ -144,7 +150,7 @@ def _stored(run_directory: Path, environment: str) -> list[Transition]:
     ]
 
 
-@pytest.mark.parametrize(("environment", "ranks"), [("CartPole", 1), ("CartPole", 3), ("frames", 3)])
+@pytest.mark.parametrize(("environment", "ranks"), [("CartPole", 1), ("CartPole", 3), ("frames", 3), ("joints", 3)])
 def test_another_number_of_ranks_shares_the_replay_out_anew(
     environment: str, ranks: int, whole_run: MakeRun, persistent_ranks: PersistentRanks, tmp_path: Path
 ) -> None:

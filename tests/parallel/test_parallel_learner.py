@@ -92,3 +92,14 @@ def test_weights_are_divided_by_the_largest_of_all_ranks(stream: Stream, ranks: 
         np.testing.assert_allclose(part["gradient_weighted"], full["gradient_weighted"], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(part["report_weighted"], full["report_weighted"], rtol=1e-5)
         assert part["report_weighted"][3] == pytest.approx(largest)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_actions_of_several_joints_have_the_gradient_of_the_full_batch(stream: Stream, ranks: int) -> None:
+    """DecQN's, Double, Huber and weighted, on actions [B, 2]."""
+    full, parts = stream("tensorflow", 1)[0], stream("tensorflow", ranks)
+    assert np.abs(full["gradient_joints"]).max() > 0.01
+    assert full["gradient_joints"].shape > full["gradient_huber"].shape, "two joints have twice as many outputs"
+    for part in parts:
+        np.testing.assert_allclose(part["gradient_joints"], full["gradient_joints"], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(part["report_joints"], full["report_joints"], rtol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,7 +22,7 @@ from hvd_dqn.transition import Transition
 from .learners import Exchange, learn, make_learner, network_spec, part_of, random_batches
 
 NAMES = sorted(ALGORITHMS)
-BATCH = 8
+BATCH, JOINTS = 8, 2
 
 
 def _algorithm(name: str, **changes: object) -> Algorithm:
@@ -31,7 +33,13 @@ def _algorithm(name: str, **changes: object) -> Algorithm:
 
 def _spec(algorithm: Algorithm) -> NetworkSpec:
     several, fractions = algorithm.outputs_per_action, algorithm.takes_fractions
-    return network_spec(hidden_sizes=(16,), outputs_per_action=several, takes_fractions=fractions)
+    joints = JOINTS if algorithm.takes_joints else 0
+    return network_spec(hidden_sizes=(16,), outputs_per_action=several, takes_fractions=fractions, joints=joints)
+
+
+def _actions(algorithm: Algorithm, a: Any) -> Any:
+    """Returns actions [...] as the algorithm takes them: [..., J] where it takes joints, which all do the same."""
+    return np.stack([a] * JOINTS, axis=-1) if algorithm.takes_joints else a
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,14 +47,17 @@ def test_the_value_of_a_last_step_becomes_its_reward(name: str) -> None:
     """Action 1 ends the task with a reward of 2: so says its value after a few hundred updates."""
     algorithm = _algorithm(name, munchausen_bonus=0.0)
     network = build(_spec(algorithm))
-    learner = make_learner(network, BATCH, algorithm=algorithm, optimizer="adam", learning_rate=0.01)
+    shape = _actions(algorithm, np.zeros(())).shape
+    learner = make_learner(
+        network, BATCH, algorithm=algorithm, optimizer="adam", learning_rate=0.01, action_shape=shape
+    )
     s = np.ones((100, BATCH, 4), np.float32)
     column = np.ones((100, BATCH), np.float32)
-    batches = Transition(s, column.astype(np.int32), 2.0 * column, 0.0 * column, s)
+    batches = Transition(s, _actions(algorithm, column.astype(np.int32)), 2.0 * column, 0.0 * column, s)
     for _ in range(4):
         learn(learner, batches)
-    values = algorithm.action_values(FlatNetwork(network)(learner.online, s[0])).numpy()  # [B, A]
-    np.testing.assert_allclose(values[:, 1], 2.0, atol=0.1)
+    values = algorithm.action_values(FlatNetwork(network)(learner.online, s[0])).numpy()  # [B, A] or [B, J, A]
+    np.testing.assert_allclose(values[..., 1].reshape(BATCH, -1).mean(axis=1), 2.0, atol=0.1)
 
 
 @pytest.mark.parametrize("flatten", [FlatNetwork, NoisyNetwork])
@@ -54,6 +65,7 @@ def test_the_value_of_a_last_step_becomes_its_reward(name: str) -> None:
 def test_two_ranks_halves_sum_to_the_gradient_of_one(name: str, flatten: type[FlatNetwork]) -> None:
     """Also where an update draws noise: a row of the global batch has its own, wherever it is computed."""
     batches = random_batches(1, 12)
+    batches = batches._replace(a_tm1=_actions(_algorithm(name), batches.a_tm1))
 
     def gradient(first: int, rows: int) -> np.ndarray:
         exchange, algorithm = Exchange(), _algorithm(name)
@@ -63,6 +75,7 @@ def test_two_ranks_halves_sum_to_the_gradient_of_one(name: str, flatten: type[Fl
             exchange,
             algorithm=algorithm,
             flatten=flatten,
+            action_shape=batches.a_tm1.shape[2:],
             first_row=first,
             global_batch_size=12,
         )
@@ -78,6 +91,8 @@ def test_two_ranks_halves_sum_to_the_gradient_of_one(name: str, flatten: type[Fl
 def _shape(algorithm: Algorithm, rows: int, actions: int) -> tuple[int, ...]:
     """Returns the shape of what the network gives; 51 fractions where it takes some."""
     several = 51 if algorithm.takes_fractions else algorithm.outputs_per_action
+    if algorithm.takes_joints:
+        return rows, JOINTS, actions
     return (rows, actions, several) if several > 1 else (rows, actions)
 
 
@@ -89,11 +104,11 @@ def test_the_loss_learns_by_its_prediction_alone(name: str) -> None:
     online, target = (tf.constant(rng.normal(size=shape), tf.float32) for _ in range(2))
     column = tf.ones(BATCH)
     state = tf.zeros((BATCH, 1))
-    batch = Batch(state, tf.ones(BATCH, tf.int32), column, 0.9 * column, state)
+    batch = Batch(state, tf.constant(_actions(algorithm, np.ones(BATCH, np.int32))), column, 0.9 * column, state)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([online, target])
         losses = algorithm.loss(lambda *_: online, lambda *_: target, batch, Noise(0, tf.constant(1), 0, BATCH, BATCH))
-    gradient = tape.gradient(losses.loss, online).numpy()
+    gradient = np.moveaxis(tape.gradient(losses.loss, online).numpy(), 2 if algorithm.takes_joints else 1, 1)
     assert tape.gradient(losses.loss, target) is None
     assert np.abs(gradient[:, 1]).max() > 0
     np.testing.assert_array_equal(gradient[:, [0, 2]], 0)
@@ -107,9 +122,9 @@ def test_double_values_the_online_networks_choice(name: str) -> None:
     plain, double = _algorithm(name), _algorithm(name, double=True)
     rng = np.random.default_rng(1)
     target = tf.constant(rng.normal(size=_shape(plain, 1, 2)) * 3, tf.float32)
-    swapped = tf.reverse(target, [1])
+    swapped = tf.reverse(target, [2 if plain.takes_joints else 1])
     state = tf.zeros((1, 1))
-    batch = Batch(state, tf.zeros(1, tf.int32), tf.ones(1), tf.ones(1), state)
+    batch = Batch(state, tf.constant(_actions(plain, np.zeros(1, np.int32))), tf.ones(1), tf.ones(1), state)
 
     def loss(algorithm: Algorithm, online: tf.Tensor) -> float:
         noise = Noise(0, tf.constant(1), 0, 1, 1)

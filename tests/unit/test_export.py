@@ -39,7 +39,10 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "qr": {"quantiles": 5},
     "iqn": {},
     "munchausen-iqn": {},
+    "decqn": {},
 }
+JOINTS: dict[str, Any] = {"joint_bins": (ACTIONS, ACTIONS - 1)}
+"""Of the spaces of decqn's agents."""
 
 
 def spaces(
@@ -64,8 +67,9 @@ def trained(own: Spaces, algorithm: str = "dqn", **flags: Any) -> Trained:
     agent = Trained(config, made, own, network, name, rule, values, parameters, 4_000, 12.5, [])
     if not rule.has_value_range:
         inputs = random_observations(own, 300, seed=1)
-        mean = values_of(agent, (inputs[0], *(np.ones_like(mask) for mask in inputs[1:]))).mean(axis=0)  # [A]
-        size = ACTIONS * rule.outputs_per_action
+        mean = values_of(agent, (inputs[0], *(np.ones_like(mask) for mask in inputs[1:]))).mean(axis=0)
+        mean = np.where(np.isfinite(mean), mean, 0.0).ravel()  # [A] or [J * A]
+        size = len(mean) * rule.outputs_per_action
         views = network.layout.views(parameters)
         biases = [view for layer, view in views.items() if "dense" in layer and layer.endswith("/bias")]
         last = [bias for bias in biases if bias.size == size][-1]
@@ -92,6 +96,7 @@ CASES: dict[str, tuple[Spaces, dict[str, Any]]] = {
     "impala": (GRID, {"algorithm": "qr", "network": "impala", "layer_norm": True, "spectral_norm": True}),
     "flags": (spaces((5, 5, 2), BOOL, masked=True), {"algorithm": "iqn", "network": "minatar", "dueling": True}),
     "bytes": (spaces((7,), BYTE), {"algorithm": "munchausen-iqn", "network": "mlp", "noisy": True}),
+    "joints": (spaces((4,), FLOAT, **JOINTS), {"algorithm": "decqn", "dueling": True}),
 }
 """Every algorithm and network; each of dueling, noisy and masks with several."""
 READERS = {
@@ -149,6 +154,8 @@ def assert_same(expected: np.ndarray, found: np.ndarray) -> None:
     np.testing.assert_array_equal(np.isneginf(found), np.isneginf(expected))
     scale = np.abs(expected[np.isfinite(expected)]).max()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
+    actions = expected.shape[-1]
+    expected, found = expected.reshape(-1, actions), found.reshape(-1, actions)  # each joint by itself
     second, best = np.sort(expected, axis=1)[:, -2:].T
     clear = best - second > 1e-4 * scale
     assert clear.mean() > 0.9  # a distribution's mean may be the largest atom for several actions
@@ -171,7 +178,8 @@ def test_every_algorithm_and_network_acts_the_same_in_every_format(
 ) -> None:
     shape = {"mlp": (4,), "cnn": (36, 36, 2)}.get(network, (6, 6, 2))
     for number, (dueling, noisy, masked) in enumerate([(False, True, True), (True, False, False)]):
-        own = spaces(shape, FLOAT if network == "mlp" else BYTE, masked=masked)
+        joints = JOINTS if algorithm == "decqn" else {}
+        own = spaces(shape, FLOAT if network == "mlp" else BYTE, masked=masked and not joints, **joints)
         agent = trained(own, algorithm, network=network, dueling=dueling, noisy=noisy)
         inputs = random_observations(own, OBSERVATIONS, seed=number)
         expected = values_of(agent, inputs)

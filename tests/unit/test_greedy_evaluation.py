@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
-from hvd_dqn.envs.greedy import EpisodeSeed, GreedyEvaluation, Outcome
+from hvd_dqn.envs.greedy import EpisodeSeed, GreedyEvaluation, Outcome, greedy_values
 from hvd_dqn.envs.life_losses import LIFE_LOST
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.errors import UserError
@@ -299,3 +300,41 @@ def test_values_are_the_same_however_the_episodes_are_split(parts: int) -> None:
     whole = outcomes(EPISODES)
     split = {number: outcome for rank in range(parts) for number, outcome in outcomes(EPISODES[rank::parts]).items()}
     assert split == whole
+
+
+def test_the_value_of_an_action_of_several_joints_is_the_mean_of_theirs() -> None:
+    q = np.array([[[1.0, 4.0], [3.0, -np.inf]]], np.float32)
+    np.testing.assert_array_equal(greedy_values(q), [3.5])
+    np.testing.assert_array_equal(greedy_values(q[:, 0]), [4.0])
+
+
+class _Halves(gym.Env[np.ndarray, np.ndarray]):
+    """Two joints of three and two bins; keeps its actions, and ends after 2,000."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.MultiDiscrete([3, 2])
+
+    def __init__(self) -> None:
+        self.actions: list[np.ndarray] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.actions.append(action)
+        return np.zeros(1, np.float32), 1.0, len(self.actions) == 2_000, False, {}
+
+
+@pytest.mark.parametrize(("epsilon", "greedy"), [(0.0, [1.0, 1.0]), (0.4, [0.6 + 0.4 / 3, 0.8])])
+def test_each_joint_is_random_with_epsilon_among_the_bins_that_it_has(epsilon: float, greedy: list[float]) -> None:
+    env = _Halves()
+    preference = np.array([[0.0, 0.0, 2.0], [3.0, 1.0, -np.inf]], np.float32)
+    evaluation = GreedyEvaluation(lambda: env, lambda s: np.tile(preference, (len(s), 1, 1)), FLOAT, epsilon=epsilon)
+    evaluation.begin([(0, 3)])
+    while evaluation.run(60.0):
+        pass
+    actions = np.stack(env.actions)
+    assert actions.shape == (2_000, 2)
+    assert all(env.action_space.contains(action) for action in env.actions)
+    np.testing.assert_allclose((actions == [2, 0]).mean(axis=0), greedy, atol=0.04)
+    assert evaluation.outcomes()[0].start_value == 2.5

@@ -409,6 +409,7 @@ class _FirstOutputAlone:
 
     outputs_per_action = 1
     takes_fractions = False
+    takes_joints = True
     has_value_range = False
     native_rule: str | None = None
 

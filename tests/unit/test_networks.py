@@ -167,6 +167,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "dueling": {"dueling": True},
     "atoms": {"outputs_per_action": 5},
     "dueling atoms": {"dueling": True, "outputs_per_action": 5},
+    "joints": {"joints": 2},
     "fractions": {"takes_fractions": True},
     "dueling fractions": {"dueling": True, "takes_fractions": True},
 }
@@ -202,6 +203,18 @@ def test_of_two_streams_one_is_the_mean_over_the_actions(kind: str) -> None:
     last.kernel.assign(tf.zeros_like(last.kernel))
     last.bias.assign(tf.zeros_like(last.bias))
     np.testing.assert_allclose(network(s).numpy().mean(axis=1), 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_each_joint_has_outputs_of_its_own_whose_advantages_have_their_own_mean(kind: str) -> None:
+    """Tavakoli et al. (2018), equation 1: Q_j = V + A_j less the mean of A_j, so all joints have one mean."""
+    build, shape, dtype = BUILDERS[kind]
+    s = np.random.default_rng(0).integers(1, 200, (5, *shape)).astype(dtype)
+    for dueling in (False, True):
+        values = build(network_spec(shape, dtype, joints=2, dueling=dueling))(s).numpy()
+        assert values.shape == (5, 2, 3)
+        means = values.mean(axis=2)
+        assert (np.abs(means[:, 0] - means[:, 1]).max() < 1e-5) == dueling
 
 
 @pytest.mark.parametrize("dueling", [False, True])

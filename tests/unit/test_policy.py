@@ -87,3 +87,21 @@ def test_the_ranks_slices_make_up_the_global_ladder(size: int) -> None:
         for r in range(size)
     ]
     np.testing.assert_array_equal(np.concatenate(parts), epsilon_ladder(0.4, 10))
+
+
+def test_each_joint_explores_by_itself_among_the_bins_that_it_has() -> None:
+    """At epsilon 0.3 the greedy bin of three comes with 0.8, that of two with 0.85, both with 0.68."""
+    q = np.tile(np.array([[0.0, 9.0, 0.0], [5.0, 1.0, -np.inf]], np.float32), (DRAWS, 1, 1))
+    actions = epsilon_greedy_actions(q, np.full(DRAWS, 0.3), np.random.default_rng(0))
+    assert actions.shape == (DRAWS, 2)
+    assert actions[:, 1].max() == 1
+    greedy = actions == [1, 0]
+    np.testing.assert_allclose(greedy.mean(axis=0), [0.8, 0.85], atol=0.015)
+    assert greedy.all(axis=1).mean() == pytest.approx(0.8 * 0.85, abs=0.015)
+
+
+def test_rows_of_joints_explore_with_their_own_epsilon() -> None:
+    q = np.tile(np.array([[0.0, 9.0], [9.0, 0.0]], np.float32), (1000, 1, 1))
+    actions = epsilon_greedy_actions(q, np.repeat([0.0, 1.0], 500), np.random.default_rng(0))
+    assert (actions[:500] == [1, 0]).all()
+    np.testing.assert_allclose(actions[500:].mean(axis=0), 0.5, atol=0.1)

@@ -30,8 +30,8 @@ def test_every_registered_name_can_be_imported(registry: dict[str, str]) -> None
         (
             "algorithm",
             "dqm",
-            "--algorithm dqm is unknown (did you mean 'dqn'?): choose one of c51, dqn, hl-gauss, iqn, munchausen, "
-            "munchausen-iqn, qr",
+            "--algorithm dqm is unknown (did you mean 'dqn'?): choose one of c51, decqn, dqn, hl-gauss, iqn, "
+            "munchausen, munchausen-iqn, qr",
         ),
         ("network", "resnet", "--network resnet is unknown: choose one of auto, cnn, impala, minatar, mlp"),
         ("network", "mpl", "did you mean 'mlp'"),

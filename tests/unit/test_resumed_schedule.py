@@ -109,6 +109,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
 REFUSED: dict[str, Any] = {
     "env": "Acrobot-v1",
     "env_kwargs": '{"sutton_barto_reward": true}',
+    "action_bins": 3,
     "protocol": "nature",
     "algorithm": "another",
     "n_step": 3,
@@ -125,7 +126,7 @@ REFUSED: dict[str, Any] = {
     "optimizer": "sgd",
     "checkpoint_path": "memory://bucket/run",
 }
-NOT_FOR_CARTPOLE = {"algorithm", "protocol", "impala_width", "layer_norm", "spectral_norm"}
+NOT_FOR_CARTPOLE = {"action_bins", "algorithm", "protocol", "impala_width", "layer_norm", "spectral_norm"}
 """Of these, the run's config.json is given the other value, and the resume has the default."""
 CASES = [(name, value) for name, values in MAY_CHANGE.items() for value in values]
 

@@ -20,8 +20,8 @@ NAMES = ["left", "right", "fire"]
 FRAME = np.full((40, 60, 3), 200, np.uint8)
 
 
-def _moment(values: list[float], action: int, **others: Any) -> Moment:
-    return Moment(FRAME, np.array(values, np.float32), action, others.get("total", 0.0), others.get("step", 0))
+def _moment(values: list[float], *chosen: int, **others: Any) -> Moment:
+    return Moment(FRAME, np.array(values, np.float32), chosen, others.get("total", 0.0), others.get("step", 0))
 
 
 def _panel() -> Panel:
@@ -45,6 +45,12 @@ def test_the_chosen_bar_alone_has_the_colour_of_the_choice() -> None:
     rows = [_row(picture, panel, row) for row in range(3)]
     assert [_count(row, CHOSEN) > 0 for row in rows] == [False, True, False]
     assert [_count(row, BAR) > 0 for row in rows] == [True, False, True]
+
+
+def test_an_action_of_several_joints_has_a_chosen_bar_for_each() -> None:
+    panel, scale = _panel(), Scale(0.0, 4.0, np.array([3.0]))
+    picture = panel.draw(_moment([1.0, 3.0, 2.0], 0, 2), scale)
+    assert [_count(_row(picture, panel, row), CHOSEN) > 0 for row in range(3)] == [True, False, True]
 
 
 def test_a_bar_is_as_long_as_its_value_on_the_scale_of_the_episode() -> None:
@@ -75,13 +81,13 @@ def test_a_masked_action_has_no_bar() -> None:
 
 
 def test_the_scale_holds_all_valid_values_of_an_episode() -> None:
-    scale = Scale.of(np.array([[1.0, -np.inf], [-3.0, 5.0]]))
+    scale = Scale.of(np.array([[1.0, -np.inf], [-3.0, 5.0]]), np.array([1.0, 5.0]))
     assert scale.low < -3.0
     assert scale.high > 5.0
     assert 0.0 < scaled(-3.0, scale) < 0.1
     assert 0.9 < scaled(5.0, scale) < 1.0
     assert scale.best.tolist() == [1.0, 5.0]
-    equal = Scale.of(np.full((2, 2), 7.0))
+    equal = Scale.of(np.full((2, 2), 7.0), np.full(2, 7.0))
     assert scaled(7.0, equal) == pytest.approx(0.5)
 
 
@@ -106,7 +112,7 @@ def test_pictures_have_even_sides_and_are_large_enough_to_read(shape: tuple[int,
 def test_of_very_many_actions_the_best_and_the_chosen_one_have_rows() -> None:
     panel = Panel("Toy-v0", "", [str(n) for n in range(100)], FRAME.shape)
     values = np.arange(100.0)
-    rows = panel.shown(values, 3)
+    rows = panel.shown(values, [3])
     assert len(rows) == 24
     assert rows == sorted(rows)
     assert {3, 99, 98} <= set(rows)

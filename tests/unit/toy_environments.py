@@ -200,6 +200,24 @@ class OddSpaces(gym.Env[Any, Any]):
         self.action_space = action.get(kind, discrete)
 
 
+class Drawn(VectorEnv[Any, Any, Any]):
+    """A native vector environment of Box actions that observes the action of each member."""
+
+    metadata: ClassVar = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    single_observation_space = single_action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, num_envs: int = 1) -> None:
+        self.num_envs = num_envs
+        self.observation_space = self.action_space = gym.spaces.Box(-1, 1, (num_envs, 2), np.float32)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return np.zeros((self.num_envs, 2), np.float32), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        no = np.zeros(self.num_envs, np.bool_)
+        return actions, no.astype(np.float64), no, no, {}
+
+
 def _normalizing(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     """Wraps an environment in Gymnasium's running statistics, which outlive episodes."""
     return wrappers.NormalizeReward(wrappers.NormalizeObservation(wrappers.RecordEpisodeStatistics(env)))
@@ -210,6 +228,7 @@ def register_toys() -> None:
     if "Counting-v0" not in gym.registry:
         gym.register("Counting-v0", entry_point=Counting)
         gym.register("OddSpaces-v0", entry_point=OddSpaces)
+        gym.register("Drawn-v0", entry_point=lambda: OddSpaces("continuous"), vector_entry_point=Drawn)
         gym.register("Wandering-v0", entry_point=Wandering, max_episode_steps=25)
         gym.register("Resumable-v0", entry_point=Resumable, max_episode_steps=25)
         gym.register("Normalizing-v0", entry_point=lambda: _normalizing(Wandering()), max_episode_steps=25)

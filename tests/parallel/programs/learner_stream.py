@@ -3,8 +3,9 @@
     learner_stream.py OUT_FOLDER tensorflow|native|ps-1|ps-2
 
 Each rank writes OUT_FOLDER/rank<r>.npz with: the gradient of one global batch (loss `mse`, and `huber` with Double
-DQN), what the learner reports on it, and the learner's state after one hundred steps; all but native also that of
-weighted losses, and of QR-DQN. With ps-N the last N ranks are parameter servers, and write nothing.
+DQN), what the learner reports on it, and the learner's state after one hundred steps; all but native also the gradient
+of weighted losses, that of DecQN's actions of two joints, and the state after steps of weighted losses and of QR-DQN.
+With ps-N the last N ranks are parameter servers, and write nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LAUNCH = read_launch()
 THREADS = prepare_environment(LAUNCH, threads_per_rank=1, stall_timeout_seconds=60.0)  # before TensorFlow is imported
 
 from hvd_dqn.algorithms.base import Algorithm  # noqa: E402
+from hvd_dqn.algorithms.decqn import DecQN  # noqa: E402
 from hvd_dqn.algorithms.dqn import DQN  # noqa: E402
 from hvd_dqn.algorithms.qr import QRDQN  # noqa: E402
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
@@ -77,10 +79,13 @@ def make_learner(
     clip: float,
     weighted: bool = False,
     quantiles: int = 0,
+    joints: int = 0,
 ) -> Learner:
-    """Builds the learner that the command line names, for this rank's share."""
-    algorithm: Algorithm = QRDQN(quantiles, double=False) if quantiles else DQN(loss, double=loss == "huber")
-    spec = NetworkSpec((4,), np.dtype(np.float32), 0, 3, (32, 32), 5, algorithm.outputs_per_action)
+    """Builds the learner that the command line names, for this rank's share; of QR-DQN or DecQN where asked for."""
+    algorithm: Algorithm = (DecQN if joints else DQN)(loss, double=loss == "huber")
+    if quantiles:
+        algorithm = QRDQN(quantiles, double=False)
+    spec = NetworkSpec((4,), np.dtype(np.float32), 0, 3, (32, 32), 5, algorithm.outputs_per_action, joints=joints)
     network = FlatNetwork(build(spec))
     rank, size = communicator.rank, communicator.size
     settings = StepSettings(
@@ -102,9 +107,10 @@ def make_learner(
         rule = algorithm.native_rule or ""
         return agent.learner(settings, rule=rule, loss=loss, mpi=mpi, clock=no_clock)
     allreduce, compilation = communicator.allreduce_in_graph, Compilation(jit_compile=True)
+    parts, action_shape = (network, algorithm, initial, settings, compilation), (joints,) if joints else ()
     if SERVERS:
-        return ServedLearner(network, algorithm, initial, settings, compilation, servers=SERVERS[0])
-    return TensorFlowLearner(network, algorithm, initial, settings, compilation, allreduce_sum=allreduce)
+        return ServedLearner(*parts, servers=SERVERS[0], action_shape=action_shape)
+    return TensorFlowLearner(*parts, allreduce_sum=allreduce, action_shape=action_shape)
 
 
 def own_part(communicator: Communicator, batches: Transition) -> tuple[Transition, np.ndarray]:
@@ -112,19 +118,24 @@ def own_part(communicator: Communicator, batches: Transition) -> tuple[Transitio
     first = first_index(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)
     own = slice(first, first + share(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size))
     part = Transition(*(column[:, own] for column in batches))
-    return part, np.ones(part.a_tm1.shape, np.float32)
+    return part, np.ones(part.r_t.shape, np.float32)
 
 
-def gradient(communicator: Communicator, loss: str, weighted: bool = False) -> tuple[np.ndarray, Report]:
+def gradient(
+    communicator: Communicator, loss: str, weighted: bool = False, joints: int = 0
+) -> tuple[np.ndarray, Report]:
     """Returns the global gradient [P] that one unclipped step of plain gradient descent takes.
 
     Weighted, the losses' factors are unlike and above one, the largest on the last rank.
     """
     learner = make_learner(
-        communicator, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, weighted=weighted
+        communicator, optimizer="sgd", learning_rate=HUGE_STEP, loss=loss, clip=0.0, weighted=weighted, joints=joints
     )
-    before = np.array(learner.online)
-    batches, weights = own_part(communicator, global_batches(np.random.default_rng(1), 1))
+    before, rng = np.array(learner.online), np.random.default_rng(1)
+    whole = global_batches(rng, 1)
+    if joints:
+        whole = whole._replace(a_tm1=rng.integers(3, size=(*whole.a_tm1.shape, joints)).astype(np.int32))
+    batches, weights = own_part(communicator, whole)
     if weighted:
         first = first_index(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)
         weights *= 1.5 + np.arange(first, first + weights.shape[1], dtype=np.float32) ** 1.5
@@ -196,6 +207,8 @@ def main() -> None:
         saved["largest_priority"] = report.priorities.max()
         for name, options in VARIANTS.items():
             saved |= {f"{name}/{vector}": value for vector, value in hundred_steps(communicator, **options).items()}
+        saved["gradient_joints"], report = gradient(communicator, "huber", weighted=True, joints=2)
+        saved["report_joints"] = np.array([report.loss, report.priority, report.mean_q])
     np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
     if communicator.rank == 0 or not NUM_SERVERS:
         communicator.shutdown()
