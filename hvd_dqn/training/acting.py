@@ -38,7 +38,7 @@ class Acting:
     finished_episodes: list[tuple[int, float, int]] = field(default_factory=list)
     """(env step, return, length) of episodes that ended on this rank since the last log line."""
     fault: str | None = None
-    """What went wrong in an environment, which is then left alone until the ranks meet and end the job."""
+    """What went wrong in an environment. No environment is stepped after it; the ranks end the job together."""
 
     def choose_actions(self, counters: Counters) -> np.ndarray:
         """Returns epsilon-greedy actions int64 [E] for the present observations."""
@@ -47,7 +47,7 @@ class Acting:
         return epsilon_greedy_actions(q, self.exploration.per_env(epsilon), self.rng)  # [E]
 
     def step(self, actions: np.ndarray, env_steps: int) -> Collected:
-        """Takes one step in each of this rank's environments; what goes wrong becomes a fault, for ever.
+        """Takes one step in each of this rank's environments; what goes wrong becomes a fault, which stays.
 
         Args:
           actions: int [E].
