@@ -100,6 +100,7 @@ def main(arguments: list[str]) -> int:
         launch, own.threads_per_rank, own.stall_timeout_seconds, own.bind_to_cores
     )  # COLLECTIVE
     other: ElasticJob | ParameterServerJob | None = None
+    device: str = own.device
     if launch.elastic:
         from hvd_dqn.elastic.entry import ElasticJob  # ranks that come and go
 
@@ -107,8 +108,9 @@ def main(arguments: list[str]) -> int:
     elif uses_servers(config):
         from hvd_dqn.training.parameter_server import ParameterServerJob  # ranks that apply the others' gradients
 
-        other = ParameterServerJob(launch, config)
-    runtime = start(launch, threads, own.device, own.profile, other.connect if other else None)  # COLLECTIVE
+        other = served = ParameterServerJob(launch, config)
+        launch, device = served.placed(own.device)
+    runtime = start(launch, threads, device, own.profile, other.connect if other else None)  # COLLECTIVE
     from hvd_dqn.training.run import run_job  # NumPy and TensorFlow: after the thread pools' sizes are set
 
     run = other.run if other else run_job

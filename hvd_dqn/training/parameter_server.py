@@ -43,6 +43,17 @@ class ParameterServerJob:
         """Returns whether this rank is a server."""
         return self._launch.rank >= self._workers
 
+    def placed(self, device: str) -> tuple[Launch, str]:
+        """Returns this rank's place among those of its host that need a device, and the device that it is to use.
+
+        Servers use the CPU. They are the last ranks of a host, as launchers number the ranks host by host.
+        """
+        launch = self._launch
+        behind = launch.rank - launch.local_rank + launch.local_size - self._workers
+        if self.serves or behind <= 0:
+            return launch, "cpu" if self.serves else device
+        return dataclasses.replace(launch, local_size=launch.local_size - behind), device
+
     def connect(self) -> Communicator:
         """Connects the ranks, a collective. To be handed to `distributed.runtime.start`."""
         from hvd_dqn.distributed.servers import connect

@@ -1,11 +1,12 @@
 """Feeds one stream of global batches to a learner, each rank taking its slice, and saves what comes out.
 
-    learner_stream.py OUT_FOLDER tensorflow|native|ps-1|ps-2
+    learner_stream.py OUT_FOLDER tensorflow|native|ps-1|ps-2|async-1|async-2
 
 Each rank writes OUT_FOLDER/rank<r>.npz with: the gradient of one global batch (loss `mse`, and `huber` with Double
 DQN), what the learner reports on it, and the learner's state after one hundred steps; all but native also the gradient
 of weighted losses, that of DecQN's actions of two joints, and the state after steps of weighted losses and of QR-DQN.
 With ps-N the last N ranks are parameter servers, and write nothing.
+With async-N they are asynchronous, and each worker makes one update from the initial parameters: the sum is a gradient.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from hvd_dqn.algorithms.dqn import DQN  # noqa: E402
 from hvd_dqn.algorithms.qr import QRDQN  # noqa: E402
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
 from hvd_dqn.distributed.messages import Kind  # noqa: E402
-from hvd_dqn.distributed.servers import connect  # noqa: E402
+from hvd_dqn.distributed.servers import LivingWorkers, connect  # noqa: E402
 from hvd_dqn.learner.flat_network import FlatNetwork  # noqa: E402
 from hvd_dqn.learner.gradient import Compilation  # noqa: E402
 from hvd_dqn.learner.learner import Learner, Report, StepSettings, no_clock, state_of  # noqa: E402
 from hvd_dqn.learner.served import ServedLearner, Servers  # noqa: E402
+from hvd_dqn.learner.served_async import AsynchronousLearner, AsynchronousServers  # noqa: E402
 from hvd_dqn.learner.serving import Server  # noqa: E402
+from hvd_dqn.learner.serving_async import AsynchronousServer  # noqa: E402
 from hvd_dqn.learner.tensorflow import TensorFlowLearner  # noqa: E402
 from hvd_dqn.native.build import NativeAgent  # noqa: E402
 from hvd_dqn.networks.mlp import build  # noqa: E402
@@ -42,7 +45,8 @@ from hvd_dqn.shares import first_index, share  # noqa: E402
 from hvd_dqn.transition import Transition  # noqa: E402
 
 KIND = sys.argv[2]
-NUM_SERVERS = int(KIND.removeprefix("ps-")) if KIND.startswith("ps-") else 0
+ASYNCHRONOUS = KIND.startswith("async-")
+NUM_SERVERS = int(KIND.partition("-")[2] or 0)
 SERVERS: list[Servers] = []
 """A worker's side of the parameter servers, if there are any."""
 GLOBAL_BATCH_SIZE = 128
@@ -109,7 +113,8 @@ def make_learner(
     allreduce, compilation = communicator.allreduce_in_graph, Compilation(jit_compile=True)
     parts, action_shape = (network, algorithm, initial, settings, compilation), (joints,) if joints else ()
     if SERVERS:
-        return ServedLearner(*parts, servers=SERVERS[0], action_shape=action_shape)
+        served = AsynchronousLearner if ASYNCHRONOUS else ServedLearner
+        return served(*parts, servers=SERVERS[0], action_shape=action_shape)
     return TensorFlowLearner(*parts, allreduce_sum=allreduce, action_shape=action_shape)
 
 
@@ -139,7 +144,15 @@ def gradient(
     if weighted:
         first = first_index(GLOBAL_BATCH_SIZE, communicator.rank, communicator.size)
         weights *= 1.5 + np.arange(first, first + weights.shape[1], dtype=np.float32) ** 1.5
+    if isinstance(learner, AsynchronousLearner):
+        rules = {"total_env_steps": 1, "periods": [], "global_batch_size": GLOBAL_BATCH_SIZE, "target_update_period": 0}
+        zeros = dict.fromkeys(("env_steps", "learner_steps", "skipped", "target_updates", "largest_priority"), 0)
+        learner.begin({"rules": rules, **zeros})
+        communicator.barrier()
     report = learner.learn(batches, weights, np.array([1.0, communicator.rank], np.float32))
+    if isinstance(learner, AsynchronousLearner):
+        communicator.barrier()
+        learner.refresh()
     return (before - np.array(learner.online)) / HUGE_STEP, report
 
 
@@ -180,14 +193,19 @@ def join() -> Communicator | None:
     ranks = range(LAUNCH.size)[-NUM_SERVERS:]
 
     def leave() -> None:
-        for rank in ranks:
-            messages.send(rank, Kind.END, (0,))
+        if LAUNCH.rank == 0:
+            for rank in ranks:
+                messages.send(rank, Kind.END, (0,))
 
-    communicator, messages = connect(LAUNCH, NUM_SERVERS, leave)
+    communicator, messages = connect(LAUNCH, NUM_SERVERS, leave, asynchronous=ASYNCHRONOUS)
     if LAUNCH.rank in ranks:
-        assert Server(messages, len(workers), lambda: False).serve() == 0
+        server = AsynchronousServer if ASYNCHRONOUS else Server
+        assert server(messages, len(workers), lambda: False).serve() == 0
         return None
-    SERVERS.append(Servers(messages, ranks))
+    if isinstance(communicator, LivingWorkers):
+        SERVERS.append(AsynchronousServers(messages, ranks, communicator.relay, lambda: None))
+    else:
+        SERVERS.append(Servers(messages, ranks))
     return communicator
 
 
@@ -201,6 +219,11 @@ def main() -> None:
         saved[f"gradient_{loss}"], report = gradient(communicator, loss)
         saved[f"report_{loss}"] = np.array([report.loss, report.priority, report.mean_q])
         saved["signals"], saved["priorities"] = report.signals, report.priorities
+    if ASYNCHRONOUS:
+        np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved)
+        communicator.barrier()
+        communicator.shutdown()
+        return
     if KIND != "native":
         saved["gradient_weighted"], report = gradient(communicator, "huber", weighted=True)
         saved["report_weighted"] = np.array([report.loss, report.priority, report.mean_q, report.largest_priority])
@@ -210,8 +233,7 @@ def main() -> None:
         saved["gradient_joints"], report = gradient(communicator, "huber", weighted=True, joints=2)
         saved["report_joints"] = np.array([report.loss, report.priority, report.mean_q])
     np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
-    if communicator.rank == 0 or not NUM_SERVERS:
-        communicator.shutdown()
+    communicator.shutdown()
 
 
 if __name__ == "__main__":
