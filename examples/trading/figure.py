@@ -25,7 +25,8 @@ def draw(known: list[dict[str, Any]], verdicts: dict[str, Verdict], path: Path) 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 1 + len(verdicts), figsize=(5.2 * (1 + len(verdicts)), 4.2), layout="constrained")
+    panels = 1 + len(verdicts)
+    figure, ((*axes,),) = plt.subplots(1, panels, figsize=(5.2 * panels, 4.2), layout="constrained", squeeze=False)
     _draw_known(axes[0], known)
     for ax, (name, verdict) in zip(axes[1:], verdicts.items(), strict=True):
         for own, curve in verdict.curves.items():

@@ -113,8 +113,8 @@ class Episode(NamedTuple):
     last: int
 
 
-class Trading(gym.Env[np.ndarray, np.int64]):
-    """Trades a price file. The observation is [F standardised past returns, position, time left].
+class Market(gym.Env[np.ndarray, np.int64]):
+    """One position in one market. The observation is [F standardised indicators, position, time left].
 
     A reward is a log return of equity after costs, divided by the standard deviation of one bar's log return over the
     training window.
@@ -122,43 +122,18 @@ class Trading(gym.Env[np.ndarray, np.int64]):
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 15}
 
-    def __init__(
-        self,
-        prices: str = "stocks",
-        train: tuple[int, int] | None = None,
-        window: tuple[int, int] | None = None,
-        episode_bars: int = 128,
-        fee: float = 1e-4,
-        half_spread: float = 2e-4,
-        short: bool = True,
-        leak: bool = False,
-        render_mode: str | None = None,
-    ) -> None:
-        """Reads the prices.
+    def __init__(self, scaling: Scaling, cost: float, short: bool, render_mode: str | None) -> None:
+        """Declares the spaces.
 
         Args:
-          prices: `forex`, `stocks`, or the path of a CSV file.
-          train: bars [first, last) on which features are scaled; all, unless given.
-          window: bars [first, last) after whose closes a position is chosen; those of `train`, unless given.
-          episode_bars: bars of an episode, whose start is random; 0 for the whole window.
-          fee: as a part of the amount that is traded.
-          half_spread: half the difference of ask and bid, as a part of the price.
+          scaling: of the indicators.
+          cost: fee and half the spread, as a part of the amount that is traded.
           short: whether -1 is a position, in addition to 0 and 1.
-          leak: whether the next return is observed, to prove that a leak would be found.
           render_mode: `rgb_array` or None.
 
         Raises:
-          ValueError: if the file or a window cannot be used.
+          ValueError: if the cost is negative, or half of the amount and more.
         """
-        bars = load(prices)
-        raw = indicators(bars, level=False, leak=leak)
-        fitted = _window(train or (LEAD, len(bars.close) - 1), len(bars.close), "train")
-        self.window = _window(window or fitted, len(bars.close), "window")
-        self._bars, self._episode_bars = bars, episode_bars
-        self._prepare(Scaling.of(raw[slice(*fitted)]), fee + half_spread, short, render_mode)
-        self._features = self.scaling(raw)
-
-    def _prepare(self, scaling: Scaling, cost: float, short: bool, render_mode: str | None) -> None:
         if not 0 <= cost < 0.5:
             raise ValueError(f"fee and half_spread sum up to {cost}: give parts of the amount, such as 0.0001")
         self.scaling, self.cost, self.render_mode = scaling, cost, render_mode
@@ -175,7 +150,9 @@ class Trading(gym.Env[np.ndarray, np.int64]):
         """Returns the names of the actions."""
         return ["short", "flat", "long"][-len(self.positions) :]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts an episode without a position."""
         super().reset(seed=seed)
         self.episode = self._next_episode()
@@ -212,18 +189,61 @@ class Trading(gym.Env[np.ndarray, np.int64]):
         return picture
 
     def _next_episode(self) -> Episode:
-        first, last = self.window
-        if 0 < self._episode_bars < last - first:
-            first = int(self.np_random.integers(first, last - self._episode_bars + 1))
-            last = first + self._episode_bars
-        return Episode(self._bars, self._features, first, last)
+        raise NotImplementedError
 
     def _observation(self) -> np.ndarray:
         left = min(1.0, (self.episode.last - self._now) / TIME_HORIZON)
         return np.append(self.episode.features[self._now], np.array([self._position, left], np.float32))
 
 
-class GeneratedTrading(Trading):
+class Trading(Market):
+    """Trades a price file."""
+
+    def __init__(
+        self,
+        prices: str = "stocks",
+        train: tuple[int, int] | None = None,
+        window: tuple[int, int] | None = None,
+        episode_bars: int = 128,
+        fee: float = 1e-4,
+        half_spread: float = 2e-4,
+        short: bool = True,
+        leak: bool = False,
+        render_mode: str | None = None,
+    ) -> None:
+        """Reads the prices.
+
+        Args:
+          prices: `forex`, `stocks`, or the path of a CSV file.
+          train: bars [first, last) on which features are scaled; all, unless given.
+          window: bars [first, last) after whose closes a position is chosen; those of `train`, unless given.
+          episode_bars: bars of an episode, whose start is random; 0 for the whole window.
+          fee: as a part of the amount that is traded.
+          half_spread: half the difference of ask and bid, as a part of the price.
+          short: whether -1 is a position, in addition to 0 and 1.
+          leak: whether the next return is observed, to prove that a leak would be found.
+          render_mode: `rgb_array` or None.
+
+        Raises:
+          ValueError: if the file or a window cannot be used.
+        """
+        bars = load(prices)
+        raw = indicators(bars, level=False, leak=leak)
+        fitted = _window(train or (LEAD, len(bars.close) - 1), len(bars.close), "train")
+        self.window = _window(window or fitted, len(bars.close), "window")
+        self._bars, self._episode_bars = bars, episode_bars
+        super().__init__(Scaling.of(raw[slice(*fitted)]), fee + half_spread, short, render_mode)
+        self._features = self.scaling(raw)
+
+    def _next_episode(self) -> Episode:
+        first, last = self.window
+        if 0 < self._episode_bars < last - first:
+            first = int(self.np_random.integers(first, last - self._episode_bars + 1))
+            last = first + self._episode_bars
+        return Episode(self._bars, self._features, first, last)
+
+
+class GeneratedTrading(Market):
     """Trades generated prices with a known optimal policy. Each episode is a new path.
 
     Indicators are scaled on a path of their own. Of a mean-reverting series the log price is observed, too.
@@ -257,7 +277,7 @@ class GeneratedTrading(Trading):
             raise ValueError(f"episode_bars is {episode_bars}: give at least 1")
         self._draw, self._episode_bars = SERIES[series], episode_bars
         self._level, self._leak = series == "mean-reverting", leak
-        self._prepare(_scaling(series, leak), fee + half_spread, short=True, render_mode=render_mode)
+        super().__init__(_scaling(series, leak), fee + half_spread, short=True, render_mode=render_mode)
 
     @property
     def episode_bars(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from market import Trading
+from market import Market
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Maps observations float32 [N, D] to actions int64 [N]."""
@@ -21,7 +21,7 @@ class Played(NamedTuple):
     """float64 [N], log returns of equity after costs."""
 
 
-def play(policy: Policy, envs: Sequence[Trading], seeds: Sequence[int]) -> list[Played]:
+def play(policy: Policy, envs: Sequence[Market], seeds: Sequence[int]) -> list[Played]:
     """Plays one episode in each of several environments, whose episodes have one length."""
     observations = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
     positions, returns, over = [], [], False

@@ -30,8 +30,10 @@ import hvd_dqn
 
 FOLDER = Path(__file__).parent
 KNOWN = "known"
-SETTINGS: dict[str, dict[str, Any]] = {"base": {}, "patient": {"gamma": 0.98}, "wide": {"hidden_sizes": (128, 128)}}
+SETTINGS: dict[str, dict[str, Any]] = {"base": {}, "patient": {"gamma": 0.98}, "small": {"hidden_sizes": (16,)}}
 """Tried on real prices, as changes of settings.toml; the deflated Sharpe ratio counts them."""
+ON_REAL_PRICES = {"total_env_steps": 60_000, "epsilon_decay_env_steps": 30_000, "final_evaluation_episodes": 10}
+"""Further changes: a training window has a few thousand bars."""
 
 
 class Task(NamedTuple):
@@ -63,10 +65,12 @@ def tasks(parts: list[str], seeds: int, settings: list[str]) -> Iterator[Task]:
 
 def trained(task: Task, env: str, arguments: dict[str, Any], runs_dir: str, env_steps: int | None) -> hvd_dqn.Run:
     """Trains one run, or resumes it."""
+    changes = {} if task.part == KNOWN else {**ON_REAL_PRICES, **SETTINGS[task.case]}
+    changes |= {"total_env_steps": env_steps} if env_steps else {}
     finished = []
     with contextlib.redirect_stdout(io.StringIO()):
         run = hvd_dqn.train(
-            {"config": str(FOLDER / "settings.toml"), **SETTINGS.get(task.case, {})},
+            {"config": str(FOLDER / "settings.toml"), **changes},
             env=f"{os.path.relpath(FOLDER / 'market.py')}:{env}",
             env_kwargs=arguments,
             seed=task.seed,
@@ -75,7 +79,6 @@ def trained(task: Task, env: str, arguments: dict[str, Any], runs_dir: str, env_
             resume="auto",
             progress="off",
             callbacks=[lambda record: finished.append(record["kind"])],
-            **({"total_env_steps": env_steps} if env_steps else {}),
         )
     if "final_evaluation" not in finished:
         sys.exit(f"{task} was interrupted and is saved: the same command resumes it")
@@ -156,7 +159,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="on real prices")
     parser.add_argument("--env-steps", type=int, help="of each run, in place of those of settings.toml")
     parser.add_argument("--results", type=Path, default=FOLDER / "results.jsonl")
-    parser.add_argument("--runs-dir", default="runs-trading")
+    parser.add_argument("--runs-dir", default="runs/trading")
     parser.add_argument("--figure", type=Path, help="PNG file to draw")
     arguments = parser.parse_args()
     asked = list(tasks(arguments.parts, arguments.seeds, arguments.settings))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -73,10 +75,13 @@ def windows(bars: int, plan: Plan) -> list[Window]:
 
 
 def encode(positions: Iterable[int]) -> str:
-    """Returns positions as one letter each."""
-    return "".join(LETTERS[int(position)] for position in positions)
+    """Returns positions as text: bars and letter of each stretch, such as 12f3l for 12 bars flat and 3 long."""
+    letters = (LETTERS[int(position)] for position in positions)
+    return "".join(f"{sum(1 for _ in stretch)}{letter}" for letter, stretch in itertools.groupby(letters))
 
 
-def decode(letters: str) -> np.ndarray:
-    """Returns positions int64 [N]."""
-    return np.array([next(p for p, own in LETTERS.items() if own == letter) for letter in letters])
+def decode(text: str) -> np.ndarray:
+    """Returns the positions int64 [N] that `encode` was given."""
+    positions = {letter: position for position, letter in LETTERS.items()}
+    stretches = re.findall(r"(\d+)([a-z])", text)
+    return np.repeat([positions[letter] for _, letter in stretches], [int(bars) for bars, _ in stretches])

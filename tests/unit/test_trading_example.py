@@ -320,6 +320,7 @@ def test_windows_follow_one_another_and_tests_cover_each_bar_once() -> None:
 def test_positions_survive_their_letters() -> None:
     positions = np.random.default_rng(0).integers(-1, 2, 100)
     np.testing.assert_array_equal(walk_forward.decode(walk_forward.encode(positions)), positions)
+    assert walk_forward.encode([0, 0, 1, -1]) == "2f1l1s"
 
 
 @pytest.fixture
