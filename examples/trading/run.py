@@ -30,9 +30,12 @@ import hvd_dqn
 
 FOLDER = Path(__file__).parent
 KNOWN = "known"
-SETTINGS: dict[str, dict[str, Any]] = {"base": {}, "patient": {"gamma": 0.98}, "small": {"hidden_sizes": (16,)}}
+SETTINGS: dict[str, dict[str, Any]] = {"base": {}, "patient": {"gamma": 0.98}}
 """Tried on real prices, as changes of settings.toml; the deflated Sharpe ratio counts them."""
-ON_REAL_PRICES = {"total_env_steps": 60_000, "epsilon_decay_env_steps": 30_000, "final_evaluation_episodes": 10}
+ON_REAL_PRICES = {
+    **{"total_env_steps": 20_000, "learning_starts": 2_000, "epsilon_decay_env_steps": 10_000},
+    "final_evaluation_episodes": 10,
+}
 """Further changes: a training window has a few thousand bars."""
 
 
