@@ -137,6 +137,7 @@ def _verb_fault(arguments: list[str]) -> str:
 @pytest.mark.parametrize("page", PAGES)
 def test_documented_commands_are_accepted(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run.toml").write_text('preset = "lunarlander"\n')
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     faults = {" ".join(words): fault(words) for words in commands((ROOT / page).read_text())}
     assert {command: why for command, why in faults.items() if why} == {}
