@@ -262,6 +262,4 @@ class InterestEvolution(gym.Env[np.ndarray, np.int64]):
         return self.users.get_action_meanings()
 
 
-gym.register(
-    "InterestEvolution-v0", entry_point=InterestEvolution, vector_entry_point=InterestEvolutionVector
-)
+gym.register("InterestEvolution-v0", entry_point=InterestEvolution, vector_entry_point=InterestEvolutionVector)
