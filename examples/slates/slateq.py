@@ -3,6 +3,9 @@
 `--algorithm examples/slates/slateq.py:SlateQ --network examples/slates/slateq.py:network`. The choice model is the
 environment's own, which the paper's experiments assume, too. Of each slate the network gives its value, the values of
 its items, and the null item's, so that the value of the item that was chosen can learn.
+
+The null item, no click, has a value like any other (`network`): the session continues, and little time has passed. The
+paper's optimisation of slates takes it as 0 (`network_with_null_zero`), as if the session ended there.
 """
 
 from __future__ import annotations
@@ -77,6 +80,16 @@ def network(spec: NetworkSpec) -> keras.Model:
     Raises:
       UserError: if the observation is none of interest evolution, or the algorithm is none for slates.
     """
+    return _network(spec, null_factor=1.0)
+
+
+def network_with_null_zero(spec: NetworkSpec) -> keras.Model:
+    """Builds the same with a null item's value of 0, as equation 22 of the paper has it; see `network`."""
+    return _network(spec, null_factor=0.0)
+
+
+def _network(spec: NetworkSpec, null_factor: float) -> keras.Model:
+    """Builds the network; the null item's value is multiplied by a factor."""
     slates = _slates(spec)  # [A, k]
     candidates = int(slates.max()) + 1  # m
     membership = np.zeros((candidates, len(slates)), np.float32)  # [m, A], 1 where the slate has the item
@@ -91,12 +104,12 @@ def network(spec: NetworkSpec) -> keras.Model:
     items = ops.pad(items, [[0, 0], [0, 1], [0, 0]])  # [B, m + 1, T + 2]: the null item is all zeros
     users = ops.repeat(interests[:, None], candidates + 1, axis=1)  # [B, m + 1, T]
     q = _values(ops.concatenate([users, items], axis=2), spec)  # [B, m + 1]
-    q_items, q_null = q[:, :-1], q[:, -1:]  # [B, m], [B, 1]
+    q_items, q_null = q[:, :-1], null_factor * q[:, -1:]  # [B, m], [B, 1]
 
     scores = ops.exp(ops.sum(topics * interests[:, None], axis=2))  # [B, m]
     null_score = math.exp(NULL_SCORE)
     total = ops.matmul(scores * q_items, membership) + null_score * q_null  # [B, A]
-    slate_values = total / (ops.matmul(scores, membership) + null_score)  # [B, A], section 5.1, equation 19
+    slate_values = total / (ops.matmul(scores, membership) + null_score)  # [B, A], proposition 1
     of_items = ops.take(q_items, slates, axis=1)  # [B, A, k]
     of_null = ops.repeat(q_null[:, None], len(slates), axis=1)  # [B, A, 1]
     outputs = ops.concatenate([slate_values[:, :, None], of_items, of_null], axis=2)  # [B, A, Z]
