@@ -104,7 +104,7 @@ def time_change(watched: np.ndarray, quality: np.ndarray) -> np.ndarray:
 
 
 class InterestEvolutionVector(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """Sessions of several users, side by side in arrays. A reward is the time for which an item was watched."""
+    """Sessions of several users, in arrays. A reward is the time for which an item was watched."""
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
 

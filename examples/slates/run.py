@@ -2,7 +2,7 @@
 """Trains SlateQ on interest evolution, its published and its myopic form: `python examples/slates/run.py`.
 
 Each finished run becomes a line of --results. A run that was interrupted resumes from its last checkpoint, and finished
-runs are not repeated. All are served to 5,000 new users, in three ways. At the end the program prints a table beside
+runs are not repeated. All are served to 5,000 new users, in three ways. At the end the program prints a table next to
 the published numbers, and draws it with the learning curves (`--plot docs/slates.png`).
 """
 
@@ -30,7 +30,7 @@ SETTINGS = (
     *("--env", f"{HERE / 'interest.py'}:InterestEvolution-v0"),
     *("--algorithm", f"{HERE / 'slateq.py'}:SlateQ", "--double"),
     *("--hidden-sizes", "64", "64", "--global-batch-size", "64", "--train-period", "16"),
-    *("--learning-rate", "1e-3", "--learning-rate-end", "0.05", "--target-update-period", "100"),
+    *("--learning-rate", "1e-3", "--learning-rate-end", "0.05", "--target-update-period", "50"),
     *("--replay-capacity", "100000", "--epsilon-decay-env-steps", "30000", "--epsilon-end", "0.05"),
     *("--evaluation-episodes", "100", "--final-evaluation-episodes", "100", "--log-period", "10000"),
 )
@@ -60,7 +60,9 @@ def train(task: str, seed: int, ranks: int, env_steps: int, runs_dir: str) -> Pa
     program += ["--total-env-steps", str(env_steps), *periods, "--runs-dir", runs_dir, "--name", name]
     program += ["--resume", "auto", "--progress", "off"]
     launcher = [str(Path(sys.executable).parent / "horovodrun"), "-np", str(ranks)] if ranks > 1 else []
-    subprocess.run([*launcher, sys.executable, *program], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([*launcher, sys.executable, *program], check=False, stdout=subprocess.DEVNULL)
+    if done.returncode:  # 75 after Ctrl-C: the run is saved, and the same command resumes it
+        raise SystemExit(done.returncode)
     (metrics,) = Path(runs_dir).glob(f"*/{name}/metrics.jsonl")
     return metrics.parent
 
@@ -123,7 +125,7 @@ def rows_of(found: list[dict[str, Any]]) -> list[tuple[str, int, str, np.ndarray
 
 
 def report(found: list[dict[str, Any]]) -> None:
-    """Prints the returns beside the published ones."""
+    """Prints the returns next to the published ones."""
     print(
         f"{'task':<10}{'np':>3}  {'serving':<9}{'seeds':>5}  {'mean return (95 % interval)':<30}{'paper':>6}  quality"
     )
