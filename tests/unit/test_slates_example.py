@@ -313,6 +313,22 @@ def test_top_k_and_greedy_miss_the_papers_counterexample() -> None:
     assert serving.top_k(_items([1.0, 9.0, 1.0], [5.0, 3.0, 4.0], (1.0, 2.0)), 2).tolist() == [[0, 1]]
 
 
+def test_greedy_adds_the_item_with_the_largest_marginal_value() -> None:
+    rng = np.random.default_rng(0)
+    items = serving.Items(rng.exponential(size=(50, 10)), rng.normal(size=(50, 10)), np.ones((50, 1)), np.ones((50, 1)))
+    for user, chosen in enumerate(serving.greedy(items, 4)):
+        slate: list[int] = []
+        for _ in range(4):
+            worth = {
+                item: (1.0 + sum(items.scores[user, i] * items.values[user, i] for i in (*slate, item)))
+                / (1.0 + sum(items.scores[user, i] for i in (*slate, item)))
+                for item in range(10)
+                if item not in slate
+            }
+            slate.append(max(worth, key=lambda item: worth[item]))
+        assert sorted(slate) == chosen.tolist()
+
+
 def test_served_slates_are_those_of_the_network() -> None:
     """The best slate of the items that are read back is the largest output, and actions and slates are one-to-one."""
     observation, env = _observations(40)
@@ -374,3 +390,9 @@ def test_the_program_trains_serves_and_continues(tmp_path: Path) -> None:
     ]
     assert all(130.0 < way["mean_return"] < 290.0 for record in records for way in record["served"].values())
     assert (tmp_path / "slates.png").stat().st_size > 10_000
+    (place,) = (tmp_path / "runs").glob("*/slateq-np1-0")
+    verbs = (("evaluate", "--episodes", "2"), ("watch", "--format", "gif", "--max-steps", "5"), ("report",))
+    for verb, *flags in (*verbs, ("export", "--format", "keras"), ("export", "--format", "onnx")):
+        words = [str(Path(sys.executable).parent / "hvd-dqn"), verb, str(place), *flags]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
