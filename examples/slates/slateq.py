@@ -70,12 +70,14 @@ class SlateQ:
 
 
 def network(spec: NetworkSpec) -> keras.Model:
-    """Builds observations -> one MLP over (user, item) for all items and the null item -> [B, A, 2 + k].
+    """Builds observations -> item values, the sum of two MLPs, and the null item's value -> [B, A, 2 + k].
 
-    Z of a slate: its value, its items' values in the slate's order, and the null item's value.
+    One MLP takes the user's interests; the other takes an item's topic and quality, and the user's interest in it. What
+    an item changes depends on these alone. Z of a slate: its value, its items' values in the slate's order, and the
+    null item's value.
 
     Args:
-      spec: the network's; `hidden_sizes` are the MLP's.
+      spec: the network's; `hidden_sizes` are each MLP's.
 
     Raises:
       UserError: if the observation is none of interest evolution, or the algorithm is none for slates.
@@ -100,13 +102,13 @@ def _network(spec: NetworkSpec, null_factor: float) -> keras.Model:
     topics = ops.reshape(inputs[:, TOPICS : TOPICS * (1 + candidates)], (-1, candidates, TOPICS))  # [B, m, T]
     qualities = inputs[:, TOPICS * (1 + candidates) : TOPICS * (1 + candidates) + candidates]  # [B, m]
 
-    items = ops.concatenate([topics, qualities[:, :, None], ops.ones_like(qualities)[:, :, None]], axis=2)
-    items = ops.pad(items, [[0, 0], [0, 1], [0, 0]])  # [B, m + 1, T + 2]: the null item is all zeros
-    users = ops.repeat(interests[:, None], candidates + 1, axis=1)  # [B, m + 1, T]
-    q = _values(ops.concatenate([users, items], axis=2), spec)  # [B, m + 1]
+    liking = ops.sum(topics * interests[:, None], axis=2)  # [B, m], I(u, i)
+    items = ops.concatenate([topics, ops.stack([qualities, liking, ops.ones_like(liking)], axis=2)], axis=2)
+    items = ops.pad(items, [[0, 0], [0, 1], [0, 0]])  # [B, m + 1, T + 3]: the null item is all zeros
+    q = _stream(interests, spec, "value") + _stream(items, spec, "dense")[:, :, 0]  # [B, m + 1]
     q_items, q_null = q[:, :-1], null_factor * q[:, -1:]  # [B, m], [B, 1]
 
-    scores = ops.exp(ops.sum(topics * interests[:, None], axis=2))  # [B, m]
+    scores = ops.exp(liking)  # [B, m]
     null_score = math.exp(NULL_SCORE)
     total = ops.matmul(scores * q_items, membership) + null_score * q_null  # [B, A]
     slate_values = total / (ops.matmul(scores, membership) + null_score)  # [B, A], proposition 1
@@ -116,16 +118,13 @@ def _network(spec: NetworkSpec, null_factor: float) -> keras.Model:
     return keras.Model(inputs, outputs, name="slateq")
 
 
-def _values(features: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
-    """Returns a number for each row of features [B, m + 1, F]: [B, m + 1]."""
+def _stream(features: keras.KerasTensor, spec: NetworkSpec, name: str) -> keras.KerasTensor:
+    """Returns a number for each row of features [..., F]: [..., 1]."""
     number = len(spec.hidden_sizes)
-    initial = keras.initializers.VarianceScaling(
-        OUTPUT_SCALE, "fan_in", "uniform", seed=layer_seed(spec, "dense", number)
-    )
-    hidden = hidden_layers(features, spec.hidden_sizes, spec)
-    return layers.Dense(1, kernel_initializer=initial, dtype="float32", name=layer_name("dense", number))(hidden)[
-        :, :, 0
-    ]
+    seed = layer_seed(spec, name, number)
+    initial = keras.initializers.VarianceScaling(OUTPUT_SCALE, "fan_in", "uniform", seed=seed)
+    hidden = hidden_layers(features, spec.hidden_sizes, spec, name)
+    return layers.Dense(1, kernel_initializer=initial, dtype="float32", name=layer_name(name, number))(hidden)
 
 
 def _slates(spec: NetworkSpec) -> np.ndarray:
