@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -122,19 +122,28 @@ def like_probability(model: Model, user: np.ndarray) -> np.ndarray:
 
 
 class NextItem(gym.Env[np.ndarray, np.int64]):
-    """One session: the reward is 1 for a film that is liked, and the third dislike ends it.
+    """One session of a user: the reward is 1 for a film that is liked, and the third dislike ends it.
 
     The observation is the user's factors fitted to the session's responses, the share of films shown, and the share of
     dislikes. Films that were shown are masked.
     """
 
-    def __init__(self, users: str = "fitted", responses: str = "simulated", wheel: str = str(WHEEL)) -> None:
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 2}
+
+    def __init__(
+        self,
+        users: str = "fitted",
+        responses: str = "simulated",
+        wheel: str = str(WHEEL),
+        render_mode: str | None = None,
+    ) -> None:
         """Fits the simulator.
 
         Args:
           users: fitted or held-out.
           responses: simulated or logged.
           wheel: file of the package with the ratings.
+          render_mode: rgb_array or None.
 
         Raises:
           ValueError: for other names, or if there is no such file.
@@ -144,6 +153,7 @@ class NextItem(gym.Env[np.ndarray, np.int64]):
                 f"users {users!r} with responses {responses!r}: give fitted or held-out, simulated or logged"
             )
         self.model = fit(Path(wheel))
+        self.render_mode = render_mode
         self._logged = responses == "logged"
         self._users = self.model.fitted if users == "fitted" else self.model.held_out
         enough = (self._users.rated > 0).sum(axis=1) >= (FEWEST_LOGGED if self._logged else 0)
@@ -176,6 +186,21 @@ class NextItem(gym.Env[np.ndarray, np.int64]):
         mask = self._mask()
         ended = self._dislikes == MOST_DISLIKES or len(self._shown) == MOST_FILMS or not mask.any()
         return self._observation(), float(liked), ended, False, {"action_mask": mask}
+
+    def render(self) -> np.ndarray:
+        """Returns a picture uint8 [H, W, 3]: one bar for each film, as high as its rating by the session's factors.
+
+        Films that were shown are green, if they were liked, or red.
+        """
+        picture = np.full((160, 4 * len(self.model.mean), 3), (24, 26, 32), np.uint8)
+        user = self._observation()[: self.model.items.shape[1]]
+        heights = np.clip((self.model.mean + self.model.items @ user - 1.0) / 4.0 * 150.0, 1.0, 150.0).astype(int)
+        for film, height in enumerate(heights):
+            picture[155 - height : 155, 4 * film : 4 * film + 3] = (120, 124, 132)
+        for film, response in zip(self._shown, self._responses, strict=True):
+            liked = response == self.model.response[1]
+            picture[155 - heights[film] : 155, 4 * film : 4 * film + 3] = (52, 190, 120) if liked else (226, 74, 64)
+        return picture
 
     def get_action_meanings(self) -> list[str]:
         """Returns the films' titles."""
