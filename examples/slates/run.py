@@ -29,8 +29,8 @@ HERE = Path(__file__).parent
 SETTINGS = (
     *("--env", f"{HERE / 'interest.py'}:InterestEvolution-v0"),
     *("--algorithm", f"{HERE / 'slateq.py'}:SlateQ", "--double"),
-    *("--hidden-sizes", "32", "32", "--global-batch-size", "64", "--train-period", "16"),
-    *("--learning-rate", "5e-4", "--learning-rate-end", "0.05", "--target-update-period", "150"),
+    *("--hidden-sizes", "32", "32", "--global-batch-size", "64", "--train-period", "16", "--max-grad-norm", "0"),
+    *("--learning-rate", "5e-4", "--learning-rate-end", "0.05", "--target-update-period", "100"),
     *("--replay-capacity", "300000", "--epsilon-decay-env-steps", "30000", "--epsilon-end", "0.05"),
     *("--evaluation-episodes", "100", "--final-evaluation-episodes", "100", "--log-period", "10000"),
 )
