@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 MOVIELENS = ROOT / "examples" / "movielens"
 ratings = import_place(str(MOVIELENS / "ratings.py"), "the test", "function")
 next_item = import_place(str(MOVIELENS / "next_item.py"), "--env", "Id")
+program = import_place(str(MOVIELENS / "run.py"), "the test", "function")
 
 
 def _data(users: int = 300, items: int = 120, seed: int = 0) -> Any:
@@ -84,6 +85,33 @@ def test_a_logged_session_gives_the_users_own_ratings(model: Any) -> None:
         assert not info["action_mask"][film]
         np.testing.assert_allclose(observation[-2:], [shown / 20, dislikes / 3], rtol=1e-6)
         assert (ended, truncated) == (dislikes == 3 or shown == 20, False)
+
+
+def test_every_held_out_user_is_played_from_the_log_once(model: Any) -> None:
+    """The films with the most likes first, among those that the user rated, until three of them were disliked."""
+    expected = []
+    for own in model.held_out.rated[(model.held_out.rated > 0).sum(axis=1) >= 10]:
+        films = sorted(np.flatnonzero(own), key=lambda film: (-model.likes[film], film))
+        liked, dislikes = 0, 0
+        for film in films[:20]:
+            liked, dislikes = liked + (own[film] >= 4), dislikes + (own[film] < 4)
+            if dislikes == 3:
+                break
+        expected.append(liked)
+    found = program.play(program.baselines(np.random.default_rng(0))["popularity"], "logged", 0, 5)
+    assert found["mean_return"] == pytest.approx(np.mean(expected), abs=1e-3)
+    low, high = found["interval"]
+    assert low < found["mean_return"] < high
+
+
+def test_coverage_counts_films_as_if_all_were_recommended_equally_often(model: Any) -> None:
+    found = {
+        name: program.play(policy, "simulated", 0, 150)["coverage"]
+        for name, policy in program.baselines(np.random.default_rng(0)).items()
+    }
+    assert 90.0 < found["random"] <= 100.0
+    assert 3.0 <= found["mean rating"] <= 20.0
+    assert found["mean rating"] < found["factors"] < found["random"]
 
 
 def test_simulated_users_like_as_often_as_the_model_says(model: Any) -> None:
