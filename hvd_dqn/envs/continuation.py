@@ -10,9 +10,14 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncVectorEnv
 
 from hvd_dqn.envs.action_log import ActionLog
+from hvd_dqn.envs.foreign import foreign
 from hvd_dqn.envs.open_episode import OpenEpisode
+from hvd_dqn.envs.saved_state import copied_state, has_own_state, is_saved_state
 from hvd_dqn.envs.seeded_episodes import Start
+from hvd_dqn.errors import UserError
 from hvd_dqn.seeding import integer_seed
+
+_VECTOR = "the native vector environment"
 
 
 class EpisodeSeeds(NamedTuple):
@@ -103,7 +108,11 @@ class SeparateEpisodes:
         return [Saved(self._log.of(env), lasting=own) for env, own in enumerate(lasting)], None
 
     def _can_go_on(self, episode: OpenEpisode) -> bool:
-        return episode.ended or (self._saves_state if episode.state is not None else episode.actions is not None)
+        if episode.ended:
+            return True
+        if episode.state is not None:
+            return self._saves_state and is_saved_state(episode.state)
+        return episode.actions is not None
 
 
 class CartPoleEpisodes:
@@ -137,6 +146,47 @@ class CartPoleEpisodes:
         return saved, self._env.np_random.bit_generator.state
 
 
+class StatefulEpisodes:
+    """Of native vector environments that offer `get_state` and `set_state`: one state per member, one generator."""
+
+    def __init__(self, vector_env: VectorEnv[Any, Any, Any], seeds: EpisodeSeeds) -> None:
+        """Uses the environment's own states."""
+        self._vector_env = vector_env
+        self._env: Any = vector_env.unwrapped
+        self._seeds = seeds
+
+    def begin(self, episodes: list[OpenEpisode | None], generator: Any, first_number: int) -> Begun:
+        """Resets all, then puts back the states of open episodes."""
+        observation, _ = self._vector_env.reset(seed=_generator_seed(self._seeds, first_number))
+        states = [episode.state["member"] if episode and _is_member(episode.state) else None for episode in episodes]
+        continued = np.array([state is not None for state in states])
+        observation = np.array(observation)
+        for i, episode in enumerate(episodes):
+            if episode is not None and continued[i]:
+                observation[i] = episode.observation
+        with foreign(_VECTOR, "set_state()"):
+            self._env.set_state(states)
+        if generator is not None:
+            self._env.np_random.bit_generator.state = generator
+        self.save()  # states of another kind are refused before the run begins
+        return Begun(observation, continued)
+
+    def record(self, actions: np.ndarray, begun: np.ndarray | None) -> None:
+        """Keeps nothing."""
+
+    def save(self) -> tuple[list[Saved], Any]:
+        """Returns the members' states and the generator's."""
+        with foreign(_VECTOR, "get_state()"):
+            states = self._env.get_state()
+        if not isinstance(states, (list, tuple)) or len(states) != self._vector_env.num_envs:
+            raise UserError(
+                f"get_state() of {_VECTOR} must return a list of {self._vector_env.num_envs} states, one for each "
+                "environment"
+            )
+        copies = copied_state(list(states), self._env)
+        return [Saved(state={"member": state}) for state in copies], self._env.np_random.bit_generator.state
+
+
 class LostEpisodes:
     """Of vector environments that can neither save their states nor be seeded by episode: EnvPool's and ALE's.
 
@@ -168,12 +218,18 @@ def make_continuation(vector_env: VectorEnv[Any, Any, Any], seeds: EpisodeSeeds,
         return SeparateEpisodes(vector_env, seeds, num_actions)
     if type(vector_env.unwrapped) is CartPoleVectorEnv:
         return CartPoleEpisodes(vector_env.unwrapped, seeds)
+    if has_own_state(vector_env.unwrapped):
+        return StatefulEpisodes(vector_env, seeds)
     return LostEpisodes(vector_env, seeds)
 
 
 def _generator_seed(seeds: EpisodeSeeds, occasion: int) -> int:
     """Returns the seed of a native vector environment's generator."""
     return integer_seed(seeds.seed, "environment", seeds.first_env, occasion, *seeds.stream)
+
+
+def _is_member(state: Any) -> bool:
+    return isinstance(state, dict) and set(state) == {"member"}
 
 
 def _is_cartpole(state: Any) -> bool:

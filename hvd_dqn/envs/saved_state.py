@@ -41,8 +41,8 @@ def offers_state(env: gym.Env[Any, Any]) -> bool:
     Of an environment in a wrapper that is not known and offers no state either, the actions must be replayed.
     """
     *around, inner = _layers(env)
-    return _has_own_state(inner) and all(
-        _has_own_state(layer) or type(layer) in _ATTRIBUTES or isinstance(layer, _STATELESS) for layer in around
+    return has_own_state(inner) and all(
+        has_own_state(layer) or type(layer) in _ATTRIBUTES or isinstance(layer, _STATELESS) for layer in around
     )
 
 
@@ -57,14 +57,28 @@ def save_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
         "layers": [_state_of(layer) for layer in _layers(env)],
         "generator": generator.bit_generator.state if generator is not None else None,
     }
+    copied: dict[str, Any] = copied_state(state, env.unwrapped)
+    return copied
+
+
+def copied_state(state: Any, env: Any) -> Any:
+    """Returns a copy of what an environment's `get_state` gave.
+
+    Raises:
+      UserError: if it is not made of plain values and arrays.
+    """
     try:
-        copied: dict[str, Any] = unpack(pack(state, "get_state()"))
+        return unpack(pack(state, "get_state()"))
     except TypeError as error:
         raise UserError(
-            f"the environment {env.unwrapped} cannot be saved: {error}. Let get_state return numbers, text and NumPy "
+            f"the environment {env} cannot be saved: {error}. Let get_state return numbers, text and NumPy "
             "arrays in lists, tuples and dictionaries, or remove it: the actions are then replayed"
         ) from None
-    return copied
+
+
+def is_saved_state(state: Any) -> bool:
+    """Returns whether a state is of `save_state`, and not of a native vector environment."""
+    return isinstance(state, dict) and set(state) == {"layers", "generator"}
 
 
 def load_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
@@ -72,7 +86,7 @@ def load_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
     if state["generator"] is not None:
         env.unwrapped.np_random.bit_generator.state = state["generator"]
     for layer, own in zip(_layers(env), state["layers"], strict=True):
-        if _has_own_state(layer):
+        if has_own_state(layer):
             layer.set_state(own)
         else:
             _set_attributes(layer, own)
@@ -86,8 +100,8 @@ def _layers(env: gym.Env[Any, Any]) -> Iterator[Any]:
     yield env
 
 
-def _has_own_state(layer: Any) -> bool:
-    """Returns whether one layer has a get_state() and a set_state(state)."""
+def has_own_state(layer: Any) -> bool:
+    """Returns whether one layer, or a vector environment, has a get_state() and a set_state(state)."""
     try:
         inspect.signature(layer.get_state).bind()
         inspect.signature(layer.set_state).bind(None)
@@ -97,7 +111,7 @@ def _has_own_state(layer: Any) -> bool:
 
 
 def _state_of(layer: Any) -> Any:
-    if _has_own_state(layer):
+    if has_own_state(layer):
         return layer.get_state()
     return _attributes(layer, _ATTRIBUTES)
 

@@ -18,7 +18,7 @@ from hvd_dqn.envs.open_episode import CollectorState
 from hvd_dqn.envs.seeded_episodes import SeededEpisodes
 from hvd_dqn.errors import CheckpointError, UserError
 
-from .toy_environments import register_toys
+from .toy_environments import ResumableVector, register_toys
 
 register_toys()
 ENVS = 3
@@ -52,6 +52,7 @@ CASES = [
     *(("CartPole-v1", "sync"), ("CartPole-v1", "native"), ("CartPole-v1", "async"), ("Acrobot-v1", "sync")),
     *(("LunarLander-v3", "sync"), ("hvd_dqn/TreasureMaze-v0", "sync"), ("Wandering-v0", "sync")),
     *(("Resumable-v0", "sync"), ("Resumable-v0", "async")),
+    ("ResumableVector-v0", "native"),
     *(("Normalizing-v0", "sync"), ("Normalizing-v0", "async"), ("NormalizingResumable-v0", "sync")),
 ]
 
@@ -258,6 +259,26 @@ def test_an_episode_of_another_kind_of_vector_environment_begins_anew() -> None:
     assert sync.restore([*native.state().episodes], native.state().generator, 9) == 0
     assert [episode.number for episode in sync.state().episodes] == [9] * ENVS
     assert native.restore([*sync.state().episodes], None, 9) == 0
+
+
+@pytest.mark.parametrize(("saved", "restored"), [("native", "sync"), ("sync", "native")])
+def test_a_state_of_another_kind_of_vector_environment_begins_anew(saved: str, restored: str) -> None:
+    before, after = (_collector("ResumableVector-v0", kind, max_episode_steps=25) for kind in (saved, restored))
+    before.reset()
+    before.step(np.full(ENVS, 150))
+    state = before.state()
+    assert all(episode.state is not None for episode in state.episodes)
+    assert after.restore([*state.episodes], None, 9) == 0
+    assert [episode.number for episode in after.state().episodes] == [9] * ENVS
+
+
+def test_a_vector_environment_gives_one_state_for_each_member() -> None:
+    spaces = EnvironmentMaker("Resumable-v0", {}, "sync").spaces()
+    collector = Collector(ResumableVector(ENVS, kept=2), spaces, 0.99, EpisodeSeeds(7))
+    with pytest.raises(
+        UserError, match=r"get_state\(\) of the native vector environment must return a list of 3 states"
+    ):
+        collector.reset()
 
 
 def test_environments_that_cannot_be_saved_keep_nothing_and_begin_anew() -> None:

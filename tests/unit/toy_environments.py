@@ -180,6 +180,38 @@ class PaidReset(VectorEnv[Any, Any, Any]):
         return np.zeros((1, 2), np.float32), reward, np.array([self._step == 2]), np.zeros(1, bool), {}
 
 
+class ResumableVector(VectorEnv[Any, Any, Any]):
+    """A native vector environment of walks like `Wandering`, which offers its states."""
+
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(self, num_envs: int, max_episode_steps: int = 25, kept: int | None = None) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space, self.single_action_space = Wandering.observation_space, Wandering.action_space
+        self._limit, self._kept = max_episode_steps, kept
+        self.places, self.steps = np.zeros((num_envs, 2)), np.zeros(num_envs, np.int64)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.places, self.steps = self.np_random.normal(size=(self.num_envs, 2)), np.zeros(self.num_envs, np.int64)
+        return self.places.copy(), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        begins = self.steps == self._limit
+        walked = self.places + (actions[:, None] - 150) / 1000
+        self.places = np.where(begins[:, None], 0.0, walked) + self.np_random.normal(scale=0.2, size=walked.shape)
+        self.steps = np.where(begins, 0, self.steps + 1)
+        return self.places.copy(), self.places[:, 0], np.zeros_like(begins), self.steps == self._limit, {}
+
+    def get_state(self) -> list[dict[str, Any]]:
+        return [{"place": self.places[i], "steps": int(self.steps[i])} for i in range(self.num_envs)][: self._kept]
+
+    def set_state(self, states: list[dict[str, Any] | None]) -> None:
+        for i, state in enumerate(states):
+            if state is not None:
+                self.places[i], self.steps[i] = state["place"], state["steps"]
+
+
 class OddSpaces(gym.Env[Any, Any]):
     """An environment with the spaces that it is given."""
 
@@ -231,6 +263,7 @@ def register_toys() -> None:
         gym.register("Drawn-v0", entry_point=lambda: OddSpaces("continuous"), vector_entry_point=Drawn)
         gym.register("Wandering-v0", entry_point=Wandering, max_episode_steps=25)
         gym.register("Resumable-v0", entry_point=Resumable, max_episode_steps=25)
+        gym.register("ResumableVector-v0", entry_point=Resumable, vector_entry_point=ResumableVector)
         gym.register("Normalizing-v0", entry_point=lambda: _normalizing(Wandering()), max_episode_steps=25)
         gym.register("NormalizingResumable-v0", entry_point=lambda: _normalizing(Resumable()), max_episode_steps=25)
         gym.register("Unsaveable-v0", entry_point=Unsaveable)
