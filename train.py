@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
         launch, own.threads_per_rank, own.stall_timeout_seconds, own.bind_to_cores
     )  # COLLECTIVE
     other: ElasticJob | ParameterServerJob | None = None
-    device = own.device
+    device: str = own.device
     if launch.elastic:
         from hvd_dqn.elastic.entry import ElasticJob  # ranks that come and go
 
