@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from launching import GENERAL, TRAIN, launched, newest_checkpoint, read_metrics, run, surviving
+import safetensors.numpy
+from launching import GENERAL, PROGRAMS, TRAIN, launched, newest_checkpoint, read_metrics, run, surviving
 from persistent_ranks import PersistentRanks
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
@@ -171,6 +172,24 @@ def test_a_killed_server_and_a_killed_worker_0_end_the_job_soon(
     assert "resume it with --resume RUN_DIR" in outcome.output
     assert "Traceback" not in outcome.output
     assert counters(tmp_path / "CartPole-v1" / "long")["env_steps"] >= 1000
+
+
+@pytest.mark.parametrize("strategy", [SYNCHRONOUS, ASYNCHRONOUS])
+def test_gradients_that_are_not_finite_are_applied_on_no_server(
+    strategy: tuple[str, ...], persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
+) -> None:
+    """Three of worker 1's are left out and counted; one more than is allowed ends the job on all."""
+    options = ("1", "7,100,101", *SHORT, *strategy, "--runs-dir", tmp_path, "--skip-nonfinite")
+    injected("gradient that is not finite", 6)
+    persistent_ranks.run_well(3, *options, "3", program=PROGRAMS / "poisoned_train.py")
+    run_directory = tmp_path / "CartPole-v1" / "short"
+    assert counters(run_directory)["skipped_updates"] == 3
+    for file in run_directory.glob("checkpoints/*/*.safetensors"):
+        assert all(np.isfinite(vector).all() for vector in safetensors.numpy.load_file(file).values())
+    outcome = persistent_ranks.run(3, *options, "2", "--name", "ended", program=PROGRAMS / "poisoned_train.py")
+    assert outcome.code == 2
+    assert "is not finite on" in outcome.output
+    assert "Traceback" not in outcome.output
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "target_update_period": [1, 1000],
     "policy_lag": [1],
     "scaling": ["weak"],
-    "strategy": [],  # test_parallel_parameter_server.py
+    "strategy": [],  # test_parallel_served_runs.py
     "servers": [],
     "max_staleness": [],
     "staleness_lr": [],
