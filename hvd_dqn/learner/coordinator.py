@@ -76,12 +76,12 @@ class Coordinator:
         if not self._leads or now < self._ticked + _TICK_SECONDS:
             return
         self._ticked = now
-        waiting = {*self._reports, *self._gathers}
         for worker in sorted(self.ledger.living):
-            silent = worker not in waiting and now > self._heard.get(worker, now) + self._silence_seconds
+            waits = worker in self._reports or worker in self._gathers
+            silent = not waits and now > self._heard.get(worker, now) + self._silence_seconds
             if silent or self._messages.alive(worker) is False:
                 self.lose(worker)
-        for worker in waiting & self.ledger.living:
+        for worker in {*self._reports, *self._gathers}:  # not those that a loss has released
             self._messages.send(worker, Kind.WAIT)
 
     def take_report(self, message: Message) -> None:

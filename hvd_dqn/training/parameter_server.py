@@ -67,6 +67,7 @@ class ParameterServerJob:
     def run(self, config: Config, runtime: Runtime, stop: StopRequest, command: list[str], train: Train) -> int:
         """Serves, or runs the job on the workers, and returns the exit code; see `training.run.run_job`."""
         from hvd_dqn.distributed.messages import PeerLost
+        from hvd_dqn.distributed.relay import RanksChanged
 
         try:
             if self.serves:
@@ -76,10 +77,11 @@ class ParameterServerJob:
         except (UserError, RankFailure) as error:
             self._exit_code = EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILED
             raise
-        except PeerLost as lost:
+        except (PeerLost, RanksChanged) as lost:
+            what = lost if isinstance(lost, PeerLost) else "a worker was lost before training or after it"
             print(
-                f"hvd_dqn: {lost}, and rank {self._launch.rank} cannot continue without it. The job ends; resume it "
-                "with --resume RUN_DIR.",
+                f"hvd_dqn: {what}: rank {self._launch.rank} cannot continue. The job ends; resume it with --resume "
+                "RUN_DIR.",
                 file=sys.stderr,
                 flush=True,
             )

@@ -87,7 +87,7 @@ MAY_CHANGE: dict[str, list[Any]] = {
     "strategy": ["local"],  # on several ranks: test_parallel_local.py
     "sync_period": [],  # test_parallel_local.py
     "scaling": ["weak"],
-    "servers": [],  # this and the next two: test_parallel_parameter_server.py
+    "servers": [],  # this and the next two: test_parallel_served_runs.py
     "max_staleness": [],
     "staleness_lr": [],
     "evaluation_period": [0, 50],

@@ -9,8 +9,10 @@ import pytest
 import hvd_dqn
 import train
 from hvd_dqn.config import Config, replace
+from hvd_dqn.distributed.launcher import Launch
 from hvd_dqn.errors import UserError
 from hvd_dqn.strategies import check_ranks, describe, is_asynchronous, servers_of
+from hvd_dqn.training.parameter_server import ParameterServerJob
 from hvd_dqn.validation import validate
 
 
@@ -93,3 +95,21 @@ def test_the_start_report_names_the_strategy() -> None:
     assert served == "parameter server, 2 rank(s) more that serve, asynchronous, at most 3 updates ahead of the slowest"
     assert describe(changed(strategy="ps-async", max_staleness=0), "tensorflow", 1).endswith("synchronous")
     assert [servers_of(changed(servers=2)), servers_of(changed(strategy="ps-sync", servers=2))] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("rank", "local_rank", "local_size", "device", "need_one"),
+    [
+        (0, 0, 4, "auto", 4),  # 4 workers on the first host, 2 and 2 servers on the second
+        (5, 1, 4, "auto", 2),
+        (6, 2, 4, "cpu", 4),
+        (7, 3, 4, "cpu", 4),
+    ],
+)
+def test_servers_take_no_gpu_and_leave_those_of_their_host_to_the_workers(
+    rank: int, local_rank: int, local_size: int, device: str, need_one: int
+) -> None:
+    launch = Launch(rank, 8, local_rank, local_size, under_launcher=True, under_mpi=True)
+    placed, own = ParameterServerJob(launch, changed(strategy="ps-sync", servers=2)).placed("auto")
+    assert own == device
+    assert placed.local_size == need_one
