@@ -52,7 +52,8 @@ def env_steps_per_second(strategy: str, work: Work, workers: int, link: Link, *,
     if strategy == "ps-async":
         return per_update * _asynchronous(work, workers, link, slowest, rng)
     if strategy == "local":
-        own = _own_work(work.seconds + work.apply, work, (SYNCHRONISATIONS, period, workers), slowest, rng).sum(axis=1)
+        shape = (SYNCHRONISATIONS, max(1, period // work.updates), workers)
+        own = period * _own_work(work.seconds + work.apply, work, shape, slowest, rng).mean(axis=1)  # [N, W]
         exchange = allreduce_seconds(workers, (1 + work.slots) * work.size, link)
         return per_update * workers * period / (own.max(axis=1).mean() + exchange)
     own = _own_work(work.seconds, work, (SYNCHRONISATIONS, workers), slowest, rng)  # [N, W]
@@ -66,7 +67,7 @@ def env_steps_per_second(strategy: str, work: Work, workers: int, link: Link, *,
 def _own_work(
     seconds: float, work: Work, shape: tuple[int, ...], slowest: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws float64 [..., W], the seconds of workers' updates; the first worker is the slow one."""
+    """Draws float64 [..., W], the mean seconds of an iteration's updates; the first worker is the slow one."""
     drawn = seconds * _lognormal(work.spread, shape, rng)
     drawn[..., 0] *= slowest
     return drawn

@@ -100,17 +100,19 @@ def _draw_speeds(axes: Any, runs: dict[Key, dict[str, Any]], env_steps: int) -> 
                 axes.bar(position + color * width, np.median(found), width, color=f"C{color}")
     labels = [f"{workers}, {condition}".replace(", one", ",\none") for workers, condition in places]
     axes.set_xticks(np.arange(len(places)) + 0.4 - width / 2, labels, fontsize=6, rotation=30, ha="right")
+    lowest = min(record["env_steps_per_second"] for record in runs.values())
     axes.set(yscale="log", ylabel="env steps per second", title="measured, by workers and network")
+    axes.set_ylim(bottom=lowest / 2)
     axes.grid(alpha=0.3, axis="y")
 
 
 def _draw_model(axes: Any, setting: str, work: Work) -> None:
-    """Draws the predicted speeds over the workers on a fast and a slow link."""
-    for style, link in (("-", LINKS_MODELLED[0]), ("--", LINKS_MODELLED[-1])):
-        for color, name in enumerate(STRATEGIES):
-            values = _speeds(name, work, link, 1.0)
-            axes.plot(WORKERS_MODELLED, values, f"C{color}{style}", label=f"{name}, {link.name}")
+    """Draws the predicted speeds over the workers on a fast link, and dashed on a slow one."""
+    fast, slow = LINKS_MODELLED[0], LINKS_MODELLED[-1]
+    for color, name in enumerate(STRATEGIES):
+        axes.plot(WORKERS_MODELLED, _speeds(name, work, fast, 1.0), f"C{color}", label=name)
+        axes.plot(WORKERS_MODELLED, _speeds(name, work, slow, 1.0), f"C{color}--")
     axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="env steps per second")
-    axes.set_title(f"model: {setting}", fontsize=8)
+    axes.set_title(f"model: {setting}\n{fast.name}; dashed: {slow.name}", fontsize=8)
     axes.legend(fontsize=6)
     axes.grid(alpha=0.3)
