@@ -56,7 +56,6 @@ def make_algorithm(config: Config) -> Algorithm:
         raise UserError(
             f"--algorithm {name} lacks {', '.join(missing)}: see the class Algorithm in hvd_dqn/algorithms/base.py"
         )
-    algorithm.takes_joints = getattr(algorithm, "takes_joints", False)
     algorithm.native_rule = None  # one that inherits from DQN is another rule than the native learner's
     return algorithm
 
@@ -105,12 +104,13 @@ def check_parts(config: Config, spaces: Spaces) -> tuple[Algorithm, dict[str, st
     find_replay(config)
     algorithm = make_algorithm(config)
     name, env = config.algorithm.algorithm, config.environment.env
-    if spaces.joint_bins and not algorithm.takes_joints:
+    takes_joints = getattr(algorithm, "takes_joints", False)
+    if spaces.joint_bins and not takes_joints:
         raise UserError(
             f"--algorithm {name} learns Discrete actions, and those of {env} have {len(spaces.joint_bins)} joints: "
             "give --algorithm decqn"
         )
-    if algorithm.takes_joints and not spaces.joint_bins:
+    if takes_joints and not spaces.joint_bins:
         raise UserError(
             f"--algorithm {name} learns MultiDiscrete actions, and {env} has {spaces.num_actions} Discrete ones: give "
             "--algorithm dqn, which is the same for one joint"

@@ -80,17 +80,17 @@ def test_every_form_of_an_environment_has_the_same_joints() -> None:
 
 @pytest.mark.parametrize("vectorization", ["sync", "async", "envpool"])
 def test_a_vector_environment_steps_by_the_values_of_bins(vectorization: str) -> None:
-    """The torque of the pendulum costs 0.001 u^2: bins 0 and 2 of three, -2 and 2, more than bin 1."""
+    """The torque u of the pendulum costs 0.001 u^2: bins 0, 1 and 3 of four stand for -2, -2/3 and 2."""
     if vectorization == "envpool":
         pytest.importorskip("envpool")
-    vector = EnvironmentMaker(PENDULUM, {}, vectorization, action_bins=3).vector(3)
+    vector = EnvironmentMaker(PENDULUM, {}, vectorization, action_bins=4).vector(3)
     first, _ = vector.reset(seed=[0, 0, 0] if vectorization != "envpool" else 0)
     cosine, sine, speed = np.array(first, np.float64).T
-    _, reward, *_ = vector.step(np.array([[0], [1], [2]]))
+    _, reward, *_ = vector.step(np.array([[0], [1], [3]]))
     vector.close()
     angle = np.arctan2(sine, cosine)
     cost = angle**2 + 0.1 * speed**2
-    np.testing.assert_allclose(-np.array(reward) - cost, [0.004, 0.0, 0.004], atol=1e-5)
+    np.testing.assert_allclose(-np.array(reward) - cost, [0.004, 0.004 / 9, 0.004], atol=1e-5)
 
 
 def test_the_native_form_of_an_environment_steps_by_the_values_of_bins() -> None:
