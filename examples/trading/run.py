@@ -32,8 +32,8 @@ KNOWN = "known"
 SETTINGS: dict[str, dict[str, Any]] = {"base": {}, "patient": {"gamma": 0.98}}
 """Tried on real prices, as changes of settings.toml; the deflated Sharpe ratio counts them."""
 ON_REAL_PRICES = {
-    **{"total_env_steps": 20_000, "learning_starts": 2_000, "epsilon_decay_env_steps": 10_000, "train_period": 8},
-    **{"gamma": 0.9, "hidden_sizes": (64, 64), "replay_capacity": 200_000, "final_evaluation_episodes": 10},
+    **{"total_env_steps": 20_000, "learning_starts": 2_000, "epsilon_decay_env_steps": 10_000},
+    "final_evaluation_episodes": 10,
 }
 """Further changes: a training window has a few thousand bars. Chosen before any result on them."""
 
@@ -67,12 +67,12 @@ def tasks(parts: list[str], seeds: int, settings: list[str]) -> Iterator[Task]:
 
 def trained(task: Task, env: str, arguments: dict[str, Any], runs_dir: str, env_steps: int | None) -> hvd_dqn.Run:
     """Trains one run, or resumes it."""
-    changes = {} if task.part == KNOWN else {**ON_REAL_PRICES, **SETTINGS[task.case]}
-    changes |= {"total_env_steps": env_steps} if env_steps else {}
+    changes = known.CASES[task.case].settings if task.part == KNOWN else {**ON_REAL_PRICES, **SETTINGS[task.case]}
+    shorter = {"total_env_steps": env_steps} if env_steps else {}
     finished = []
     with contextlib.redirect_stdout(io.StringIO()):
         run = hvd_dqn.train(
-            {"config": str(FOLDER / "settings.toml"), **changes},
+            {"config": str(FOLDER / "settings.toml"), **changes, **shorter},
             env=f"{FOLDER / 'market.py'}:{env}",
             env_kwargs=arguments,
             seed=task.seed,

@@ -262,9 +262,7 @@ def test_an_agent_finds_the_optimum_of_a_mean_reverting_series(tmp_path: Path) -
     agent = hvd_dqn.train(
         {"config": str(FOLDER / "settings.toml")},
         env=f"{FOLDER / 'market.py'}:GeneratedTrading-v0",
-        total_env_steps=30_000,
-        train_period=10,
-        epsilon_decay_env_steps=15_000,
+        total_env_steps=20_000,
         final_evaluation_episodes=10,
         runs_dir=tmp_path,
         progress="off",
