@@ -12,7 +12,6 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +35,7 @@ ON_REAL_PRICES = {
     **{"total_env_steps": 20_000, "learning_starts": 2_000, "epsilon_decay_env_steps": 10_000},
     "final_evaluation_episodes": 10,
 }
-"""Further changes: a training window has a few thousand bars."""
+"""Further changes: a training window has a few thousand bars. Chosen before any result on them."""
 
 
 class Task(NamedTuple):
@@ -68,13 +67,13 @@ def tasks(parts: list[str], seeds: int, settings: list[str]) -> Iterator[Task]:
 
 def trained(task: Task, env: str, arguments: dict[str, Any], runs_dir: str, env_steps: int | None) -> hvd_dqn.Run:
     """Trains one run, or resumes it."""
-    changes = {} if task.part == KNOWN else {**ON_REAL_PRICES, **SETTINGS[task.case]}
-    changes |= {"total_env_steps": env_steps} if env_steps else {}
+    changes = known.CASES[task.case].settings if task.part == KNOWN else {**ON_REAL_PRICES, **SETTINGS[task.case]}
+    shorter = {"total_env_steps": env_steps} if env_steps else {}
     finished = []
     with contextlib.redirect_stdout(io.StringIO()):
         run = hvd_dqn.train(
-            {"config": str(FOLDER / "settings.toml"), **changes},
-            env=f"{os.path.relpath(FOLDER / 'market.py')}:{env}",
+            {"config": str(FOLDER / "settings.toml"), **changes, **shorter},
+            env=f"{FOLDER / 'market.py'}:{env}",
             env_kwargs=arguments,
             seed=task.seed,
             name=str(task),

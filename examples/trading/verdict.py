@@ -206,5 +206,5 @@ def _deflated(tests: Tests, agent: Path) -> float:
     ratios = [
         tests.path([setting] * len(tests.windows), seed).sharpe for setting in tests.settings for seed in tests.seeds
     ]
-    threshold = expected_best(float(np.var(ratios, ddof=1)), len(tests.settings))
+    threshold = expected_best(float(np.var(ratios, ddof=min(1, len(ratios) - 1))), len(tests.settings))
     return deflated_sharpe(agent.sharpe, threshold, len(agent.returns), *moments(np.expm1(agent.returns)))
