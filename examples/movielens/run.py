@@ -35,8 +35,6 @@ SETTINGS: dict[str, Any] = {
     "target_update_period": 200,
     "epsilon_decay_env_steps": 10_000,
     "epsilon_end": 0.05,
-    "evaluation_episodes": 200,
-    "final_evaluation_episodes": 200,
 }
 GAMMAS = {"dqn": 0.95, "myopic": 0.0}
 Policy = Callable[[NextItem, np.ndarray, np.ndarray], np.ndarray]
@@ -105,10 +103,11 @@ def measure(task: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
     policies = baselines(np.random.default_rng(seed))
     curve: list[tuple[int, float]] = []
     if task in GAMMAS:
-        period = arguments.env_steps // 10
+        period, sessions = arguments.env_steps // 10, min(100, arguments.sessions)
         run = hvd_dqn.train(
             **SETTINGS, gamma=GAMMAS[task], seed=seed, total_env_steps=arguments.env_steps, evaluation_period=period,
-            checkpoint_period=period, runs_dir=arguments.runs_dir, name=f"{task}-{seed}", resume="auto", progress="off",
+            checkpoint_period=period, evaluation_episodes=sessions, final_evaluation_episodes=sessions,
+            runs_dir=arguments.runs_dir, name=f"{task}-{seed}", resume="auto", progress="off",
         )  # fmt: skip
         policies = {task: agent(hvd_dqn.load(run.place, checkpoint="last"))}
         lines = (Path(run.place) / "metrics.jsonl").read_text().splitlines()
@@ -179,7 +178,12 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=tasks, default=tasks, metavar="TASK")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--env-steps", type=int, default=100_000, help="of each run")
-    parser.add_argument("--sessions", type=int, default=1_000, help="simulated ones that every policy plays")
+    parser.add_argument(
+        "--sessions",
+        type=int,
+        default=1_000,
+        help="simulated ones that every policy plays; up to 100 also during training",
+    )
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl", help="file of the lines")
     parser.add_argument("--runs-dir", default="runs/movielens")
     parser.add_argument("--plot", type=Path, help="picture to draw")

@@ -32,7 +32,7 @@ SETTINGS = (
     *("--hidden-sizes", "32", "32", "--global-batch-size", "64", "--train-period", "16", "--max-grad-norm", "0"),
     *("--learning-rate", "5e-4", "--learning-rate-end", "0.05", "--target-update-period", "50"),
     *("--replay-capacity", "300000", "--epsilon-decay-env-steps", "30000", "--epsilon-end", "0.05"),
-    *("--evaluation-episodes", "100", "--final-evaluation-episodes", "100", "--log-period", "10000"),
+    *("--log-period", "10000"),
 )
 TASKS = {"slateq": ("1", "network"), "null-zero": ("1", "network_with_null_zero"), "myopic": ("0", "network")}
 """Gamma and network of each task. A session ends with probability 1, so the paper does not discount."""
@@ -50,20 +50,29 @@ USERS_SEED = 1_000_000
 """Of the users that all are served to."""
 
 
-def train(task: str, seed: int, ranks: int, env_steps: int, runs_dir: str) -> Path:
+def train(task: str, seed: int, ranks: int, arguments: argparse.Namespace) -> Path:
     """Trains one run, from where it was interrupted, and returns its run directory."""
     program = [str(HERE.parents[1] / "train.py"), *SETTINGS, "--seed", str(seed)]
     gamma, network = TASKS[task]
     program += ["--gamma", gamma, "--network", f"{HERE / 'slateq.py'}:{network}"]
     name = f"{task}-np{ranks}-{seed}"
-    periods = ("--evaluation-period", str(env_steps // 10), "--checkpoint-period", str(env_steps // 10))
-    program += ["--total-env-steps", str(env_steps), *periods, "--runs-dir", runs_dir, "--name", name]
-    program += ["--resume", "auto", "--progress", "off"]
-    launcher = [str(Path(sys.executable).parent / "horovodrun"), "-np", str(ranks)] if ranks > 1 else []
+    period, sessions = str(arguments.env_steps // 10), str(min(100, arguments.users))
+    program += ["--total-env-steps", str(arguments.env_steps), "--checkpoint-period", period]
+    program += [
+        "--evaluation-period",
+        period,
+        "--evaluation-episodes",
+        sessions,
+        "--final-evaluation-episodes",
+        sessions,
+    ]
+    program += ["--runs-dir", arguments.runs_dir, "--name", name, "--resume", "auto", "--progress", "off"]
+    # Without the --, horovodrun takes --network for an abbreviation of its own options.
+    launcher = [str(Path(sys.executable).parent / "horovodrun"), "-np", str(ranks), "--"] if ranks > 1 else []
     done = subprocess.run([*launcher, sys.executable, *program], check=False, stdout=subprocess.DEVNULL)
     if done.returncode:  # 75 after Ctrl-C: the run is saved, and the same command resumes it
         raise SystemExit(done.returncode)
-    (metrics,) = Path(runs_dir).glob(f"*/{name}/metrics.jsonl")
+    (metrics,) = Path(arguments.runs_dir).glob(f"*/{name}/metrics.jsonl")
     return metrics.parent
 
 
@@ -87,7 +96,7 @@ def measure(task: str, seed: int, ranks: int, arguments: argparse.Namespace) -> 
         rng = np.random.default_rng(seed)
         ways, curve = {"random": lambda observation: rng.integers(len(all_slates(10, 3)), size=len(observation))}, []
     else:
-        place = train(task, seed, ranks, arguments.env_steps, arguments.runs_dir)
+        place = train(task, seed, ranks, arguments)
         records = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
         curve = [(r["env_steps"], r["mean_return"]) for r in records if r["kind"] == "evaluation"]
         ways = ways_to_serve(hvd_dqn.load(place, checkpoint="last"))
@@ -177,7 +186,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1], help="of each run: 1, 2 or both")
     parser.add_argument("--env-steps", type=int, default=100_000, help="of each run")
-    parser.add_argument("--users", type=int, default=2_000, help="that every trained agent is served to")
+    parser.add_argument(
+        "--users",
+        type=int,
+        default=2_000,
+        help="that every trained agent is served to; up to 100 of them also play during training",
+    )
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl", help="file of the lines")
     parser.add_argument("--runs-dir", default="runs/slates")
     parser.add_argument("--plot", type=Path, help="picture to draw")

@@ -114,6 +114,12 @@ def test_coverage_counts_films_as_if_all_were_recommended_equally_often(model: A
     assert found["mean rating"] < found["factors"] < found["random"]
 
 
+def test_a_film_is_liked_if_its_rating_would_be_rounded_to_four(model: Any) -> None:
+    """Ratings of 4.0, 3.5 and 3.0 around which they deviate by 0.5: the normal distribution at 1, 0 and -1."""
+    films = model._replace(mean=np.array([3.5, 3.0, 2.5]), items=np.ones((3, 1)), deviation=0.5)
+    np.testing.assert_allclose(next_item.like_probability(films, np.array([0.5])), [0.841345, 0.5, 0.158655], atol=1e-6)
+
+
 def test_simulated_users_like_as_often_as_the_model_says(model: Any) -> None:
     env = next_item.NextItem()
     chances = next_item.like_probability(model, model.fitted.factors[7])
