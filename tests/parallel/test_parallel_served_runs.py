@@ -179,7 +179,7 @@ def test_gradients_that_are_not_finite_are_applied_on_no_server(
     strategy: tuple[str, ...], persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
 ) -> None:
     """Three of worker 1's are left out and counted; one more than is allowed ends the job on all."""
-    options = ("1", "7,100,101", *SHORT, *strategy, "--runs-dir", tmp_path, "--skip-nonfinite")
+    options: tuple[str | Path, ...] = ("1", "7,100,101", *SHORT, *strategy, "--runs-dir", tmp_path, "--skip-nonfinite")
     injected("gradient that is not finite", 6)
     persistent_ranks.run_well(3, *options, "3", program=PROGRAMS / "poisoned_train.py")
     run_directory = tmp_path / "CartPole-v1" / "short"
