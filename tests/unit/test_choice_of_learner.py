@@ -47,6 +47,7 @@ class Up:
 
     communicator: Any
     on_gpu: bool = False
+    servers: None = None
 
 
 MPI = MPIHandles("libmpi.so", 1, 2, 3)
