@@ -31,7 +31,8 @@ class Task(FlattenObservation):
 
 def _maker(task: str) -> Callable[..., gym.Env[Any, Any]]:
     def make(**arguments: Any) -> gym.Env[Any, Any]:
-        return Task(gym.make(f"dm_control/{task}-v0", disable_env_checker=True, **arguments))
+        camera = {"camera_id": 0}  # the one that follows the robot, where there is one
+        return Task(gym.make(f"dm_control/{task}-v0", disable_env_checker=True, render_kwargs=camera, **arguments))
 
     return make
 
