@@ -9,7 +9,7 @@ from verdict import HOLD, Verdict
 
 _AGENT, _OTHERS = "#0072b2", {HOLD: "#d55e00", "cash": "#7f7f7f"}
 _CROSSING = "#009e73"
-TITLES = {"forex": "EUR/USD by the hour, 2017", "stocks": "Alphabet by the day, 2013 to 2018"}
+TITLES = {"forex": "EUR/USD by the hour, 2017", "stocks": "Alphabet by the day, 2014 to 2018"}
 
 
 def draw(known: list[dict[str, Any]], verdicts: dict[str, Verdict], path: Path) -> None:
