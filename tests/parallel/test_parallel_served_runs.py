@@ -120,7 +120,7 @@ def test_a_signal_to_a_server_saves_the_job_and_a_resume_continues_it(
 ) -> None:
     run_directory = tmp_path / "CartPole-v1" / "long"
     with launched("mpirun", 3, *LONG, *strategy, "--runs-dir", tmp_path) as job:
-        job.wait_for("evaluation at env step 1,0")
+        job.wait_for("evaluation at env step ")
         injected("request to stop (to a parameter server)")
         os.kill(job.rank_pid(2), signal.SIGTERM)
         outcome = job.finish(60.0)
@@ -139,7 +139,7 @@ def test_a_killed_worker_does_not_stop_asynchronous_others(victim: int, tmp_path
     run_directory = tmp_path / "CartPole-v1" / "long"
     options = (*LONG, *ASYNCHRONOUS, "--max-staleness", "8", "--total-env-steps", "6000", "--runs-dir", tmp_path)
     with surviving(4, TRAIN, *options) as job:
-        job.wait_for("evaluation at env step 1,0")
+        job.wait_for("evaluation at env step ")
         injected("killed asynchronous worker")
         os.kill(job.rank_pid(victim), signal.SIGKILL)
         outcome = job.finish(200.0)
@@ -161,7 +161,7 @@ def test_a_killed_server_and_a_killed_worker_0_end_the_job_soon(
 ) -> None:
     """Although mpirun lets all others live; its own exit code is 0 then, however the job ended."""
     with surviving(3, TRAIN, *LONG, *strategy, "--runs-dir", tmp_path) as job:
-        job.wait_for("evaluation at env step 1,0")
+        job.wait_for("evaluation at env step ")
         injected("killed parameter server")
         killed = time.monotonic()
         os.kill(job.rank_pid(victim), signal.SIGKILL)
@@ -179,7 +179,7 @@ def test_gradients_that_are_not_finite_are_applied_on_no_server(
     strategy: tuple[str, ...], persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
 ) -> None:
     """Three of worker 1's are left out and counted; one more than is allowed ends the job on all."""
-    options = ("1", "7,100,101", *SHORT, *strategy, "--runs-dir", tmp_path, "--skip-nonfinite")
+    options: tuple[str | Path, ...] = ("1", "7,100,101", *SHORT, *strategy, "--runs-dir", tmp_path, "--skip-nonfinite")
     injected("gradient that is not finite", 6)
     persistent_ranks.run_well(3, *options, "3", program=PROGRAMS / "poisoned_train.py")
     run_directory = tmp_path / "CartPole-v1" / "short"
