@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from launching import GENERAL, PROGRAMS, TRAIN, launched, newest_checkpoint, read_metrics, run, surviving
+from launching import GENERAL, PROGRAMS, TRAIN, checkpoints, launched, newest_checkpoint, read_metrics, run, surviving
 from persistent_ranks import PersistentRanks
 
 pytestmark = [pytest.mark.parallel, pytest.mark.faults]
@@ -120,7 +120,7 @@ def test_a_signal_to_a_server_saves_the_job_and_a_resume_continues_it(
 ) -> None:
     run_directory = tmp_path / "CartPole-v1" / "long"
     with launched("mpirun", 3, *LONG, *strategy, "--runs-dir", tmp_path) as job:
-        job.wait_for("evaluation at env step 1,0")
+        job.wait_for("evaluation at env step ")
         injected("request to stop (to a parameter server)")
         os.kill(job.rank_pid(2), signal.SIGTERM)
         outcome = job.finish(60.0)
@@ -139,7 +139,7 @@ def test_a_killed_worker_does_not_stop_asynchronous_others(victim: int, tmp_path
     run_directory = tmp_path / "CartPole-v1" / "long"
     options = (*LONG, *ASYNCHRONOUS, "--max-staleness", "8", "--total-env-steps", "6000", "--runs-dir", tmp_path)
     with surviving(4, TRAIN, *options) as job:
-        job.wait_for("evaluation at env step 1,0")
+        job.wait_for("evaluation at env step ")
         injected("killed asynchronous worker")
         os.kill(job.rank_pid(victim), signal.SIGKILL)
         outcome = job.finish(200.0)
@@ -160,8 +160,9 @@ def test_a_killed_server_and_a_killed_worker_0_end_the_job_soon(
     strategy: tuple[str, ...], victim: int, tmp_path: Path, injected: Any
 ) -> None:
     """Although mpirun lets all others live; its own exit code is 0 then, however the job ended."""
+    run_directory = tmp_path / "CartPole-v1" / "long"
     with surviving(3, TRAIN, *LONG, *strategy, "--runs-dir", tmp_path) as job:
-        job.wait_for("evaluation at env step 1,0")
+        job.wait_until(lambda: bool(checkpoints(run_directory)))
         injected("killed parameter server")
         killed = time.monotonic()
         os.kill(job.rank_pid(victim), signal.SIGKILL)
@@ -171,7 +172,7 @@ def test_a_killed_server_and_a_killed_worker_0_end_the_job_soon(
     assert f"rank {victim} has died: rank" in outcome.output
     assert "resume it with --resume RUN_DIR" in outcome.output
     assert "Traceback" not in outcome.output
-    assert counters(tmp_path / "CartPole-v1" / "long")["env_steps"] >= 1000
+    assert counters(run_directory)["learner_steps"] > 0
 
 
 @pytest.mark.parametrize("strategy", [SYNCHRONOUS, ASYNCHRONOUS])
