@@ -198,6 +198,13 @@ def join() -> Communicator | None:
     return communicator
 
 
+def leave(communicator: Communicator) -> None:
+    """Ends communication, once no rank needs the servers any longer."""
+    if NUM_SERVERS:
+        communicator.barrier()
+    communicator.shutdown()
+
+
 def main() -> None:
     """Runs on every rank."""
     communicator = join()
@@ -210,8 +217,7 @@ def main() -> None:
         saved["signals"], saved["priorities"] = report.signals, report.priorities
     if ASYNCHRONOUS:
         np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved)
-        communicator.barrier()
-        communicator.shutdown()
+        leave(communicator)
         return
     if KIND != "native":
         saved["gradient_weighted"], report = gradient(communicator, "huber", weighted=True)
@@ -220,7 +226,7 @@ def main() -> None:
         for name, options in VARIANTS.items():
             saved |= {f"{name}/{vector}": value for vector, value in hundred_steps(communicator, **options).items()}
     np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
-    communicator.shutdown()
+    leave(communicator)
 
 
 if __name__ == "__main__":
