@@ -136,11 +136,8 @@ class AsynchronousUpdates:
     def _updated(self, job: Job, counts: Counts, signals: Signals | None) -> Update:
         """Brings the job's counters to where the coordinator's are, and returns the difference."""
         counters, self.counts = job.counters, counts
-        batch = job.config.replay.global_batch_size
-        steps, skipped = (
-            int(counts.rows) // batch - counters.learner_steps,
-            int(counts.skipped) - counters.skipped_updates,
-        )
+        steps = int(counts.rows) // job.config.replay.global_batch_size - counters.learner_steps
+        skipped = int(counts.skipped) - counters.skipped_updates
         counters.env_steps = int(counts.env_steps)
         counters.target_updates = int(counts.target_updates)
         job.learning.replay.largest_priority = max(job.learning.replay.largest_priority, counts.priority)

@@ -209,6 +209,13 @@ def join() -> Communicator | None:
     return communicator
 
 
+def leave(communicator: Communicator) -> None:
+    """Ends communication, once no rank needs the servers any longer."""
+    if NUM_SERVERS:
+        communicator.barrier()
+    communicator.shutdown()
+
+
 def main() -> None:
     """Runs on every rank."""
     communicator = join()
@@ -221,8 +228,7 @@ def main() -> None:
         saved["signals"], saved["priorities"] = report.signals, report.priorities
     if ASYNCHRONOUS:
         np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved)
-        communicator.barrier()
-        communicator.shutdown()
+        leave(communicator)
         return
     if KIND != "native":
         saved["gradient_weighted"], report = gradient(communicator, "huber", weighted=True)
@@ -233,7 +239,7 @@ def main() -> None:
         saved["gradient_joints"], report = gradient(communicator, "huber", weighted=True, joints=2)
         saved["report_joints"] = np.array([report.loss, report.priority, report.mean_q])
     np.savez(Path(sys.argv[1]) / f"rank{communicator.rank}.npz", **saved, **hundred_steps(communicator))
-    communicator.shutdown()
+    leave(communicator)
 
 
 if __name__ == "__main__":
