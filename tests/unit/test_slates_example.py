@@ -374,7 +374,7 @@ def test_the_recorded_runs_show_what_the_page_says() -> None:
     np.testing.assert_allclose(best["myopic"], 166.3, atol=2.0)
     assert max(best["random"]) < min(best["myopic"])
     assert max(best["myopic"]) < min(best["null-zero"])
-    assert 174.6 < min(best["slateq"])
+    assert min(best["slateq"]) > 174.6
 
 
 @pytest.mark.slow
