@@ -177,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=tasks, default=tasks, metavar="TASK")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--env-steps", type=int, default=100_000, help="of each run")
+    parser.add_argument("--env-steps", type=int, default=30_000, help="of each run")
     parser.add_argument(
         "--sessions",
         type=int,

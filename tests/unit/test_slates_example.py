@@ -362,6 +362,21 @@ def test_the_picture_shows_interests_the_slate_and_the_time_left() -> None:
     assert single.get_action_meanings()[:2] == ["1 2 3", "1 2 4"]
 
 
+def test_the_recorded_runs_show_what_the_page_says() -> None:
+    """In every seed planning with the null item's value is worth more than the published optimum; the rest is less."""
+    records = [json.loads(line) for line in (SLATES / "results.jsonl").read_text().splitlines()]
+    best = {
+        task: [r["served"][way]["mean_return"] for r in records if r["task"] == task]
+        for task, way in (("random", "random"), ("myopic", "optimal"), ("null-zero", "optimal"), ("slateq", "optimal"))
+    }
+    assert all(best.values())
+    np.testing.assert_allclose(best["random"], 159.2, atol=0.8)
+    np.testing.assert_allclose(best["myopic"], 166.3, atol=2.0)
+    assert max(best["random"]) < min(best["myopic"])
+    assert max(best["myopic"]) < min(best["null-zero"])
+    assert min(best["slateq"]) > 174.6
+
+
 @pytest.mark.slow
 def test_the_program_trains_serves_and_continues(tmp_path: Path) -> None:
     words = [sys.executable, str(SLATES / "run.py"), "--env-steps", "1600", "--users", "20", "--seeds", "0"]
