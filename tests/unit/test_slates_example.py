@@ -379,11 +379,23 @@ def test_the_recorded_runs_show_what_the_page_says() -> None:
 
 @pytest.mark.slow
 def test_the_program_trains_serves_and_continues(tmp_path: Path) -> None:
-    words = [sys.executable, str(SLATES / "run.py"), "--env-steps", "1600", "--users", "20", "--seeds", "0"]
+    words = [
+        sys.executable,
+        str(SLATES / "run.py"),
+        "--env-steps",
+        "1600",
+        "--users",
+        "20",
+        "--seeds",
+        "0",
+        "--tasks",
+        "random",
+        "slateq",
+    ]
     words += ["--results", str(tmp_path / "results.jsonl"), "--runs-dir", str(tmp_path / "runs")]
     words += ["--plot", str(tmp_path / "slates.png")]
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    for extra, finished in (([], 4), ([], 0), (["--tasks", "slateq", "--ranks", "2"], 1)):
+    for extra, finished in (([], 2), ([], 0), (["--tasks", "slateq", "--ranks", "2"], 1)):
         done = subprocess.run(
             [*words, *extra],
             cwd=tmp_path,
@@ -396,13 +408,7 @@ def test_the_program_trains_serves_and_continues(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert done.stdout.count(": done") == finished
     records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert [(r["task"], r["ranks"]) for r in records] == [
-        ("random", 1),
-        ("slateq", 1),
-        ("null-zero", 1),
-        ("myopic", 1),
-        ("slateq", 2),
-    ]
+    assert [(r["task"], r["ranks"]) for r in records] == [("random", 1), ("slateq", 1), ("slateq", 2)]
     assert all(100.0 < way["mean_return"] < 290.0 for record in records for way in record["served"].values())
     assert (tmp_path / "slates.png").stat().st_size > 10_000
     (place,) = (tmp_path / "runs").glob("*/slateq-np1-0")
