@@ -62,10 +62,10 @@ AT_THE_DOOR = {
 
 TOGETHER = {
     "unknown environment": Mistake("--env CartPol-v1", ["no environment 'CartPol-v1'", "Did you mean: `CartPole`"]),
-    "continuous actions": Mistake("--env Pendulum-v1", ["has the action space Box", "needs Discrete actions"]),
-    "two actions at once": Mistake(
-        "--env hostile_envs:TwoLevers-v0", ["has the action space MultiDiscrete", "needs Discrete actions"]
+    "continuous actions": Mistake(
+        "--env Pendulum-v1", ["has the action space Box", "give --action-bins 2 (or more) with --algorithm decqn"]
     ),
+    "two actions at once": Mistake("--env hostile_envs:TwoLevers-v0", ["have 2 joints", "give --algorithm decqn"]),
     "dict observation": Mistake(
         "--env hostile_envs:DictObservation-v0", ["has the observation space Dict", "supported are Box"]
     ),
