@@ -109,7 +109,7 @@ ZERO_MEANS_OFF_OR_NONE = {
     "priority_exponent",
     "importance_exponent",
     "importance_rise_env_steps",
-    *(ANY_SIGN - {"max_staleness"}),  # 0 means something with --strategy ps-async only
+    *ANY_SIGN,
 }
 
 
