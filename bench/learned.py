@@ -59,6 +59,7 @@ TASKS = {
     "lunarlander": Task("LunarLander", ("--preset", "lunarlander"), "last", 220.0, "RL Zoo's QR-DQN"),
     "acrobot": Task("Acrobot", ("--preset", "acrobot"), "last", -75.0, "RL Zoo's DQN"),
     "mountaincar": Task("MountainCar", ("--preset", "mountaincar"), "last", -100.0, "RL Zoo's QR-DQN"),
+    "pong-nature": Task("Pong, nature", ("--preset", "pong"), "last", 18.0, "below RL Zoo's 19.1 at 2 M"),
     "minatar-asterix-dqn": _minatar("Asterix", "minatar-dqn", reach=14.3, source=_YOUNG),
     "minatar-breakout-dqn": _minatar("Breakout", "minatar-dqn", reach=9.7, source=_YOUNG),
     "minatar-asterix-rainbow": _minatar("Asterix", "minatar-rainbow", reach=1.5 * 14.3, source=f"1.5 x {_YOUNG}"),

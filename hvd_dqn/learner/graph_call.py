@@ -24,8 +24,14 @@ class GraphCall:
           signature: the tensors that it takes.
           jit_compile: whether XLA compiles it; then it is compiled again for each set of shapes.
         """
-        graph = tf.function(function, autograph=False, jit_compile=jit_compile)
-        self._graph = graph.get_concrete_function(*signature)
+        whole = function
+        if jit_compile:  # nested, for the op that calls a graph does not compile that graph itself
+            compiled = tf.function(function, autograph=False, jit_compile=True)
+
+            def whole(*inputs: tf.Tensor) -> Sequence[tf.Tensor]:
+                return [*compiled(*inputs)]
+
+        self._graph = tf.function(whole, autograph=False).get_concrete_function(*signature)
         self._output_types = [output.dtype for output in self._graph.outputs]
 
     def __call__(self, *inputs: tf.Tensor) -> list[tf.Tensor]:

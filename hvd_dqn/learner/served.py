@@ -123,8 +123,7 @@ class ServedLearner:
         vector = tf.TensorSpec([self.layout.total], tf.float32)
         signals = tf.TensorSpec([settings.num_signals], tf.float32)
         signature = [tf.TensorSpec([], tf.int32), vector, vector, signals, *local.batch_signature()]
-        compiled = tf.function(local, autograph=False, jit_compile=compilation.jit_compile)
-        self._vector = GraphCall(lambda *inputs: [*compiled(*inputs)], signature, jit_compile=False)
+        self._vector = GraphCall(local, signature, jit_compile=compilation.jit_compile)
         self.step = 0
         self.learning_rate = settings.learning_rate
         self._pulled = np.array(initial, np.float32)

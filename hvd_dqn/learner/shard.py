@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -50,12 +49,11 @@ class Shard:
         self.length, self.settings = length, settings
         self.online = tf.zeros([length])  # [L]
         self.slots = tuple(tf.zeros([length]) for _ in OPTIMIZERS[settings.optimizer].slot_names)
-        compiled = partial(tf.function, autograph=False, jit_compile=True)  # as the TensorFlow learner's step is
         vector, scalar = tf.TensorSpec([length], tf.float32), tf.TensorSpec([], tf.float32)
         whole = tf.TensorSpec([length + tail_length(settings)], tf.float32)
-        self._read = GraphCall(compiled(self._read_sum), [whole], jit_compile=False)
+        self._read = GraphCall(self._read_sum, [whole], jit_compile=True)
         signature = [scalar, scalar, scalar, *[vector] * (2 + len(self.slots))]
-        self._step = GraphCall(compiled(self._apply), signature, jit_compile=False)
+        self._step = GraphCall(self._apply, signature, jit_compile=True)
 
     def load(self, vectors: np.ndarray) -> None:
         """Takes copies of the online parameters and the slots, float32 [(1 + slots) L]."""
