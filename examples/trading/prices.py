@@ -73,7 +73,10 @@ def packaged(name: str) -> Path:
     """
     spec = importlib.util.find_spec("gym_anytrading")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"the prices {name!r} are in gym-anytrading: pip install gym-anytrading==2.0.0")
+        raise ValueError(
+            f"the prices {name!r} are in gym-anytrading: make setup EXTRAS='trading', or "
+            "pip install gym-anytrading==2.0.0"
+        )
     return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / PACKAGED[name]
 
 

@@ -21,7 +21,7 @@ if __name__ == "__main__":
     ("left", "words"),
     [
         ("threading.Thread(target=threading.Event().wait, name='simulator').start()", "simulator"),
-        ("multiprocessing.get_context('fork').Process(target=time.sleep, args=(20,), name='engine').start()", "engine"),
+        ("multiprocessing.get_context('fork').Process(target=time.sleep, args=(5,), name='engine').start()", "engine"),
         ("threading.Thread(target=time.sleep, args=(0.01,)).start()", ""),
         ("threading.Thread(target=threading.Event().wait, daemon=True).start()", ""),
         ("pass", ""),

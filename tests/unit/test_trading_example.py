@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import math
@@ -23,9 +22,6 @@ FOLDER = Path(__file__).parents[2] / "examples" / "trading"
 market, prices, series, sharpe, verdict, walk_forward, known = (
     import_place(str(FOLDER / f"{name}.py"), "this test", "")
     for name in ("market", "prices", "series", "sharpe", "verdict", "walk_forward", "known")
-)
-needs_files = pytest.mark.skipif(
-    importlib.util.find_spec("gym_anytrading") is None, reason="the price files are in gym-anytrading"
 )
 DAY = np.timedelta64(1, "D")
 
@@ -178,7 +174,6 @@ def test_closed_markets_are_no_gaps(tmp_path: Path) -> None:
         assert len(prices.load(str(path)).close) == 5
 
 
-@needs_files
 def test_the_packaged_files_are_read_with_their_licence() -> None:
     """Day first, and in ISO form."""
     forex, stocks = prices.load("forex"), prices.load("stocks")
@@ -384,7 +379,6 @@ def test_the_crossing_of_averages_uses_closes_up_to_its_decision() -> None:
 
 
 @pytest.mark.slow
-@needs_files
 def test_one_command_trains_judges_and_draws_and_continues_where_it_was(tmp_path: Path) -> None:
     command = [
         *(sys.executable, str(FOLDER / "run.py"), "--parts", "known", "stocks", "--seeds", "1", "--settings", "base"),
