@@ -17,10 +17,17 @@ SHOWN = PROGRAMS / "gpus_train.py"
 @pytest.mark.parametrize(
     ("how", "counts", "says"),
     [
-        ("mpirun", "1,1", "2 ranks on this host and 1 GPU(s) that they see: start at most 1 here"),
+        pytest.param(
+            "mpirun",
+            "1,1",
+            "2 ranks on this host and 1 GPU(s) that they see: start at most 1 here",
+            marks=pytest.mark.slow,
+        ),
         ("horovodrun --gloo", "1,1", "2 ranks on this host and 1 GPU(s) that they see: start at most 1 here"),
         ("mpirun", "2,0", "computes on: 'a GPU' on rank 0, 'the CPU' on rank 1"),
-        ("horovodrun --gloo", "0,2", "computes on: 'the CPU' on rank 0, 'a GPU' on rank 1"),
+        pytest.param(
+            "horovodrun --gloo", "0,2", "computes on: 'the CPU' on rank 0, 'a GPU' on rank 1", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_ranks_without_a_gpu_for_each_are_refused_together(how: str, counts: str, says: str, tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.parallel
 COMMAND = Path(sys.executable).with_name("hvd-dqn")
 
 
-@pytest.mark.parametrize(("how", "controller"), [("mpirun", "MPI"), ("horovodrun --gloo", "Gloo")])
+@pytest.mark.parametrize(
+    ("how", "controller"), [("mpirun", "MPI"), pytest.param("horovodrun --gloo", "Gloo", marks=pytest.mark.slow)]
+)
 def test_two_ranks_are_examined_together(how: str, controller: str, tmp_path: Path) -> None:
     outcome = run(how, 2, "doctor", "--json", "--folder", tmp_path, program=COMMAND)
     assert outcome.code == 0, outcome.output

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forms import only_in_full
 from launching import GENERAL, Launch, launched, newest_checkpoint
 from persistent_ranks import PersistentRanks
 
@@ -99,7 +100,7 @@ def test_a_checkpoint_that_fails_is_reported_long_before_the_next(tmp_path: Path
     assert output.count(FAILED) == 1
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=only_in_full), 1])
 def test_a_rank_that_cannot_write_its_replay_costs_checkpoints_and_is_named(
     tmp_path: Path, rank: int, persistent_ranks: PersistentRanks, injected: Any
 ) -> None:

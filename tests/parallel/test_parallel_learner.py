@@ -32,7 +32,7 @@ def stream(persistent_ranks: PersistentRanks, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-@pytest.mark.parametrize(("ranks", "shares"), [(2, [64, 64]), (3, [43, 43, 42])])
+@pytest.mark.parametrize(("ranks", "shares"), [pytest.param(2, [64, 64], marks=pytest.mark.slow), (3, [43, 43, 42])])
 @pytest.mark.parametrize("loss", ["mse", "huber"])
 def test_parts_of_a_batch_on_several_ranks_give_the_gradient_of_the_full_batch(
     stream: Stream, learner: str, ranks: int, shares: list[int], loss: str

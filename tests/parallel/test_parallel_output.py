@@ -24,7 +24,8 @@ UNACTIVATED = environment_of_ranks() | {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
 @pytest.mark.parametrize(
-    ("how", "ranks"), [("python", 1), ("mpirun", 2), pytest.param("horovodrun --gloo", 2, marks=only_in_full)]
+    ("how", "ranks"),
+    [("python", 1), *(pytest.param(how, 2, marks=pytest.mark.slow) for how in ("mpirun", "horovodrun --gloo"))],
 )
 def test_the_printed_commands_run_without_an_activated_environment(how: str, ranks: int, tmp_path: Path) -> None:
     """The path of the run has a space. The commands play, film, report, serve TensorBoard, and resume the run."""

@@ -36,7 +36,7 @@ def stream(persistent_ranks: PersistentRanks, tmp_path_factory: pytest.TempPathF
     return at
 
 
-@pytest.mark.parametrize(("workers", "servers"), [(2, 1), (2, 2), (4, 1)])
+@pytest.mark.parametrize(("workers", "servers"), [(2, 1), (2, 2), pytest.param(4, 1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", STREAMS)
 def test_synchronous_servers_end_in_the_weights_of_an_allreduce(
     stream: Stream, workers: int, servers: int, name: str
@@ -56,7 +56,7 @@ def test_two_workers_gradients_have_one_sum_only_and_give_the_same_bits(stream: 
         assert np.array_equal(stream("tensorflow", 2)[0][name], stream(f"ps-{servers}", 2)[0][name]), name
 
 
-@pytest.mark.parametrize(("workers", "servers"), [(2, 1), (2, 2), (4, 1)])
+@pytest.mark.parametrize(("workers", "servers"), [(2, 1), (2, 2), pytest.param(4, 1, marks=pytest.mark.slow)])
 def test_what_rides_with_the_gradient_arrives(stream: Stream, workers: int, servers: int) -> None:
     """Statistics are global means, signals are sums, and every worker learns the largest priority of all."""
     summed, served = stream("tensorflow", workers), stream(f"ps-{servers}", workers)
@@ -101,9 +101,9 @@ def messages(persistent_ranks: PersistentRanks, tmp_path: Path) -> Messages:
     return run
 
 
-def test_no_gradient_is_lost_or_applied_twice(messages: Messages) -> None:
-    """25,000 gradients of four workers to two servers are 100,000 messages; a tenth of them comes twice."""
-    pushes = 6250
+@pytest.mark.parametrize("pushes", [600, pytest.param(6250, marks=pytest.mark.slow)])
+def test_no_gradient_is_lost_or_applied_twice(messages: Messages, pushes: int) -> None:
+    """6,250 gradients of each of four workers to two servers are 100,000 messages; a tenth of them comes twice."""
     weights, servers = messages(pushes)
     assert weights == [[-pushes] * 4] * 2
     for server in servers:
@@ -132,7 +132,7 @@ def test_without_a_limit_a_slow_worker_stops_no_other(messages: Messages) -> Non
     assert servers[0]["largest_lead"] > 20
 
 
-@pytest.mark.parametrize("staleness", [-1, 4])
+@pytest.mark.parametrize("staleness", [pytest.param(-1, marks=pytest.mark.slow), 4])
 def test_a_worker_that_is_killed_in_the_middle_of_a_push_takes_no_gradient_with_it(
     messages: Messages, staleness: int
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_filmed_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
     assert films or "it was not finished when the run ended" in filmed.output  # on a busy machine
 
 
+@pytest.mark.slow  # a test of one process shows a recording that fails
 def test_a_recording_that_crashes_costs_one_warning(theirs: tuple[str, ...], tmp_path: Path) -> None:
     environ = {"RENDERING": "dies"}
     arguments = (*SHORT, *theirs, "--evaluation-step-limit", "200")

@@ -142,7 +142,7 @@ def test_a_request_to_stop_is_no_death(controller: str, tmp_path: Path, injected
     assert " restart " not in outcome.output
 
 
-@pytest.mark.parametrize("controller", [pytest.param("--mpi", marks=only_in_full), "--gloo"])
+@pytest.mark.parametrize("controller", ["--mpi", pytest.param("--gloo", marks=only_in_full)])
 def test_a_mistake_is_not_tried_again(controller: str, tmp_path: Path) -> None:
     for arguments in (("--lerning-rate", "1"), ("--env", "CartPol-v1", "--runs-dir", tmp_path)):
         with local(controller, "--restarts", "3", "--", *arguments) as job:

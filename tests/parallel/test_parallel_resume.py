@@ -42,7 +42,8 @@ def test_a_refused_resume_changes_nothing(persistent_ranks: PersistentRanks, tmp
 
 
 @pytest.mark.parametrize(
-    ("ranks", "scaling", "first", "later"), [(1, "strong", 1, 4), (1, "strong", 4, 1), (2, "weak", 2, 2)]
+    ("ranks", "scaling", "first", "later"),
+    [(1, "strong", 1, 4), pytest.param(1, "strong", 4, 1, marks=pytest.mark.slow), (2, "weak", 2, 2)],
 )
 def test_a_resume_with_another_train_period_learns_by_it_from_there_on(
     ranks: int, scaling: str, first: int, later: int, tmp_path: Path

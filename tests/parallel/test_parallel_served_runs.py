@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from forms import only_in_full
 from launching import GENERAL, PROGRAMS, TRAIN, checkpoints, launched, newest_checkpoint, read_metrics, run, surviving
 from persistent_ranks import PersistentRanks
 
@@ -86,7 +87,7 @@ def test_a_synchronous_run_is_bitwise_that_of_an_allreduce(
 @pytest.mark.parametrize(
     ("ranks", "options"),
     [
-        (3, ()),
+        pytest.param(3, (), marks=only_in_full),
         (4, ("--servers", "2", "--max-staleness", "2", "--staleness-lr", "inverse", "--replay", "prioritized")),
     ],
 )
@@ -114,7 +115,7 @@ def test_an_asynchronous_run_learns_at_the_pace_of_its_env_steps_and_resumes(
         assert after["learner_steps"] - done["learner_steps"] == pytest.approx(300, abs=25)
 
 
-@pytest.mark.parametrize("strategy", [SYNCHRONOUS, ASYNCHRONOUS])
+@pytest.mark.parametrize("strategy", [pytest.param(SYNCHRONOUS, marks=only_in_full), ASYNCHRONOUS])
 def test_a_signal_to_a_server_saves_the_job_and_a_resume_continues_it(
     strategy: tuple[str, ...], persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
 ) -> None:
@@ -155,7 +156,9 @@ def test_a_killed_worker_does_not_stop_asynchronous_others(victim: int, tmp_path
     assert len(evaluations) >= 4
 
 
-@pytest.mark.parametrize(("strategy", "victim"), [(SYNCHRONOUS, 2), (ASYNCHRONOUS, 2), (ASYNCHRONOUS, 0)])
+@pytest.mark.parametrize(
+    ("strategy", "victim"), [pytest.param(SYNCHRONOUS, 2, marks=only_in_full), (ASYNCHRONOUS, 2), (ASYNCHRONOUS, 0)]
+)
 def test_a_killed_server_and_a_killed_worker_0_end_the_job_soon(
     strategy: tuple[str, ...], victim: int, tmp_path: Path, injected: Any
 ) -> None:

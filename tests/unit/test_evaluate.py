@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 import hvd_dqn
+from hvd_dqn.cli import evaluate
 from hvd_dqn.cli.evaluate import read
 from hvd_dqn.errors import UserError
 from hvd_dqn.statistics import interquartile_mean
 from hvd_dqn.training.evaluate import summary
 
+from .whole_runs import run_main
+
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = Path(sys.executable).with_name("hvd-dqn")
 SHORT = (
     *(
         "--total-env-steps",
@@ -51,10 +53,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Path
 
 
 def _evaluate(*arguments: object, code: int = 0) -> str:
-    command = [str(COMMAND), "evaluate", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stderr if code else done.stdout
+    ended = run_main(evaluate.main, "hvd-dqn", *arguments)
+    assert ended.code == code, ended.printed
+    return ended.printed if code else ended.stdout
 
 
 def _scores(run: Path) -> dict[int, float]:

@@ -1,11 +1,11 @@
-"""Whole short runs of train.py in this process: a fifth of a second each, once TensorFlow is loaded."""
+"""Whole short runs of train.py, and verbs, in this process: a fifth of a second each, once TensorFlow is loaded."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +26,25 @@ class Ended(NamedTuple):
 
     code: int
     printed: str
+    """To both streams, in the order of time."""
+    stdout: str
 
 
 def run(*arguments: str | Path) -> Ended:
     """Runs train.py with these arguments; an exception that it does not expect is raised here."""
-    given, printed = [*map(str, arguments)], io.StringIO()
+    return run_main(train.main, train.__file__, *arguments)
+
+
+def run_main(main: Callable[[Sequence[str]], int], program: str, *arguments: object) -> Ended:
+    """Runs a program's main with these arguments; an exception that it does not expect is raised here.
+
+    Args:
+      main: takes the arguments and returns the exit code.
+      program: the first word of the command.
+      *arguments: the other words.
+    """
+    given, printed, stdout = [*map(str, arguments)], io.StringIO(), _Copied()
+    stdout.copy = printed
 
     def abort(self: Any, code: int) -> None:
         pytest.fail(f"exit code {code}:\n{printed.getvalue()}")
@@ -38,12 +52,22 @@ def run(*arguments: str | Path) -> Ended:
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stderr(printed),
-        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stdout(stdout),
     ):
-        patch.setattr(sys, "argv", [train.__file__, *given])
+        patch.setattr(sys, "argv", [program, *given])
         patch.setattr(SingleCommunicator, "abort", abort)
-        code = train.main(given)
-    return Ended(code, printed.getvalue())
+        code = main(given)
+    return Ended(code, printed.getvalue(), stdout.getvalue())
+
+
+class _Copied(io.StringIO):
+    """Keeps what is written, and writes it elsewhere, too."""
+
+    copy: io.StringIO
+
+    def write(self, text: str) -> int:
+        self.copy.write(text)
+        return super().write(text)
 
 
 @contextlib.contextmanager
