@@ -66,7 +66,7 @@ def measure(version: Version, kind: Kind, seed: int, path: Path) -> None:
     """Runs one job and appends its line."""
     before = launcher(kind.ranks, "alone" if kind.ranks == 1 else "mpirun", version.programs)
     flags = [*version.flags[kind.learner], *kind.flags]
-    words = ("--preset", "cartpole", "--seed", str(seed), "--final-evaluation-episodes", "1", *flags)
+    words = ("--preset", version.plain, "--seed", str(seed), "--final-evaluation-episodes", "1", *flags)
     records = run(before, *words, checkout=version.checkout)
     evaluations = [(r["env_steps"], r["mean_return"]) for r in records if r["kind"] == "evaluation"]
     record = {"version": version.name, "kind": str(kind), "seed": seed, "evaluations": evaluations}
@@ -85,7 +85,7 @@ def report(curves: Curves) -> None:
     """Prints each curve's mean, and its differences."""
     means = {key: {seed: values[:, 1].mean() for seed, values in runs.items()} for key, runs in curves.items()}
     first = means[THIS.name, str(KINDS[0])]
-    print("\nCartPole preset: mean over the curve of the greedy return; differences with 95 % interval (bar: 0 inside)")
+    print("\nPlain DQN on CartPole: mean greedy return over the curve; differences with 95 % interval (bar: 0 inside)")
     for (version, kind), values in sorted(means.items()):
         print(f"  {version:<9}{kind:<44}{len(values):>3} seeds {np.mean(list(values.values())):6.1f}", end="")
         if values is not first:

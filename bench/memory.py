@@ -10,7 +10,10 @@ import argparse
 
 from parts.jobs import launcher, print_machine, train, verdict
 
-SETTINGS = ("--num-envs", "256", "--hidden-sizes", "64", "--train-period", "512", "--global-batch-size", "32")
+SETTINGS = (
+    *("--preset", "dqn", "--num-envs", "256", "--hidden-sizes", "64", "--train-period", "512"),
+    *("--global-batch-size", "32"),
+)
 
 
 def main() -> None:

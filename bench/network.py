@@ -20,8 +20,15 @@ NETWORKS = {
     "100 Mbit/s, 10 ms each way": Link(10.0, 100.0),
 }
 CASES = {
-    "CartPole, MLP 64-64, an update per 16 env steps": ("--num-envs", "16", "--train-period", "16"),
-    "CartPole, MLP 64-64, 16 updates per 256 env steps": ("--num-envs", "256", "--train-period", "16"),
+    "CartPole, MLP 64-64, an update per 16 env steps": ("--preset", "dqn", "--num-envs", "16", "--train-period", "16"),
+    "CartPole, MLP 64-64, 16 updates per 256 env steps": (
+        "--preset",
+        "dqn",
+        "--num-envs",
+        "256",
+        "--train-period",
+        "16",
+    ),
 }
 SECONDS_PER_RUN = 240.0
 

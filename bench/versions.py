@@ -27,7 +27,7 @@ def measure(version: Version, case: str, learner: str, ranks: int, kind: str) ->
     """Returns the env steps per second of one run."""
     arguments, lengths = CASES[case]
     env_steps, log_period = lengths[learner]
-    words = [*QUIET, *arguments, *version.flags[learner]]
+    words = [*QUIET, *arguments, "--preset", version.plain, *version.flags[learner]]
     words += ["--total-env-steps", str(env_steps), "--log-period", str(log_period)]
     before = launcher(ranks, "alone" if ranks == 1 else kind, version.programs)
     records = run(before, *words, checkout=version.checkout)

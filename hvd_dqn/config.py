@@ -145,8 +145,8 @@ class ReplayConfig:
     """Frames that an observation stacks along its last axis (the first, of images with channels first), newest last.
     Replay and checkpoints hold each frame once. 0: find out, for Atari and FrameStackObservation. 1: none."""
     learning_starts: int = 1_000
-    """Env steps before the first learner step. Applies again after a resume without replay. A run that is shorter than
-    the default learns in its second half."""
+    """Env steps before the first learner step, at least n_step in each environment. Applies again after a resume
+    without replay. A run that is shorter than the default learns in its second half."""
     global_batch_size: int = 128
     """Transitions per learner step, summed over ranks. Each rank samples its share from its own replay."""
 
@@ -305,6 +305,11 @@ class Config:
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    @property
+    def env_steps_before_learning(self) -> int:
+        """Returns learning_starts, or the env steps until each environment's first n-step transition is complete."""
+        return max(self.replay.learning_starts, self.algorithm.n_step * self.environment.num_envs)
 
 
 def flatten(config: Config) -> dict[str, Any]:

@@ -151,7 +151,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "munchausen-iqn": {"algorithm": "munchausen-iqn", "quantiles": 8},
     "decqn": _DECQN,  # on Gymnasium's HalfCheetah, or another robot that --env names
     # Environments.
-    "cartpole": {},
+    "cartpole": {
+        "hidden_sizes": (128, 128),
+        "n_step": 10,
+        "loss": "huber",
+        "learning_rate_end": 0.0,
+    },
     "lunarlander": {
         "env": "LunarLander-v3",
         "total_env_steps": 300_000,
@@ -314,4 +319,6 @@ ABOUT: dict[str, About] = {
 
 def preset_for(env: str) -> str | None:
     """Returns the preset whose settings an environment needs, None where the defaults are as good as any."""
-    return "atari" if env.startswith("ALE/") else None
+    if env.startswith("ALE/"):
+        return "atari"
+    return "cartpole" if env == "CartPole-v1" else None

@@ -51,6 +51,7 @@ def command(task: Task, folder: Path) -> list[str]:
     vectorization, *learner = task.option.split()
     module = "comparison.minatar_ids:" if case.env.startswith("Flat/") else ""
     flags = {
+        "preset": "atari" if task.case.is_atari else "dqn",
         "env": module + case.env,
         "num-envs": task.num_envs,
         "vectorization": vectorization,

@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 QUIET = ("--evaluation-period", "0", "--checkpoint-period", "1000000000", "--final-evaluation-episodes", "1")
 
-CARTPOLE = ("--hidden-sizes", "120", "84", "--global-batch-size", "128", "--train-period", "10", "--num-envs", "160")
+CARTPOLE = (
+    *("--preset", "dqn", "--hidden-sizes", "120", "84", "--global-batch-size", "128", "--train-period", "10"),
+    *("--num-envs", "160"),
+)
 HEAVY_MLP = (
     *("--env", "LunarLander-v3", "--hidden-sizes", "512", "512", "--global-batch-size", "512"),
     *("--train-period", "4", "--num-envs", "16"),

@@ -67,7 +67,8 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
         resume = os.path.expanduser(resume)
         flat = _checked(read_run_config(resume), f"{resume}/config.json") | flat
     elif preset is None:
-        flat = _settings_for(_peek(arguments, "--env") or flat.get("env", ""), flat, quiet) | flat
+        env = _peek(arguments, "--env") or flat.get("env", Config().environment.env)
+        flat = _settings_for(env, flat, quiet or not {"-h", "--help"}.isdisjoint(arguments)) | flat
     config = _parse_flags(arguments, replace(Config(), flat), quiet)
     if resume is None and _peek(arguments, "--learning-starts") is None and "learning_starts" not in from_file:
         config = _learning_in_time(config)

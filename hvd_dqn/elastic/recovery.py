@@ -135,7 +135,7 @@ def _wait_until_filled(job: Job, stored: int) -> None:
     """Delays learning until the replay holds again what learning starts with."""
     counters = job.counters
     ahead = max(0, counters.learning_from_env_step - counters.env_steps)
-    missing = max(job.config.replay.learning_starts - stored, int(stored < job.communicator.size))
+    missing = max(job.config.env_steps_before_learning - stored, int(stored < job.communicator.size))
     if missing > ahead:
         counters.wait_for_replay(missing)
 

@@ -29,7 +29,7 @@ def restore(job: Job) -> None:
     """
     if not (job.config.job.resume and _restore_newest(job)):  # COLLECTIVE
         job.counters.change_train_period(job.config.learner.train_period)
-        job.counters.wait_for_replay(job.config.replay.learning_starts)
+        job.counters.wait_for_replay(job.config.env_steps_before_learning)
         job.records.restart_speed(job.counters)
         start_environments(job)  # COLLECTIVE
     broadcast_learner(job.communicator, job.learning.learner)  # COLLECTIVE
@@ -150,7 +150,7 @@ def _restore_ranks(job: Job, ranks: list[RankState], whole: bool) -> dict[str, s
     if restored.damaged or not restored.resharded:
         return restored.damaged
     if min(restored.stored) == 0:
-        job.counters.wait_for_replay(job.config.replay.learning_starts)
+        job.counters.wait_for_replay(job.config.env_steps_before_learning)
     job.records.display.message(
         f"the replay of {sum(state.stored for state in ranks):,} transitions on {len(ranks)} rank(s) was resharded: "
         f"{sum(restored.stored):,} on {len(restored.stored)}"

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,7 +179,16 @@ def command(how: str, ranks: int, program: Path, *arguments: str | Path) -> list
         "horovodrun --gloo": [str(bin_folder / "horovodrun"), "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}"],
     }[how]
     assert how != "python" or ranks == 1
-    return [*start, sys.executable, str(program), *map(str, arguments)]
+    return [*start, sys.executable, str(program), *map(str, plain(program, arguments))]
+
+
+def plain(program: Path, arguments: Sequence[str | Path]) -> list[str | Path]:
+    """Returns arguments that ask train.py for plain DQN unless they name a preset or one of ALE's games.
+
+    The laws are of the settings that a test names, not of those that CartPole learns best with.
+    """
+    has_own = any(str(argument) == "--preset" or str(argument).startswith("ALE/") for argument in arguments)
+    return [*(() if program != TRAIN or has_own else ("--preset", "dqn")), *arguments]
 
 
 def environment_of_ranks() -> dict[str, str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from launching import PROGRAMS, TRAIN, Launch, Outcome, command, environment_of_ranks
+from launching import PROGRAMS, TRAIN, Launch, Outcome, command, environment_of_ranks, plain
 
 
 class Job:
@@ -101,7 +101,7 @@ class PersistentRanks:
         self._launches[ranks] = launch, folder, number + 1
         job = {
             "program": str(program),
-            "arguments": [str(argument) for argument in arguments],
+            "arguments": [str(argument) for argument in plain(program, arguments)],
             "environ": dict(environ),
         }
         _write(folder / f"{number}.json", job)

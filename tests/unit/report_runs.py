@@ -40,7 +40,8 @@ def write_run(folder: Path, records: list[dict[str, Any]], ranks: int = 1, **con
     """Writes a run directory and returns it."""
     folder.mkdir(parents=True)
     about = {
-        "config": DEFAULTS | {"name": folder.name, "learner": "native", **config},
+        "config": flatten(replace(Config(), PRESETS["cartpole"]))
+        | {"name": folder.name, "learner": "native", **config},
         "ranks": ranks,
         "command": ["train.py", "--preset", "cartpole"],
         "versions": {"python": "3.11"},

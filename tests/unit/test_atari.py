@@ -75,6 +75,6 @@ def test_a_game_takes_the_presets_settings_and_says_so(capsys: pytest.CaptureFix
 
 
 def test_a_preset_that_is_given_and_a_run_that_is_resumed_keep_their_settings() -> None:
-    assert _parse("--env", GAME, "--preset", "cartpole") == flatten(Config()) | {"env": GAME}
+    assert _parse("--env", GAME, "--preset", "dqn") == flatten(Config()) | {"env": GAME}
     before = flatten(Config()) | {"env": GAME, "gamma": 0.5}
     assert _parse("--resume", "there", run_config=before) == before | {"resume": "there"}

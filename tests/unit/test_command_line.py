@@ -34,8 +34,11 @@ def _train(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_no_arguments_mean_the_defaults() -> None:
-    assert _parse() == flatten(Config())
+def test_no_arguments_mean_the_settings_of_cartpole_and_the_preset_dqn_the_defaults() -> None:
+    of_cartpole = flatten(replace(Config(), PRESETS["cartpole"]))
+    assert of_cartpole != flatten(Config())
+    assert _parse() == _parse("--env", "CartPole-v1") == _parse("--preset", "cartpole") == of_cartpole
+    assert _parse("--preset", "dqn") == flatten(Config())
 
 
 def test_flags_override_the_file_which_overrides_the_preset_which_overrides_the_defaults(tmp_path: Path) -> None:
@@ -52,7 +55,7 @@ def test_flags_override_the_file_which_overrides_the_preset_which_overrides_the_
 
 def test_every_kind_of_value_can_be_given_as_a_flag() -> None:
     flat = _parse(
-        *("--hidden-sizes", "32", "16", "--no-double", "--epsilon-ladder", "--optimizer", "sgd"),
+        *("--preset", "dqn", "--hidden-sizes", "32", "16", "--no-double", "--epsilon-ladder", "--optimizer", "sgd"),
         *("--env-kwargs", '{"a": 1}', "--learning-rate", "1e-2", "--seed", "7"),
     )
     assert flat == flatten(Config()) | {
@@ -68,10 +71,10 @@ def test_every_kind_of_value_can_be_given_as_a_flag() -> None:
 
 @pytest.mark.parametrize(("text", "number"), [("1e6", 10**6), ("2.5e3", 2500), ("1_000", 1000), ("7.0", 7)])
 def test_a_whole_number_may_be_written_with_an_exponent(text: str, number: int, tmp_path: Path) -> None:
-    assert _parse("--total-env-steps", text)["total_env_steps"] == number
+    assert _parse("--num-envs", "1", "--n-step", "1", "--total-env-steps", text)["total_env_steps"] == number
     assert _parse("--seed", text)["seed"] == number
     file = tmp_path / "run.toml"
-    file.write_text(f"total_env_steps = {text}\n")
+    file.write_text(f"total_env_steps = {text}\nnum_envs = 1\nn_step = 1\n")
     assert _parse("--config", str(file))["total_env_steps"] == number
 
 
@@ -126,7 +129,7 @@ def test_a_resumed_runs_configuration_is_the_base_and_flags_override_it() -> Non
 
 def test_resume_auto_takes_a_runs_configuration_once_it_has_a_checkpoint(tmp_path: Path) -> None:
     """Before, the flags alone count: a job that was killed early is started anew."""
-    command = ("--name", "x", "--runs-dir", str(tmp_path), "--resume", "auto")
+    command = ("--preset", "dqn", "--name", "x", "--runs-dir", str(tmp_path), "--resume", "auto")
     of_flags = flatten(Config()) | {"name": "x", "runs_dir": str(tmp_path), "resume": "auto"}
     saved = of_flags | {"gamma": 0.5}
     assert _parse(*command, run_config=saved) == of_flags

@@ -214,6 +214,8 @@ def test_a_run_that_would_end_before_it_learns_is_refused_also_after_weak_scalin
     shares(scale(config, 2), 0, 2)
     with pytest.raises(UserError, match="--learning-starts 4000 is not before"):
         shares(scale(config, 4), 0, 4)
+    with pytest.raises(UserError, match="--n-step 100 in each of 30 environments takes 3000 env steps"):
+        validate(_changed(total_env_steps=3000, n_step=100, num_envs=30))
 
 
 @pytest.mark.parametrize("name", ["num_envs", "global_batch_size", "replay_capacity"])

@@ -33,7 +33,18 @@ SHORT = (
         "--checkpoint-period",
         "300",
     ),
-    *("--evaluation-episodes", "4", "--final-evaluation-episodes", "1", "--keep-checkpoints", "9", "--seed", "3"),
+    *(
+        "--evaluation-episodes",
+        "4",
+        "--final-evaluation-episodes",
+        "1",
+        "--keep-checkpoints",
+        "9",
+        "--seed",
+        "3",
+        "--preset",
+        "dqn",
+    ),
 )
 PLAIN, NOISY = (), ("--algorithm", "c51", "--value-min", "0", "--value-max", "100", "--noisy", "--dueling")
 

@@ -50,3 +50,12 @@ def test_a_run_resumes_with_another_replay(tmp_path: Path) -> None:
         (rank,) = _state(tmp_path, "run")["ranks"]
         assert total - 10 < rank["stored"] <= total
         assert bool(rank["replay_state"]["dict"]) == (replay == "prioritized")
+
+
+def test_learning_waits_for_the_first_transition_of_many_steps(tmp_path: Path) -> None:
+    """Two environments take 60 env steps to one of 30 steps each, and learning would start at 20."""
+    job = (*GENERAL, "--env", "MountainCar-v0", "--n-step", "30", "--runs-dir", tmp_path, "--name", "run")
+    ended = run(*job, "--total-env-steps", "150")
+    assert ended.code == 0, ended.printed
+    state = tmp_path / "MountainCar-v0" / "run" / "checkpoints" / "000000000150" / "state.json"
+    assert json.loads(state.read_text())["counters"]["learner_steps"] == 150 - 60

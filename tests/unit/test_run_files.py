@@ -169,7 +169,7 @@ def test_new_and_resume_do_not_point_at_each_other(directory: Path) -> None:
     (directory / "config.json").unlink()
     before = contents(directory)
     for arguments in (("--resume", str(directory)), ("--name", "a", "--runs-dir", str(directory.parent.parent))):
-        ended = run(*arguments, "--total-env-steps", "100")
+        ended = run(*arguments, "--total-env-steps", "200")
         assert ended.code == 2
         assert "no config.json" in ended.printed
         assert "resume that run" not in ended.printed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from hvd_dqn.distributed.communicator import SingleCommunicator
 QUICK = (
     *("--learning-starts", "20", "--num-envs", "2", "--global-batch-size", "8", "--hidden-sizes", "4"),
     *("--evaluation-period", "0", "--final-evaluation-episodes", "1", "--checkpoint-period", "50"),
-    *("--log-period", "50", "--progress", "plain"),
+    *("--log-period", "50", "--progress", "plain", "--preset", "dqn"),
 )
 
 
@@ -35,7 +35,7 @@ def run(*arguments: str | Path) -> Ended:
     return run_main(train.main, train.__file__, *arguments)
 
 
-def run_main(main: Callable[[Sequence[str]], int], program: str, *arguments: object) -> Ended:
+def run_main(main: Callable[[list[str]], int], program: str, *arguments: object) -> Ended:
     """Runs a program's main with these arguments; an exception that it does not expect is raised here.
 
     Args:
