@@ -155,7 +155,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden_sizes": (128, 128),
         "n_step": 10,
         "loss": "huber",
-        "learning_rate_end": 0.0,
+        "learning_rate_end": 0.2,
     },
     "lunarlander": {
         "env": "LunarLander-v3",
