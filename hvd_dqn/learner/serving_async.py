@@ -7,44 +7,33 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.distributed.messages import Kind, Message, Messages, PeerLost
+from hvd_dqn.distributed.messages import Kind, Message, PeerLost
 from hvd_dqn.learner.coordinator import Coordinator
 from hvd_dqn.learner.learner import NUM_STATISTICS
 from hvd_dqn.learner.ledger import Ledger, Rules, Staleness
 from hvd_dqn.learner.served_async import Push
-from hvd_dqn.learner.serving import Server
+from hvd_dqn.learner.serving import Server, ServerParts
 
 
 class AsynchronousServer(Server):
     """Applies each worker's gradient when it arrives."""
 
-    def __init__(
-        self,
-        messages: Messages,
-        workers: int,
-        stop_asked: Callable[[], bool],
-        beat: Callable[[], None] = lambda: None,
-        silence_seconds: float = 0.0,
-    ) -> None:
+    def __init__(self, parts: ServerParts, silence_seconds: float = 0.0) -> None:
         """Serves nothing yet.
 
         Args:
-          messages: between all ranks; the workers are the first ones, the servers all others.
-          workers: W.
-          stop_asked: returns whether this process was asked to stop, which the workers then learn.
-          beat: called now and then while the server is well.
+          parts: of a server.
           silence_seconds: after which a worker is presumed lost that owes a message; 0 for no limit.
         """
-        super().__init__(messages, workers, stop_asked, beat)
-        self._index = messages.rank - workers
-        self._ledger = Ledger(Rules(sys.maxsize, (), 1, 0), set(range(workers)))
+        super().__init__(parts)
+        self._index = parts.messages.rank - parts.workers
+        self._ledger = Ledger(Rules(sys.maxsize, (), 1, 0), set(range(parts.workers)))
         self._coordinator = Coordinator(
-            messages, self._others, self._ledger, self._counts, silence_seconds, leads=self._index == 0
+            parts.messages, self._others, self._ledger, self._counts, silence_seconds, leads=self._index == 0
         )
         self.staleness = Staleness()
         self._versions = [0, 0]  # updates of the shard, and copies of the online to the target parameters

@@ -92,15 +92,15 @@ class ParameterServerJob:
     def _serve(self, config: Config, stop: StopRequest) -> int:
         """Serves until worker 0 ends the job, and returns its exit code."""
         from hvd_dqn.distributed.runtime import start_compiler
-        from hvd_dqn.learner.serving import Server
+        from hvd_dqn.learner.serving import Server, ServerParts
         from hvd_dqn.learner.serving_async import AsynchronousServer
 
         start_compiler()
         beat = make_heartbeat(self._launch.local_rank)
-        shared = (self._messages, self._workers, lambda: stop.requested, beat)
+        parts = ServerParts(self._messages, self._workers, lambda: stop.requested, beat)
         if not self._asynchronous:
-            return Server(*shared).serve()
-        server = AsynchronousServer(*shared, _SILENCE * config.runtime.stall_timeout_seconds)
+            return Server(parts).serve()
+        server = AsynchronousServer(parts, _SILENCE * config.runtime.stall_timeout_seconds)
         self._lost = lambda: server.lost
         return server.serve()
 

@@ -33,6 +33,7 @@ from hvd_dqn.distributed.relay import RanksChanged  # noqa: E402
 from hvd_dqn.distributed.servers import LivingWorkers, connect  # noqa: E402
 from hvd_dqn.learner.learner import NUM_STATISTICS, StepSettings  # noqa: E402
 from hvd_dqn.learner.served_async import AsynchronousServers, Counts, Push  # noqa: E402
+from hvd_dqn.learner.serving import ServerParts  # noqa: E402
 from hvd_dqn.learner.serving_async import AsynchronousServer  # noqa: E402
 
 FOLDER, PUSHES, STALENESS, KILLED, DELAY = Path(sys.argv[1]), *map(int, sys.argv[2:6])
@@ -153,7 +154,7 @@ def main() -> None:
 
     communicator, messages = connect(LAUNCH, NUM_SERVERS, leave, asynchronous=True)
     if LAUNCH.rank in ranks:
-        server = WatchedServer(messages, WORKERS, lambda: False, silence_seconds=60.0)
+        server = WatchedServer(ServerParts(messages, WORKERS, lambda: False), silence_seconds=60.0)
         assert server.serve() == 0
         server.note_idle()
         lost.append(server.lost)
