@@ -19,12 +19,12 @@ from hvd_dqn.learner.learner import NUM_STATISTICS, Report, make_report
 from hvd_dqn.learner.ledger import Rules
 from hvd_dqn.learner.served_async import AsynchronousLearner, AsynchronousServers, Counts
 from hvd_dqn.training.faults import not_finite
-from hvd_dqn.training.job import Hook, Iteration, Job, Update
+from hvd_dqn.training.job import Hook, Iteration, Job, Update, Updates
 from hvd_dqn.training.learning import draw, present_learning_rate
 from hvd_dqn.training.signals import Signals
 
 
-class AsynchronousUpdates:
+class AsynchronousUpdates(Updates):
     """Learns from this worker's replay alone, at this worker's own pace."""
 
     def __init__(self, servers: AsynchronousServers, learner: AsynchronousLearner) -> None:
@@ -40,6 +40,15 @@ class AsynchronousUpdates:
         """Of the counts when the latest learner step was complete."""
         self.counts: Counts | None = None
         """The job's progress as this worker knows it."""
+        self.contributions = (StalenessRecord(self),)
+
+    def target_update_period(self, configured: int) -> int:
+        """Returns 0: the servers copy the parameters."""
+        return 0
+
+    def adapt(self, hook: Hook) -> Hook:
+        """Returns a hook that survives the loss of a worker."""
+        return SurvivingHook(hook, self)
 
     def begin(self, job: Job) -> None:
         """Sends the job's counters to the servers before the first iteration, a collective then."""
@@ -61,9 +70,6 @@ class AsynchronousUpdates:
         communicator = _living(job)
         communicator.relay.while_waiting = lambda: job.watchdog.beat("waiting for the other workers")
         communicator.barrier()  # COLLECTIVE: no gradient comes before worker 0's parameters
-
-    def wait(self) -> None:
-        """Does nothing."""
 
     def finish(self, job: Job, own: Signals) -> Update:
         """Makes the updates that are due on this worker; a collective if the workers are to synchronise."""
@@ -92,9 +98,6 @@ class AsynchronousUpdates:
         if job.communicator.size < before:
             _report_lost(job, before - job.communicator.size, int(counts.env_steps))
         return counts
-
-    def close(self) -> None:
-        """Does nothing."""
 
     def _report(self, job: Job, env_steps: int, wants_others: bool, wants_update: bool) -> tuple[bool, Counts]:
         """Reports to the coordinator; see `AsynchronousServers.report`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +21,7 @@ from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.training.acting import Acting, Collected
 from hvd_dqn.training.evaluation import Evaluation
-from hvd_dqn.training.records import Records
+from hvd_dqn.training.records import Contribution, Records
 from hvd_dqn.training.signals import Signals
 
 
@@ -38,7 +38,18 @@ class Update(NamedTuple):
 
 
 class Updates(Protocol):
-    """When an iteration's learner steps run: after collecting, or (--policy-lag 1) overlapped with it."""
+    """When an iteration's learner steps run, and what else follows from it."""
+
+    contributions: Sequence[Contribution] = ()
+    """Adds to the training records."""
+
+    def target_update_period(self, configured: int) -> int:
+        """Returns the learner steps between two copies of online to target parameters in the loop; 0 for none."""
+        return configured
+
+    def adapt(self, hook: Hook) -> Hook:
+        """Returns a hook as it must run with these updates."""
+        return hook
 
     def begin(self, job: Job) -> None:
         """Starts the learner steps that overlap with collecting, if any; then a collective."""
