@@ -60,10 +60,7 @@ class AsynchronousUpdates(Updates):
         rules = rules_of(job)
         described = {
             "rules": dataclasses.asdict(rules),
-            "env_steps": counters.env_steps,
-            "learner_steps": counters.learner_steps,
-            "skipped": counters.skipped_updates,
-            "target_updates": counters.target_updates,
+            "counters": counters.as_dict(),
             "largest_priority": job.learning.replay.largest_priority,
         }
         self._learner.begin(described)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hvd_dqn.counters import Counters
 from hvd_dqn.distributed.launcher import read_launch
 from hvd_dqn.distributed.runtime import prepare_environment
 
@@ -105,8 +106,7 @@ def begin(pushing: Pushing) -> None:
             "target_update_period": 100,
             "max_staleness": STALENESS,
         }
-        zeros = dict.fromkeys(("env_steps", "learner_steps", "skipped", "target_updates", "largest_priority"), 0)
-        pushing.servers.begin({"rules": rules, **zeros})
+        pushing.servers.begin({"rules": rules, "counters": Counters().as_dict(), "largest_priority": 0})
     pushing.communicator.barrier()
 
 

@@ -27,6 +27,7 @@ from hvd_dqn.algorithms.base import Algorithm  # noqa: E402
 from hvd_dqn.algorithms.decqn import DecQN  # noqa: E402
 from hvd_dqn.algorithms.dqn import DQN  # noqa: E402
 from hvd_dqn.algorithms.qr import QRDQN  # noqa: E402
+from hvd_dqn.counters import Counters  # noqa: E402
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
 from hvd_dqn.distributed.messages import Kind  # noqa: E402
 from hvd_dqn.distributed.servers import LivingWorkers, connect  # noqa: E402
@@ -145,8 +146,7 @@ def gradient(
         weights *= 1.5 + np.arange(first, first + weights.shape[1], dtype=np.float32) ** 1.5
     if isinstance(learner, AsynchronousLearner):
         rules = {"total_env_steps": 1, "periods": [], "global_batch_size": GLOBAL_BATCH_SIZE, "target_update_period": 0}
-        zeros = dict.fromkeys(("env_steps", "learner_steps", "skipped", "target_updates", "largest_priority"), 0)
-        learner.begin({"rules": rules, **zeros})
+        learner.begin({"rules": rules, "counters": Counters().as_dict(), "largest_priority": 0})
         communicator.barrier()
     report = learner.learn(batches, weights, np.array([1.0, communicator.rank], np.float32))
     if isinstance(learner, AsynchronousLearner):
