@@ -198,7 +198,7 @@ def assemble(
         ),
         checkpoints=checkpoints,
         records=records,
-        hooks=[updates.adapt(hook) for hook in make_hooks(config)],
+        hooks=make_hooks(config),
         stream=stream,
     )
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from hvd_dqn.training.acting import Acting, Collected
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.records import Contribution, Records
 from hvd_dqn.training.signals import Signals
+
+Result = TypeVar("Result")
 
 
 class Update(NamedTuple):
@@ -47,9 +49,9 @@ class Updates(Protocol):
         """Returns the learner steps between two copies of online to target parameters in the loop; 0 for none."""
         return configured
 
-    def adapt(self, hook: Hook) -> Hook:
-        """Returns a hook as it must run with these updates."""
-        return hook
+    def run(self, job: Job, action: Callable[[], Result]) -> Result:
+        """Runs a collective apart from the learner steps, and returns this rank's result."""
+        return action()
 
     def begin(self, job: Job) -> None:
         """Starts the learner steps that overlap with collecting, if any; then a collective."""
@@ -153,7 +155,10 @@ class Job:
         self.records.warn_of_long_iterations()
         iteration = Iteration(self.met.env_steps, env_steps, last, signals, fault)
         self.met = dataclasses.replace(self.counters)
-        return all(hook.run(self, iteration) for hook in self.hooks if hook.due(self, iteration))  # COLLECTIVE
+        return all(self._run(hook, iteration) for hook in self.hooks if hook.due(self, iteration))  # COLLECTIVE
+
+    def _run(self, hook: Hook, iteration: Iteration) -> bool:
+        return self.learning.updates.run(self, lambda: hook.run(self, iteration))  # COLLECTIVE
 
     def signals(self, collected: Collected) -> Signals:
         """Returns this rank's own signals at the end of an iteration."""
