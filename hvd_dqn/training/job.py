@@ -39,7 +39,7 @@ class Update(NamedTuple):
     collective before they synchronise again."""
 
 
-class Updates(Protocol):
+class Updates:
     """When an iteration's learner steps run, and what else follows from it."""
 
     contributions: Sequence[Contribution] = ()
@@ -69,6 +69,7 @@ class Updates(Protocol):
         Raises:
           JobFault: on all ranks, if a gradient was not finite.
         """
+        raise NotImplementedError
 
     def close(self) -> None:
         """Waits for learner steps that are still running."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ def run(*arguments: str | Path) -> Ended:
     return run_main(train.main, train.__file__, *arguments)
 
 
-def run_main(main: Callable[[Sequence[str]], int], program: str, *arguments: object) -> Ended:
+def run_main(main: Callable[[list[str]], int], program: str, *arguments: object) -> Ended:
     """Runs a program's main with these arguments; an exception that it does not expect is raised here.
 
     Args:
