@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -156,10 +157,8 @@ class Job:
         self.records.warn_of_long_iterations()
         iteration = Iteration(self.met.env_steps, env_steps, last, signals, fault)
         self.met = dataclasses.replace(self.counters)
-        return all(self._run(hook, iteration) for hook in self.hooks if hook.due(self, iteration))  # COLLECTIVE
-
-    def _run(self, hook: Hook, iteration: Iteration) -> bool:
-        return self.learning.updates.run(self, lambda: hook.run(self, iteration))  # COLLECTIVE
+        run, due = self.learning.updates.run, (hook for hook in self.hooks if hook.due(self, iteration))
+        return all(run(self, partial(hook.run, self, iteration)) for hook in due)  # COLLECTIVE
 
     def signals(self, collected: Collected) -> Signals:
         """Returns this rank's own signals at the end of an iteration."""
