@@ -120,7 +120,8 @@ run() {
 
 run "$@"
 for ((restart = 1; restart <= restarts; restart++)); do
-    if ((code == 0 || requests > 0)) || [[ -n $(status exit_code) ]]; then
+    ended=$(status exit_code)
+    if ((requests > 0 || ${ended:-$code} == 0)) || [[ -n $ended && $ended != 1 ]]; then
         break
     fi
     directory=$(status run_directory)

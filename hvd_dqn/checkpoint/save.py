@@ -83,9 +83,11 @@ def begin(
         open_episodes=open_episodes,
         replay_state=replay.extra_state(),
     )
-    session.writing, session.begun_at = Writing(env_steps), env_steps
+    session.writing, session.begun_at = Writing(env_steps, session.communicator.size), env_steps
     new = replay.rows(np.arange(first, replay.added))
-    session.writing.start("part", _write_part, session, parts, state, new, first, oldest, failure)
+    session.writing.start(
+        "part", _write_part, session, _part(parts, session.communicator.rank), state, new, first, oldest, failure
+    )
     if session.communicator.rank == 0:
         session.writing.start("manifest", _write_checkpoint, session, session.writing, parts, checkpoint(), weights)
 
@@ -113,6 +115,7 @@ def settle(session: CheckpointSession) -> None:
     try:
         written = session.with_keepalive(doing, lambda: writing.finish("part"))  # COLLECTIVE
         raise_on_any_rank(session.communicator, written)  # COLLECTIVE
+        writing.rank_lost = session.communicator.size < writing.ranks
         writing.parts_written.set()
         on_root(session.communicator, session.with_keepalive(doing, finish))  # COLLECTIVE
     except UserError as error:
@@ -170,7 +173,7 @@ def _write_excess(session: CheckpointSession, replay: Replay, oldest: int) -> tu
 
 def _write_part(
     session: CheckpointSession,
-    parts: Location,
+    part: Location,
     state: RankState,
     new: Rows,
     first: int,
@@ -181,14 +184,14 @@ def _write_part(
     if failure is not None:
         raise failure
     state.segments.extend(session.segments.write(new, first, oldest))
-    write_json(_part(parts, session.communicator.rank), state.to_json())
+    write_json(part, state.to_json())
 
 
 def _write_checkpoint(
     session: CheckpointSession, writing: Writing, parts: Location, checkpoint: Checkpoint, weights: Weights
 ) -> None:
     """Waits for all ranks' parts, then writes rank 0's files and the manifest."""
-    for rank in range(session.communicator.size):
+    for rank in range(writing.ranks):
         content = _wait_for_part(writing, parts, rank)
         checkpoint.ranks.append(RankState.from_json(parse_json(content)))
     _copy_metrics(session)
@@ -215,7 +218,10 @@ def _wait_for_part(writing: Writing, parts: Location, rank: int) -> bytes:
     poll_seconds = _POLL_SECONDS_IN_A_STORE if isinstance(parts, ObjectPath) else _POLL_SECONDS
     written_at: float | None = None
     while (content := _read_part(parts, rank)) is None:
-        if written_at is not None and time.monotonic() > written_at + (_UNSEEN_SECONDS if rank else 0.0):
+        hidden_seconds = _UNSEEN_SECONDS if rank and not writing.rank_lost else 0.0
+        if written_at is not None and time.monotonic() > written_at + hidden_seconds:
+            if writing.rank_lost:
+                raise FileNotFoundError("a rank was lost before it had written its part")
             raise FileNotFoundError(f"rank {rank}'s part was removed before the checkpoint was complete")
         if written_at is None and writing.parts_written.is_set():
             written_at = time.monotonic()

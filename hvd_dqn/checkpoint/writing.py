@@ -12,12 +12,14 @@ from hvd_dqn.errors import CheckpointError, UserError
 class Writing:
     """A checkpoint in progress."""
 
-    def __init__(self, env_steps: int) -> None:
-        """Starts one thread; a process does not end before it has."""
-        self.env_steps = env_steps
+    def __init__(self, env_steps: int, ranks: int) -> None:
+        """Starts one thread for one of the ranks; a process does not end before it has."""
+        self.env_steps, self.ranks = env_steps, ranks
         self.given_up = threading.Event()
         self.parts_written = threading.Event()
         """Set once every rank's part is known to be written."""
+        self.rank_lost = False
+        """Whether a rank was lost meanwhile: a part that is not seen then never comes."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._tasks: dict[str, Future[None]] = {}
 

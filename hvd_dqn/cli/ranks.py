@@ -73,8 +73,9 @@ def run_to_exit(program: str, communicator: Communicator, work: Callable[[], int
         print(f"{program}: rank {communicator.rank} failed; the job ends", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()
+        write_status("exit_code", EXIT_FAILED)
         communicator.abort(EXIT_FAILED)
-    if communicator.rank == 0 and code != EXIT_FAILED:  # launchers may start a failed job again
+    if communicator.rank == 0:
         write_status("exit_code", code)
     communicator.barrier()  # COLLECTIVE: the status is written before a launcher sees an exit and ends the rest
     communicator.shutdown()

@@ -20,6 +20,7 @@ from hvd_dqn.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 from hvd_dqn.run.directory import read_config_of
 from hvd_dqn.run.terminal import keep_standard_streams
 from hvd_dqn.run.time_limit import parse_time
+from hvd_dqn.strategies import check_ranks, servers_of, uses_servers
 from hvd_dqn.validation import scale, shares
 
 PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
@@ -48,7 +49,16 @@ def read_training(arguments: Sequence[str], submission: Submission) -> tuple[Con
         from_file = parse(arguments, read_config_of, quiet=False).job.name
         named = ["--name", from_file or time.strftime("%Y%m%d-%H%M%S"), *named]
     config = parse([*named, "--resume", "auto"], read_config_of, quiet=False)
-    shares(scale(config, submission.allocation.ranks), 0, submission.allocation.ranks)
+    ranks, launcher = submission.allocation.ranks, submission.launcher
+    gloo = launcher in ("srun", "horovodrun") or (launcher == "auto" and submission.allocation.gpus)
+    if gloo and uses_servers(config):
+        raise UserError(
+            f"--launcher {launcher} starts these ranks for Gloo, and parameter servers need MPI: give --launcher pmix "
+            "or mpirun"
+        )
+    check_ranks(config, ranks, by_mpi=True, elastic=launcher == "elastic")
+    workers = ranks - servers_of(config)
+    shares(scale(config, workers), 0, workers)
     reserve = config.runtime.time_reserve_seconds
     if parse_time(submission.allocation.time) <= reserve:
         raise UserError(

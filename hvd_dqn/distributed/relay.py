@@ -98,8 +98,16 @@ class Relay(JSONCollectives):
         return received.copy() if isinstance(values, np.ndarray) else tf.convert_to_tensor(received)
 
     def exchange(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
-        """Sends rows as `Direct.exchange` does: only a resume needs it, before any worker learns."""
-        return self._direct.exchange(rows, counts)
+        """Sends rows as `Direct.exchange` does; once a worker is lost, all living ones receive all rows."""
+        size = len(self.members)
+        if size == self._messages.size - len(self._servers):
+            return self._direct.exchange(rows, counts)
+        own, width = np.ascontiguousarray(rows[: sum(counts)]).reshape(-1).view(np.uint8), rows.shape[1]
+        received = []
+        for part in self.gather(np.concatenate([np.array(counts, np.int64).view(np.uint8), own])):
+            ends = np.cumsum(part[: 8 * size].view(np.int64))
+            received.append(np.split(part[8 * size :].reshape(-1, width), ends[:-1])[self.rank])
+        return np.concatenate(received)
 
     def barrier(self) -> None:
         """Waits for all living workers."""

@@ -7,17 +7,21 @@ in the marks what the others were doing: a rank that left none was stopped, or i
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.errors import CheckpointError, StoreError
 from hvd_dqn.files import read_file, remove, write_file
 
 _TICK_SECONDS = 0.5
 _MARK_BYTES = 10_000
+NO_MARKS = Path(os.devnull, "waiting")
+"""Where no mark can be left: there is no run directory, or it is another job's."""
 
 
 class Watchdog:
@@ -144,3 +148,23 @@ class Watchdog:
         if silent:
             return f"no sign of life from rank(s) {', '.join(map(str, silent))}, lost or stopped"
         return "all ranks live, " + ", ".join(f"rank {rank} {what}" for rank, what in sorted(doing.items()))
+
+
+def watchdog_of(
+    communicator: Communicator,
+    limit_seconds: float,
+    calls: object,
+    marks: Path = NO_MARKS,
+    heartbeat: Callable[[], None] = lambda: None,
+) -> Watchdog:
+    """Returns the watchdog of a communicator's rank.
+
+    Args:
+      communicator: the job's.
+      limit_seconds: see `Watchdog`.
+      calls: its text is the call of foreign code that is running, "" if none is.
+      marks: folder of the marks.
+      heartbeat: called at each `beat`.
+    """
+    rank, size = communicator.rank, communicator.size
+    return Watchdog(limit_seconds, rank, size, marks, communicator.abort, heartbeat, running=lambda: str(calls))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from hvd_dqn.algorithms.base import Algorithm, Batch
 from hvd_dqn.algorithms.noise import Noise
 from hvd_dqn.learner.flat_network import FlatNetwork
-from hvd_dqn.learner.learner import StepSettings
+from hvd_dqn.learner.learner import Clock, StepSettings, no_clock
 
 
 class Compilation(NamedTuple):
@@ -26,30 +26,26 @@ class Compilation(NamedTuple):
     seed: int = 0  # of the noise
 
 
+class UpdateParts(NamedTuple):
+    """What a learner's updates are built from."""
+
+    network: FlatNetwork
+    algorithm: Algorithm  # computes the loss
+    settings: StepSettings
+    compilation: Compilation
+    action_shape: tuple[int, ...] = ()  # of one action
+    clock: Clock = no_clock  # receives the seconds of each phase; on a GPU, of its launch
+
+
 class LocalVector:
     """Computes a rank's part of the global vector of one update."""
 
-    def __init__(
-        self,
-        network: FlatNetwork,
-        algorithm: Algorithm,
-        settings: StepSettings,
-        compilation: Compilation,
-        action_shape: tuple[int, ...],
-    ) -> None:
-        """Takes what the graph is built from.
-
-        Args:
-          network: the network.
-          algorithm: the loss.
-          settings: of an update.
-          compilation: how the graph is built.
-          action_shape: of one action.
-        """
-        self.layout = network.layout
-        self._network, self._algorithm = network, algorithm
-        self._settings, self._compilation = settings, compilation
-        self._action_shape = action_shape
+    def __init__(self, parts: UpdateParts) -> None:
+        """Takes what the graph is built from."""
+        self.layout = parts.network.layout
+        self._network, self._algorithm = parts.network, parts.algorithm
+        self._settings, self._compilation = parts.settings, parts.compilation
+        self._action_shape = parts.action_shape
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hvd_dqn.counters import crossed
+from hvd_dqn.counters import Counters, crossed
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,20 @@ class Ledger:
     rules: Rules
     living: set[int]
     """The workers that are not lost."""
-    env_steps: int = 0
-    rows: int = 0
-    """Of the batches whose gradients were applied."""
-    skipped: int = 0
-    """Gradients that were not finite."""
-    synchronised_at: int = 0
-    """Env steps when the workers last synchronised."""
+    counters: Counters = field(default_factory=Counters)
+    """The job's. Learner steps are the applied rows over the global batch."""
     announced: int = 0
     """Number of the latest synchronisation that is due, or was made."""
     made: int = 0
     """Number of the latest synchronisation that was made."""
     clocks: dict[int, int] = field(default_factory=dict)
 
-    @property
-    def learner_steps(self) -> int:
-        """Returns the learner steps that the applied rows make up."""
-        return self.rows // self.rules.global_batch_size
+    def __post_init__(self) -> None:
+        """Begins where the counters stand."""
+        self.rows = self.counters.learner_steps * self.rules.global_batch_size
+        """Of the batches whose gradients were applied."""
+        self._synchronised_at = self.counters.env_steps
+        """When the workers last did."""
 
     @property
     def due(self) -> bool:
@@ -66,10 +63,11 @@ class Ledger:
           skipped: its gradients that were not finite.
           wants_others: whether it has anything that all workers must know: a signal or a fault.
         """
-        self.env_steps += env_steps
-        self.skipped += skipped
-        crosses = any(crossed(self.synchronised_at, self.env_steps, period) for period in self.rules.periods)
-        if wants_others or crosses or self.env_steps >= self.rules.total_env_steps:
+        counters = self.counters
+        counters.env_steps += env_steps
+        counters.skipped_updates += skipped
+        crosses = any(crossed(self._synchronised_at, counters.env_steps, period) for period in self.rules.periods)
+        if wants_others or crosses or counters.env_steps >= self.rules.total_env_steps:
             self.announce()
 
     def announce(self) -> None:
@@ -78,7 +76,7 @@ class Ledger:
 
     def synchronise(self) -> None:
         """Notes that all living workers have synchronised."""
-        self.made, self.synchronised_at = self.announced, self.env_steps
+        self.made, self._synchronised_at = self.announced, self.counters.env_steps
 
     def permits(self, worker: int) -> bool:
         """Returns whether a worker may make its next update."""
@@ -89,10 +87,13 @@ class Ledger:
 
     def applied(self, worker: int, rows: int) -> bool:
         """Counts an update of a worker; returns whether the target parameters are to follow the online ones."""
-        before = self.learner_steps
+        counters, before = self.counters, self.counters.learner_steps
         self.clocks[worker] = self.clocks.get(worker, 0) + 1
         self.rows += rows
-        return crossed(before, self.learner_steps, self.rules.target_update_period)
+        counters.learner_steps = self.rows // self.rules.global_batch_size
+        follows = crossed(before, counters.learner_steps, self.rules.target_update_period)
+        counters.target_updates += follows
+        return follows
 
     def lose(self, worker: int) -> None:
         """Continues without a worker."""

@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.distributed.messages import Kind, Message, Messages
-from hvd_dqn.learner.flat_network import FlatNetwork
-from hvd_dqn.learner.gradient import Compilation, LocalVector
+from hvd_dqn.learner.gradient import LocalVector, UpdateParts
 from hvd_dqn.learner.graph_call import GraphCall
-from hvd_dqn.learner.learner import NUM_STATISTICS, Clock, Report, StepSettings, Vector, make_report, no_clock
+from hvd_dqn.learner.learner import NUM_STATISTICS, Report, StepSettings, Vector, make_report
 from hvd_dqn.learner.optimizers import OPTIMIZERS
 from hvd_dqn.learner.shard import bounds
 from hvd_dqn.transition import Transition
@@ -93,41 +91,19 @@ class Servers:
 class ServedLearner:
     """Computes gradients; owns the target parameters and a copy of the online parameters, float32 [P]."""
 
-    def __init__(
-        self,
-        network: FlatNetwork,
-        algorithm: Algorithm,
-        initial: np.ndarray,
-        settings: StepSettings,
-        compilation: Compilation,
-        *,
-        servers: Servers,
-        action_shape: tuple[int, ...] = (),
-        clock: Clock = no_clock,
-    ) -> None:
-        """Builds the graph of the gradient; worker 0 configures the servers.
-
-        Args:
-          network: the network.
-          algorithm: the loss.
-          initial: float32 [P], the initial online and target parameters.
-          settings: of an update.
-          compilation: how the graph is built.
-          servers: which apply the optimizer.
-          action_shape: of one action.
-          clock: receives the seconds of each phase; on a GPU, of its launch.
-        """
-        self.layout = network.layout
-        self._settings, self._servers, self._clock = settings, servers, clock
-        local = LocalVector(network, algorithm, settings, compilation, action_shape)
+    def __init__(self, parts: UpdateParts, servers: Servers) -> None:
+        """Builds the graph of the gradient; worker 0 configures the servers, which apply the optimizer."""
+        self.layout, settings = parts.network.layout, parts.settings
+        self._settings, self._servers, self._clock = settings, servers, parts.clock
+        local = LocalVector(parts)
         vector = tf.TensorSpec([self.layout.total], tf.float32)
         signals = tf.TensorSpec([settings.num_signals], tf.float32)
         signature = [tf.TensorSpec([], tf.int32), vector, vector, signals, *local.batch_signature()]
-        self._vector = GraphCall(local, signature, jit_compile=compilation.jit_compile)
+        self._vector = GraphCall(local, signature, jit_compile=parts.compilation.jit_compile)
         self.step = 0
         self.learning_rate = settings.learning_rate
-        self._pulled = np.array(initial, np.float32)
-        self.online = tf.constant(initial, tf.float32)  # [P]
+        self._pulled = parts.network.initial_parameters()
+        self.online = tf.constant(self._pulled, tf.float32)  # [P]
         self.target = tf.identity(self.online)  # [P]
         self._unsent: tuple[Vector, ...] | None = tuple(tf.zeros_like(self.online) for _ in self.slot_names)
         """Slots that the servers do not have yet. They are sent with the next update: a thread of another's may use

@@ -118,7 +118,7 @@ class AsynchronousLearner(ServedLearner):
         """Sends parameters and counters to the servers, on worker 0; a barrier must follow."""
         self._pulled = np.array(self.online)
         self._pulled_target = np.array(self.target)
-        self._sequence, self._versions = 0, (0, described["target_updates"]) * len(self._servers.ranks)
+        self._sequence, self._versions = 0, (0, described["counters"]["target_updates"]) * len(self._servers.ranks)
         if self._servers.first_worker and self._unsent is not None:
             self._servers.load([np.array(vector) for vector in (self.online, *self._unsent, self.target)])
             self._servers.begin(described)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,23 +16,22 @@ _SECONDS_TO_FLUSH = 5.0
 """For the last messages to the workers, once the job is over."""
 
 
+class ServerParts(NamedTuple):
+    """What a server is built from."""
+
+    messages: Messages  # between all ranks; the workers are the first ones, the servers all others
+    workers: int  # W
+    stop_asked: Callable[[], bool]  # returns whether this process was asked to stop, which the workers then learn
+    beat: Callable[[], None] = lambda: None  # called now and then while the server is well
+
+
 class Server:
     """Holds a shard, sums the workers' gradients in the order of ranks and applies them: `--strategy ps-sync`."""
 
-    def __init__(
-        self, messages: Messages, workers: int, stop_asked: Callable[[], bool], beat: Callable[[], None] = lambda: None
-    ) -> None:
-        """Serves nothing yet.
-
-        Args:
-          messages: between all ranks; the workers are the first ones, the servers all others.
-          workers: W.
-          stop_asked: returns whether this process was asked to stop, which the workers then learn.
-          beat: called now and then while the server is well.
-        """
-        self._messages, self._workers = messages, workers
-        self._stop_asked, self._beat = stop_asked, beat
-        self._others = [rank for rank in range(workers, messages.size) if rank != messages.rank]
+    def __init__(self, parts: ServerParts) -> None:
+        """Serves nothing yet."""
+        self._messages, self._workers, self._stop_asked, self._beat = parts
+        self._others = [rank for rank in range(self._workers, self._messages.size) if rank != self._messages.rank]
         self._shard: Shard | None = None
         self._pushes: dict[int, Message] = {}
         self._squares: dict[int, float] = {}

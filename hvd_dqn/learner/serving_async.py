@@ -7,47 +7,37 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.distributed.messages import Kind, Message, Messages, PeerLost
+from hvd_dqn.counters import Counters
+from hvd_dqn.distributed.messages import Kind, Message, PeerLost
 from hvd_dqn.learner.coordinator import Coordinator
 from hvd_dqn.learner.learner import NUM_STATISTICS
 from hvd_dqn.learner.ledger import Ledger, Rules, Staleness
 from hvd_dqn.learner.served_async import Push
-from hvd_dqn.learner.serving import Server
+from hvd_dqn.learner.serving import Server, ServerParts
 
 
 class AsynchronousServer(Server):
     """Applies each worker's gradient when it arrives."""
 
-    def __init__(
-        self,
-        messages: Messages,
-        workers: int,
-        stop_asked: Callable[[], bool],
-        beat: Callable[[], None] = lambda: None,
-        silence_seconds: float = 0.0,
-    ) -> None:
+    def __init__(self, parts: ServerParts, silence_seconds: float = 0.0) -> None:
         """Serves nothing yet.
 
         Args:
-          messages: between all ranks; the workers are the first ones, the servers all others.
-          workers: W.
-          stop_asked: returns whether this process was asked to stop, which the workers then learn.
-          beat: called now and then while the server is well.
+          parts: of a server.
           silence_seconds: after which a worker is presumed lost that owes a message; 0 for no limit.
         """
-        super().__init__(messages, workers, stop_asked, beat)
-        self._index = messages.rank - workers
-        self._ledger = Ledger(Rules(sys.maxsize, (), 1, 0), set(range(workers)))
+        super().__init__(parts)
+        self._index = parts.messages.rank - parts.workers
+        self._ledger = Ledger(Rules(sys.maxsize, (), 1, 0), set(range(parts.workers)))
         self._coordinator = Coordinator(
-            messages, self._others, self._ledger, self._counts, silence_seconds, leads=self._index == 0
+            parts.messages, self._others, self._ledger, self._counts, silence_seconds, leads=self._index == 0
         )
         self.staleness = Staleness()
-        self._versions = [0, 0]  # updates of the shard, and copies of the online to the target parameters
+        self._version = 0  # updates of the shard
         self._target = np.empty(0, np.float32)
         self._sequences: dict[int, int] = {}
         self._sums = np.zeros(NUM_STATISTICS + 1)  # rows times each statistic, and the largest priority
@@ -99,13 +89,11 @@ class AsynchronousServer(Server):
     def _begin(self, message: Message) -> None:
         """Takes where the job's counters stand; worker 0's parameters have come before."""
         described = json.loads(message.body.tobytes())
-        rules = Rules(**described["rules"])
-        env_steps, rows = described["env_steps"], described["learner_steps"] * rules.global_batch_size
-        living = self._ledger.living
-        self._ledger = Ledger(rules, living, env_steps, rows, described["skipped"], synchronised_at=env_steps)
+        rules, counters = Rules(**described["rules"]), Counters.from_dict(described["counters"])
+        self._ledger = Ledger(rules, self._ledger.living, counters)
         self._coordinator.begin(self._ledger)
         self.staleness, self._sequences = Staleness(), {}
-        self._versions = [0, described["target_updates"]]
+        self._version = 0
         self._sums = np.array([*[0.0] * NUM_STATISTICS, described["largest_priority"]])
         self._messages.send(message.source, Kind.BEGIN)
 
@@ -115,9 +103,10 @@ class AsynchronousServer(Server):
         if push.rows > 0:
             self._apply(message.source, push, message.floats())
         parameters = [self.shard.online.numpy()]
-        if push.rows == 0 or push.versions[2 * self._index + 1] != self._versions[1]:
+        target_updates = self._ledger.counters.target_updates
+        if push.rows == 0 or push.versions[2 * self._index + 1] != target_updates:
             parameters.append(self._target)
-        header = (self._stop_asked(), *self._versions)
+        header = (self._stop_asked(), self._version, target_updates)
         self._messages.send(message.source, Kind.PULL, header, np.concatenate(parameters))
 
     def _apply(self, worker: int, push: Push, gradient: np.ndarray) -> None:
@@ -126,23 +115,22 @@ class AsynchronousServer(Server):
             self.repeated += 1
             return
         self._sequences[worker] = push.sequence
-        ledger, staleness = self._ledger, self._versions[0] - push.versions[2 * self._index]
+        ledger, staleness = self._ledger, self._version - push.versions[2 * self._index]
         rate = push.rate * push.rows / ledger.rules.global_batch_size
         if ledger.rules.inverse_rate:
             rate /= max(1, staleness)
         number = 1 + ledger.rows // push.rows  # of updates of this size
         self.shard.apply(number, rate, tf.constant(gradient), push.square)
         self.staleness.note(staleness)
-        self._versions[0] += 1
+        self._version += 1
         self._sums[:-1] += push.rows * np.array(push.statistics)
         self._sums[-1] = max(self._sums[-1], push.priority)
         if ledger.applied(worker, push.rows):
             self._target = self.shard.online.numpy()
-            self._versions[1] += 1
         self._coordinator.release()
 
     def _counts(self) -> tuple[float, ...]:
         """Returns the job's progress as `served_async.Counts` reads it."""
-        ledger = self._ledger
-        own = (self._stop_asked(), ledger.announced, ledger.env_steps, ledger.rows, ledger.skipped, self._versions[1])
-        return (*own, *self.staleness.summary(), *self._sums)
+        ledger, counters = self._ledger, self._ledger.counters
+        own = (self._stop_asked(), ledger.announced, counters.env_steps, ledger.rows, counters.skipped_updates)
+        return (*own, counters.target_updates, *self.staleness.summary(), *self._sums)

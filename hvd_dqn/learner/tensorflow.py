@@ -14,11 +14,9 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from hvd_dqn.algorithms.base import Algorithm
-from hvd_dqn.learner.flat_network import FlatNetwork
-from hvd_dqn.learner.gradient import Compilation, LocalVector
+from hvd_dqn.learner.gradient import LocalVector, UpdateParts
 from hvd_dqn.learner.graph_call import GraphCall
-from hvd_dqn.learner.learner import NUM_STATISTICS, Clock, Report, StepSettings, Vector, make_report, no_clock
+from hvd_dqn.learner.learner import NUM_STATISTICS, Report, Vector, make_report
 from hvd_dqn.learner.optimizers import OPTIMIZERS
 from hvd_dqn.learner.update import Slots, read_sum, square_sum
 from hvd_dqn.learner.update import step as apply_step
@@ -30,44 +28,28 @@ Allreduce = Callable[[tf.Tensor], tf.Tensor]
 class TensorFlowLearner:
     """Owns the online and target parameters and the optimizer's slots, each a flat float32 tensor [P]."""
 
-    def __init__(
-        self,
-        network: FlatNetwork,
-        algorithm: Algorithm,
-        initial: np.ndarray,
-        settings: StepSettings,
-        compilation: Compilation,
-        *,
-        allreduce_sum: Allreduce | None,
-        action_shape: tuple[int, ...] = (),
-        clock: Clock = no_clock,
-    ) -> None:
+    def __init__(self, parts: UpdateParts, allreduce_sum: Allreduce | None) -> None:
         """Builds the graph of the updates.
 
         Args:
-          network: the network.
-          algorithm: the loss.
-          initial: float32 [P], the initial online and target parameters.
-          settings: of an update.
-          compilation: how the graph is built.
+          parts: of an update.
           allreduce_sum: sums a float32 vector over the ranks, inside a tf.function; None with one rank.
-          action_shape: of one action.
-          clock: receives the seconds of each phase; on a GPU, of its launch.
         """
-        self.layout = network.layout
-        self._settings = settings
-        self._allreduce_sum, self._clock = allreduce_sum, clock
-        self._local = LocalVector(network, algorithm, settings, compilation, action_shape)
+        self.layout = parts.network.layout
+        self._settings = parts.settings
+        self._allreduce_sum, self._clock = allreduce_sum, parts.clock
+        self._local = LocalVector(parts)
         self._gradient, self._step = self._local, self._apply
-        whole = compilation.jit_compile and allreduce_sum is None
+        jit_compile = parts.compilation.jit_compile
+        whole = jit_compile and allreduce_sum is None
         if not whole:  # as functions nested in a larger XLA program they would cost 15 % more
             graph = partial(tf.function, autograph=False)
-            self._gradient = graph(self._local, jit_compile=compilation.jit_compile)
+            self._gradient = graph(self._local, jit_compile=jit_compile)
             self._step = graph(self._apply, jit_compile=True)
         self._updates = GraphCall(self._run_updates, self._signature(), jit_compile=whole)
         self.step = 0
-        self.learning_rate = settings.learning_rate
-        self.online = tf.constant(initial, tf.float32)  # [P]
+        self.learning_rate = parts.settings.learning_rate
+        self.online = tf.constant(parts.network.initial_parameters(), tf.float32)  # [P]
         self.target = tf.identity(self.online)  # [P]
         self.slots = tuple(tf.zeros_like(self.online) for _ in self.slot_names)
 

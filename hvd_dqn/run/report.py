@@ -55,9 +55,7 @@ def closing_summary(
     Returns:
       The text, and the same numbers as a metrics record.
     """
-    low, high = bootstrap_interval(returns)
-    mean = float(returns.mean())
-    known = score_fields(env_id, mean)
+    known = mean_fields(returns, env_id)
     how = f"Evaluation with epsilon {epsilon:g}" if epsilon else "Greedy evaluation"
     which = "final weights" if best_env_steps is None else f"best checkpoint (env step {best_env_steps:,})"
     resume = [*launcher, program, "--resume", str(run_directory), "--total-env-steps", str(2 * counters.env_steps)]
@@ -65,8 +63,7 @@ def closing_summary(
         [
             "",
             f"{how} of the {which} over {len(returns)} new episodes of {env_id}:",
-            f"  mean return {mean:.2f}, 95 % confidence interval {low:.2f} to {high:.2f}, "
-            f"min {returns.min():.2f}, max {returns.max():.2f}{human_score(known)}",
+            f"  {mean_return(known)}, min {returns.min():.2f}, max {returns.max():.2f}{human_score(known)}",
             f"This job: {counters.env_steps - begun.env_steps:,} env steps and "
             f"{counters.learner_steps - begun.learner_steps:,} learner steps in {seconds:.1f} s, evaluations included. "
             f"The run: {counters.env_steps:,} env steps and {counters.learner_steps:,} learner steps.",
@@ -77,8 +74,21 @@ def closing_summary(
             f"  {shlex.join(resume)}",
         ]
     )
-    record = {"mean_return": mean, "low": low, "high": high, "episodes": len(returns), "seconds": seconds}
-    return text, record | known
+    return text, known | {"seconds": seconds}
+
+
+def mean_fields(returns: np.ndarray, env_id: str) -> dict[str, Any]:
+    """Returns the mean of returns float64 [N] with its interval, JSON-ready, and its human-normalised score, if any."""
+    low, high = bootstrap_interval(returns)
+    mean = float(returns.mean())
+    fields = {"episodes": len(returns), "mean_return": mean, "low": low, "high": high}
+    return fields | score_fields(env_id, mean)
+
+
+def mean_return(record: Mapping[str, Any]) -> str:
+    """Returns the mean return of `mean_fields` as a message shows it."""
+    interval = f"95 % confidence interval {record['low']:.2f} to {record['high']:.2f}"
+    return f"mean return {record['mean_return']:.2f}, {interval}"
 
 
 def human_score(record: Mapping[str, Any]) -> str:

@@ -13,10 +13,10 @@ VARIABLE = "HVD_DQN_STATUS_FILE"
 
 
 def write_status(name: str, value: object) -> None:
-    """Appends a line to the status file, if there is one. Called on rank 0. Errors are ignored.
+    """Appends a line to the status file, if there is one. Called on rank 0, or where a job fails. Errors are ignored.
 
     Args:
-      name: `run_directory`, written once the run can be resumed, or `exit_code`, written last.
+      name: `run_directory`, written once the run can be resumed, or `exit_code`, written last: the last line counts.
       value: any value whose text is one line.
     """
     path = os.environ.get(VARIABLE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.config import Config
@@ -16,7 +15,7 @@ from hvd_dqn.envs.spaces import Spaces
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.action_values import ActionValues, TensorFlowActionValues
 from hvd_dqn.learner.flat_network import FlatNetwork
-from hvd_dqn.learner.gradient import Compilation
+from hvd_dqn.learner.gradient import Compilation, UpdateParts
 from hvd_dqn.learner.learner import Learner, StepSettings
 from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.learner.served import ServedLearner
@@ -75,18 +74,17 @@ def build_agent(config: Config, runtime: Runtime, spaces: Spaces, profile: Itera
     # XLA is the faster one for small products; oneDNN is for convolutions on a CPU.
     jit_compile = runtime.on_gpu or not flat.has_convolutions
     loss_scale = config.network.loss_scale if config.network.precision == "float16" else 1.0
-    parts = (flat, algorithm, flat.initial_parameters(), settings)
     # A rank that updates alone has noise of its own: its rows are a whole batch.
     noise = integer_seed(config.job.seed, "noise", *([communicator.rank] if alone else []))
     compilation = Compilation(jit_compile, loss_scale, noise)
-    others: dict[str, Any] = {"action_shape": spaces.action_shape, "clock": profile.add_in_turn}
+    parts = UpdateParts(flat, algorithm, settings, compilation, spaces.action_shape, profile.add_in_turn)
     learner: Learner
     if runtime.servers is not None:
         served = AsynchronousLearner if is_asynchronous(config) else ServedLearner
-        learner = served(*parts, compilation, servers=runtime.servers, **others)
+        learner = served(parts, runtime.servers)
     else:
         allreduce_sum = None if alone or communicator.size == 1 else communicator.allreduce_in_graph
-        learner = TensorFlowLearner(*parts, compilation, allreduce_sum=allreduce_sum, **others)
+        learner = TensorFlowLearner(parts, allreduce_sum)
     return Agent(
         learner,
         chosen,

@@ -14,7 +14,7 @@ from hvd_dqn.config import Config, flatten
 from hvd_dqn.distributed.agreement import check_same_job, raise_on_any_rank
 from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.runtime import Runtime
-from hvd_dqn.distributed.watchdog import Watchdog
+from hvd_dqn.distributed.watchdog import watchdog_of
 from hvd_dqn.envs.collector import Collector
 from hvd_dqn.envs.continuation import EpisodeSeeds
 from hvd_dqn.envs.greedy import GreedyEvaluation
@@ -36,7 +36,7 @@ from hvd_dqn.shares import first_index, share
 from hvd_dqn.strategies import describe, updates_alone
 from hvd_dqn.training.acting import Acting
 from hvd_dqn.training.agent import Agent, build_agent
-from hvd_dqn.training.asynchronous import AsynchronousUpdates, StalenessRecord, SurvivingHook
+from hvd_dqn.training.asynchronous import AsynchronousUpdates
 from hvd_dqn.training.environments import find_environment
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.hooks import make_hooks
@@ -140,15 +140,8 @@ def assemble(
         records.contributions.append(ValueRange(return_range, *support, records.display.warn))
     if isinstance(replay, PrioritizedReplay):
         records.contributions.append(Priorities(replay))
-    watchdog = Watchdog(
-        limit,
-        rank,
-        size,
-        directory.waiting,
-        communicator.abort,
-        make_heartbeat(communicator.local_rank),
-        running=lambda: str(maker.calls),
-    )
+    heartbeat = make_heartbeat(communicator.local_rank)
+    watchdog = watchdog_of(communicator, limit, maker.calls, directory.waiting, heartbeat)
     checkpoints = open_checkpoint_store(
         config.job.checkpoint_path,
         directory.checkpoints,
@@ -169,10 +162,8 @@ def assemble(
         clip_rewards=config.environment.clip_rewards,
         warn=records.display.warn,
     )
-    updates, hooks = _make_updates(config, runtime, agent), make_hooks(config)
-    if isinstance(updates, AsynchronousUpdates):
-        hooks = [SurvivingHook(hook, updates) for hook in hooks]
-        records.contributions.append(StalenessRecord(updates))
+    updates = _make_updates(config, runtime, agent)
+    records.contributions += updates.contributions
     return Job(
         config=config,
         communicator=communicator,
@@ -192,7 +183,7 @@ def assemble(
             replay_rng,
             own.batch_size_per_rank,
             updates,
-            0 if isinstance(updates, AsynchronousUpdates) else config.learner.target_update_period,
+            updates.target_update_period(config.learner.target_update_period),
             long_seconds=limit / 4 or math.inf,
         ),
         evaluation=Evaluation(
@@ -207,7 +198,7 @@ def assemble(
         ),
         checkpoints=checkpoints,
         records=records,
-        hooks=hooks,
+        hooks=make_hooks(config),
         stream=stream,
     )
 

@@ -8,23 +8,25 @@ iteration. Workers that were lost are left out from the next one on.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from hvd_dqn.counters import Counters
+from hvd_dqn.distributed.communicator import Communicator
 from hvd_dqn.distributed.relay import RanksChanged
 from hvd_dqn.distributed.servers import LivingWorkers
 from hvd_dqn.learner.learner import NUM_STATISTICS, Report, make_report
 from hvd_dqn.learner.ledger import Rules
 from hvd_dqn.learner.served_async import AsynchronousLearner, AsynchronousServers, Counts
 from hvd_dqn.training.faults import not_finite
-from hvd_dqn.training.job import Hook, Iteration, Job, Update
+from hvd_dqn.training.job import Job, Result, Update, Updates
 from hvd_dqn.training.learning import draw, present_learning_rate
 from hvd_dqn.training.signals import Signals
 
 
-class AsynchronousUpdates:
+class AsynchronousUpdates(Updates):
     """Learns from this worker's replay alone, at this worker's own pace."""
 
     def __init__(self, servers: AsynchronousServers, learner: AsynchronousLearner) -> None:
@@ -40,6 +42,19 @@ class AsynchronousUpdates:
         """Of the counts when the latest learner step was complete."""
         self.counts: Counts | None = None
         """The job's progress as this worker knows it."""
+        self.contributions = (StalenessRecord(self),)
+
+    def target_update_period(self, configured: int) -> int:
+        """Returns 0: the servers copy the parameters."""
+        return 0
+
+    def run(self, job: Job, action: Callable[[], Result]) -> Result:
+        """Runs a collective, again among the workers that live if one is lost meanwhile."""
+        while True:
+            try:
+                return action()  # COLLECTIVE
+            except RanksChanged:
+                self.synchronise(job)  # COLLECTIVE
 
     def begin(self, job: Job) -> None:
         """Sends the job's counters to the servers before the first iteration, a collective then."""
@@ -51,19 +66,13 @@ class AsynchronousUpdates:
         rules = rules_of(job)
         described = {
             "rules": dataclasses.asdict(rules),
-            "env_steps": counters.env_steps,
-            "learner_steps": counters.learner_steps,
-            "skipped": counters.skipped_updates,
-            "target_updates": counters.target_updates,
+            "counters": counters.as_dict(),
             "largest_priority": job.learning.replay.largest_priority,
         }
         self._learner.begin(described)
         communicator = _living(job)
         communicator.relay.while_waiting = lambda: job.watchdog.beat("waiting for the other workers")
         communicator.barrier()  # COLLECTIVE: no gradient comes before worker 0's parameters
-
-    def wait(self) -> None:
-        """Does nothing."""
 
     def finish(self, job: Job, own: Signals) -> Update:
         """Makes the updates that are due on this worker; a collective if the workers are to synchronise."""
@@ -88,13 +97,11 @@ class AsynchronousUpdates:
         before = job.communicator.size
         counts = Counts.of(_living(job).roll_call().tolist())  # COLLECTIVE
         self._synchronised = int(counts.announced)
-        self._learner.refresh()
+        if self._begun:
+            self._learner.refresh()
         if job.communicator.size < before:
             _report_lost(job, before - job.communicator.size, int(counts.env_steps))
         return counts
-
-    def close(self) -> None:
-        """Does nothing."""
 
     def _report(self, job: Job, env_steps: int, wants_others: bool, wants_update: bool) -> tuple[bool, Counts]:
         """Reports to the coordinator; see `AsynchronousServers.report`."""
@@ -181,26 +188,6 @@ def rules_of(job: Job) -> Rules:
     )
 
 
-class SurvivingHook:
-    """A hook that runs again, among those that live, if a worker is lost while it runs."""
-
-    def __init__(self, hook: Hook, updates: AsynchronousUpdates) -> None:
-        """Takes the hook, and the updates, which synchronise the workers."""
-        self._hook, self._updates = hook, updates
-
-    def due(self, job: Job, iteration: Iteration) -> bool:
-        """Returns whether the hook is due."""
-        return self._hook.due(job, iteration)
-
-    def run(self, job: Job, iteration: Iteration) -> bool:
-        """Runs the hook."""
-        while True:
-            try:
-                return self._hook.run(job, iteration)  # COLLECTIVE
-            except RanksChanged:
-                self._updates.synchronise(job)  # COLLECTIVE
-
-
 class StalenessRecord:
     """Adds the staleness of the gradients since the last line to each training record."""
 
@@ -221,6 +208,16 @@ class StalenessRecord:
         gradients, staleness = counts.gradients - self._before[0], counts.staleness - self._before[1]
         self._before = counts.gradients, counts.staleness
         return {"staleness_mean": staleness / max(1.0, gradients), "staleness_max": counts.largest_staleness}
+
+
+def among_the_living(communicator: Communicator, action: Callable[[], Result]) -> Result:
+    """Runs a collective before there is a job, again if a worker is lost meanwhile; see `AsynchronousUpdates.run`."""
+    while True:
+        try:
+            return action()  # COLLECTIVE
+        except RanksChanged:
+            assert isinstance(communicator, LivingWorkers)
+            communicator.roll_call()  # COLLECTIVE
 
 
 def _living(job: Job) -> LivingWorkers:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from hvd_dqn.checkpoint.keepalive import with_keepalive
 from hvd_dqn.config import Config
 from hvd_dqn.distributed.agreement import raise_on_any_rank
 from hvd_dqn.distributed.communicator import Communicator
-from hvd_dqn.distributed.watchdog import Watchdog
+from hvd_dqn.distributed.watchdog import watchdog_of
 from hvd_dqn.envs.make import EnvironmentMaker
 from hvd_dqn.envs.open_episode import CollectorState, OpenEpisode
 from hvd_dqn.envs.spaces import Spaces
@@ -44,12 +42,10 @@ def find_environment(
         environment.protocol,
         environment.action_bins,
     )
-    no_marks = Path(os.devnull, "waiting")  # there is no run directory yet
 
     @contextlib.contextmanager
     def watched() -> Iterator[None]:
-        rank, size, abort = communicator.rank, communicator.size, communicator.abort
-        watchdog = Watchdog(limit_seconds, rank, size, no_marks, abort, running=lambda: str(maker.calls))
+        watchdog = watchdog_of(communicator, limit_seconds, maker.calls)
         watchdog.start()
         try:
             yield

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hvd_dqn.config import Config
 from hvd_dqn.distributed.runtime import Runtime
-from hvd_dqn.distributed.watchdog import Watchdog
-from hvd_dqn.envs.atari_scores import score_fields
+from hvd_dqn.distributed.watchdog import watchdog_of
 from hvd_dqn.envs.greedy import GreedyEvaluation
 from hvd_dqn.errors import EXIT_DONE, EXIT_REQUEUE
-from hvd_dqn.run.report import episodes_played, human_score
+from hvd_dqn.run.report import episodes_played, human_score, mean_fields, mean_return
 from hvd_dqn.run.stopping import StopRequest
-from hvd_dqn.statistics import bootstrap_interval, interquartile_mean
+from hvd_dqn.statistics import interquartile_mean
 from hvd_dqn.training.evaluation import Evaluation
 from hvd_dqn.training.trained import load_trained
 
@@ -56,15 +53,7 @@ def evaluate_run(
 
     for line in trained.passed_over:
         warn(line)
-    no_marks = Path(os.devnull, "waiting")  # the run directory is another job's
-    watchdog = Watchdog(
-        limit,
-        communicator.rank,
-        communicator.size,
-        no_marks,
-        communicator.abort,
-        running=lambda: str(trained.maker.calls),
-    )
+    watchdog = watchdog_of(communicator, limit, trained.maker.calls)
     play = GreedyEvaluation(
         trained.maker.single,
         trained.values,
@@ -94,13 +83,7 @@ def evaluate_run(
 
 def summary(returns: np.ndarray, env_id: str) -> dict[str, Any]:
     """Returns statistics of returns float64 [N], JSON-ready, with the human-normalised score if the game has one."""
-    low, high = bootstrap_interval(returns)
-    mean = float(returns.mean())
-    return score_fields(env_id, mean) | {
-        "episodes": len(returns),
-        "mean_return": mean,
-        "low": low,
-        "high": high,
+    return mean_fields(returns, env_id) | {
         "interquartile_mean": interquartile_mean(returns),
         "median": float(np.median(returns)),
         "min": float(returns.min()),
@@ -112,9 +95,7 @@ def _text(place: str, config: Config, env_steps: int, found: dict[str, Any]) -> 
     played = episodes_played(found["episodes"], config.evaluation.evaluation_epsilon)
     return (
         f"{place} at env step {env_steps:,}: {played} of {config.environment.env}\n"
-        f"  mean return {found['mean_return']:.2f}, "
-        f"95 % confidence interval {found['low']:.2f} to {found['high']:.2f}"
-        f"{human_score(found)}\n"
+        f"  {mean_return(found)}{human_score(found)}\n"
         f"  interquartile mean {found['interquartile_mean']:.2f}, median {found['median']:.2f}, "
         f"min {found['min']:.2f}, max {found['max']:.2f}"
     )

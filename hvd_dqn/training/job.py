@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from hvd_dqn.run.directory import RunDirectory
 from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.training.acting import Acting, Collected
 from hvd_dqn.training.evaluation import Evaluation
-from hvd_dqn.training.records import Records
+from hvd_dqn.training.records import Contribution, Records
 from hvd_dqn.training.signals import Signals
+
+Result = TypeVar("Result")
 
 
 class Update(NamedTuple):
@@ -37,8 +40,19 @@ class Update(NamedTuple):
     collective before they synchronise again."""
 
 
-class Updates(Protocol):
-    """When an iteration's learner steps run: after collecting, or (--policy-lag 1) overlapped with it."""
+class Updates:
+    """When an iteration's learner steps run, and what else follows from it."""
+
+    contributions: Sequence[Contribution] = ()
+    """Adds to the training records."""
+
+    def target_update_period(self, configured: int) -> int:
+        """Returns the learner steps between two copies of online to target parameters in the loop; 0 for none."""
+        return configured
+
+    def run(self, job: Job, action: Callable[[], Result]) -> Result:
+        """Runs a collective apart from the learner steps, and returns this rank's result."""
+        return action()
 
     def begin(self, job: Job) -> None:
         """Starts the learner steps that overlap with collecting, if any; then a collective."""
@@ -56,6 +70,7 @@ class Updates(Protocol):
         Raises:
           JobFault: on all ranks, if a gradient was not finite.
         """
+        raise NotImplementedError
 
     def close(self) -> None:
         """Waits for learner steps that are still running."""
@@ -142,7 +157,8 @@ class Job:
         self.records.warn_of_long_iterations()
         iteration = Iteration(self.met.env_steps, env_steps, last, signals, fault)
         self.met = dataclasses.replace(self.counters)
-        return all(hook.run(self, iteration) for hook in self.hooks if hook.due(self, iteration))  # COLLECTIVE
+        run, due = self.learning.updates.run, (hook for hook in self.hooks if hook.due(self, iteration))
+        return all(run(self, partial(hook.run, self, iteration)) for hook in due)  # COLLECTIVE
 
     def signals(self, collected: Collected) -> Signals:
         """Returns this rank's own signals at the end of an iteration."""

@@ -11,7 +11,7 @@ import numpy as np
 from hvd_dqn.learner.learner import NUM_STATISTICS, Report
 from hvd_dqn.run.averages import LearnerAverages
 from hvd_dqn.training.faults import raise_weights_not_finite
-from hvd_dqn.training.job import Job, Update
+from hvd_dqn.training.job import Job, Update, Updates
 from hvd_dqn.training.learning import ALLOWED_AT_FIRST, learn, skip_together
 from hvd_dqn.training.signals import Signals
 from hvd_dqn.training.updates import learner_steps_due
@@ -35,7 +35,7 @@ class _Round:
     """When its first iteration began, by `time.monotonic`; 0 before it."""
 
 
-class LocalUpdates:
+class LocalUpdates(Updates):
     """Learns after collecting, without the other ranks; every H updates all ranks average weights and optimizer state.
 
     Local SGD, Stich (2019), "Local SGD converges fast and communicates little", Algorithm 1,
@@ -60,9 +60,6 @@ class LocalUpdates:
         """Takes note of when a round begins."""
         self._round.began = self._round.began or time.monotonic()
 
-    def wait(self) -> None:
-        """Does nothing."""
-
     def finish(self, job: Job, own: Signals) -> Update:
         """Runs K updates of this rank alone; a collective if H are complete, see the class.
 
@@ -80,9 +77,6 @@ class LocalUpdates:
         if due > 0:
             job.acting.values.load(job.learning.learner.online)
         return Update(_report(0, [0.0] * NUM_STATISTICS), 0, None)
-
-    def close(self) -> None:
-        """Does nothing."""
 
     def _synchronises(self, job: Job) -> bool:
         """Returns whether the ranks synchronise in this iteration; equal on all ranks."""

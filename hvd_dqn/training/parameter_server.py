@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hvd_dqn.errors import EXIT_FAILED, EXIT_USER_ERROR, RankFailure, UserError
 from hvd_dqn.run.heartbeat import make_heartbeat
+from hvd_dqn.run.status import write_status
 from hvd_dqn.strategies import is_asynchronous
 
 _SECONDS_TO_FLUSH = 5.0
@@ -78,13 +79,14 @@ class ParameterServerJob:
             self._exit_code = EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILED
             raise
         except (PeerLost, RanksChanged) as lost:
-            what = lost if isinstance(lost, PeerLost) else "a worker was lost before training or after it"
+            what = lost if isinstance(lost, PeerLost) else "a worker was lost"
             print(
                 f"hvd_dqn: {what}: rank {self._launch.rank} cannot continue. The job ends; resume it with --resume "
                 "RUN_DIR.",
                 file=sys.stderr,
                 flush=True,
             )
+            write_status("exit_code", EXIT_FAILED)
             self._messages.abort(EXIT_FAILED)
             raise
         return self._exit_code
@@ -92,15 +94,15 @@ class ParameterServerJob:
     def _serve(self, config: Config, stop: StopRequest) -> int:
         """Serves until worker 0 ends the job, and returns its exit code."""
         from hvd_dqn.distributed.runtime import start_compiler
-        from hvd_dqn.learner.serving import Server
+        from hvd_dqn.learner.serving import Server, ServerParts
         from hvd_dqn.learner.serving_async import AsynchronousServer
 
         start_compiler()
         beat = make_heartbeat(self._launch.local_rank)
-        shared = (self._messages, self._workers, lambda: stop.requested, beat)
+        parts = ServerParts(self._messages, self._workers, lambda: stop.requested, beat)
         if not self._asynchronous:
-            return Server(*shared).serve()
-        server = AsynchronousServer(*shared, _SILENCE * config.runtime.stall_timeout_seconds)
+            return Server(parts).serve()
+        server = AsynchronousServer(parts, _SILENCE * config.runtime.stall_timeout_seconds)
         self._lost = lambda: server.lost
         return server.serve()
 

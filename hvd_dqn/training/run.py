@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 import time
 from collections.abc import Callable
+from functools import partial
 
 from hvd_dqn.checkpoint.files import write_json
 from hvd_dqn.checkpoint.keepalive import with_keepalive
@@ -25,6 +26,7 @@ from hvd_dqn.run.stopping import StopRequest
 from hvd_dqn.run.time_limit import seconds_left
 from hvd_dqn.strategies import servers_of
 from hvd_dqn.training.assembly import assemble
+from hvd_dqn.training.asynchronous import among_the_living
 from hvd_dqn.training.job import Job
 from hvd_dqn.training.resume import restore
 from hvd_dqn.training.run_directory import RunDirectoryHandle
@@ -42,15 +44,28 @@ def run_job(config: Config, runtime: Runtime, stop: StopRequest, command: list[s
     """
     handle, job = RunDirectoryHandle(), None
     try:
-        stop_before_time_limit(config, runtime.communicator, stop)  # COLLECTIVE
-        job = assemble(config, runtime, stop, command, handle)  # COLLECTIVE
-        job.watchdog.start()
-        restore(job)  # COLLECTIVE
+        communicator = runtime.communicator
+        among_the_living(communicator, lambda: stop_before_time_limit(config, communicator, stop))  # COLLECTIVE
+        job = among_the_living(communicator, lambda: _restored(config, runtime, stop, command, handle))  # COLLECTIVE
         return train_to_exit_code(job, config, command, train)  # COLLECTIVE
     finally:
         if job is not None:
             close_job(job)
         handle.close()
+
+
+def _restored(
+    config: Config, runtime: Runtime, stop: StopRequest, command: list[str], handle: RunDirectoryHandle
+) -> Job:
+    """Returns the job, ready to train; a collective."""
+    job = assemble(config, runtime, stop, command, handle)  # COLLECTIVE
+    try:
+        job.watchdog.start()
+        restore(job)  # COLLECTIVE
+    except BaseException:
+        close_job(job)
+        raise
+    return job
 
 
 def stop_before_time_limit(config: Config, communicator: Communicator, stop: StopRequest) -> None:
@@ -72,18 +87,19 @@ def train_to_exit_code(job: Job, config: Config, command: list[str], train: Trai
     Raises:
       UserError: on all ranks.
     """
-    _record_run(job, config, command)  # COLLECTIVE
+    run = partial(job.learning.updates.run, job)
+    run(lambda: _record_run(job, config, command))  # COLLECTIVE
     if job.communicator.rank == 0:
         write_status("run_directory", job.directory.path.resolve())
     begun = dataclasses.replace(job.counters)
     if not train(job):  # COLLECTIVE
-        return _save_and_stop(job)  # COLLECTIVE
+        return run(lambda: _save_and_stop(job))  # COLLECTIVE
     job.acting.collector.close()  # some environments cannot exist twice at a time
-    if not _evaluate_best(job, begun, command[0]):  # COLLECTIVE
+    if not run(lambda: _evaluate_best(job, begun, command[0])):  # COLLECTIVE
         return EXIT_REQUEUE
-    _finish_films(job)  # COLLECTIVE
-    copy_metrics(job.checkpoints, job.records.display.message)  # COLLECTIVE
-    leave_whole(job)  # COLLECTIVE
+    run(lambda: _finish_films(job))  # COLLECTIVE
+    run(lambda: copy_metrics(job.checkpoints, job.records.display.message))  # COLLECTIVE
+    run(lambda: leave_whole(job))  # COLLECTIVE
     return EXIT_DONE
 
 

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
-from hvd_dqn.training.job import Job, Update
+from hvd_dqn.training.job import Job, Update, Updates
 from hvd_dqn.training.learning import Learned, learn
 from hvd_dqn.training.overlap import Worker
 from hvd_dqn.training.signals import Signals
 
 
-class UpdatesAfterCollecting:
+class UpdatesAfterCollecting(Updates):
     """Learns after collecting: the policy has every update before it."""
-
-    def begin(self, job: Job) -> None:
-        """Does nothing."""
-
-    def wait(self) -> None:
-        """Does nothing."""
 
     def finish(self, job: Job, own: Signals) -> Update:
         """Runs K updates in one call; the signals ride along."""
         learned = learn(job, learner_steps_due(job), own.vector(), healthy=not own.fault)  # COLLECTIVE
         return Update(learned.report, len(learned.skipped), Signals.of(learned.report.signals))
 
-    def close(self) -> None:
-        """Does nothing."""
 
-
-class OverlappedUpdates:
+class OverlappedUpdates(Updates):
     """Learns from the iterations before this one while this one collects."""
 
     def __init__(self, worker: Worker) -> None:

@@ -221,6 +221,24 @@ def test_scancel_saves_a_checkpoint_and_ends_the_job_for_good(slurm: Slurm, tmp_
 
 
 @pytest.mark.slow
+def test_a_job_with_parameter_servers_is_stopped_and_resumed(slurm: Slurm, tmp_path: Path) -> None:
+    """One worker and one server, on a node each; the same command continues the run."""
+    served = ("--strategy", "ps-async", "--servers", "1")
+    run_directory = tmp_path / "paced_envs-PacedCartPole-v0" / "run"
+    job = submit(slurm, *TWO_NODES, run=(*ENDLESS, *served), folder=tmp_path)
+    wait_for_checkpoint(slurm, job, run_directory)
+    slurm.run("scancel", job.number)
+    slurm.wait_for_text(job, "not requeued")
+    assert f"stopped and saved at env step {saved_at(run_directory):,}" in job.text()
+    end = str(saved_at(run_directory) + 1600)
+    job = submit(slurm, *TWO_NODES, run=(*PACED_RUN, *served, "--total-env-steps", end), folder=tmp_path)
+    assert slurm.wait_for(job, "COMPLETED", "FAILED") == "COMPLETED", job.text()
+    assert "parameter server, 1 rank(s) more that serve, asynchronous" in job.text()
+    assert "resumed from the checkpoint at env step" in job.text()
+    assert saved_at(run_directory) >= int(end)
+
+
+@pytest.mark.slow
 def test_a_preempted_job_saves_and_goes_on_when_it_may(slurm: Slurm, tmp_path: Path) -> None:
     run = (*PACED_RUN, "--total-env-steps", "20000")
     job = submit(slurm, *TWO_NODES, run=run, folder=tmp_path)

@@ -157,13 +157,57 @@ def test_a_killed_worker_does_not_stop_asynchronous_others(victim: int, tmp_path
 
 
 @pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param("hvd_dqn.replay.ring:RingReplay.__init__", id="start"),
+        pytest.param("hvd_dqn.checkpoint.segments:SegmentWriter.write", id="save"),
+        pytest.param("hvd_dqn.envs.greedy:GreedyEvaluation.begin", id="final evaluation"),
+    ],
+)
+def test_a_worker_may_die_at_any_time(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, injected: Any
+) -> None:
+    """Nobody waits for a part of a checkpoint that never comes, and the status file has the exit code."""
+    status, run_directory = tmp_path / "status", tmp_path / "CartPole-v1" / "short"
+    monkeypatch.setenv("HVD_DQN_STATUS_FILE", str(status))
+    options = (*SHORT, *ASYNCHRONOUS, "--evaluation-period", "0", "--checkpoint-period", "400", "--runs-dir", tmp_path)
+    injected("killed asynchronous worker")
+    with surviving(3, PROGRAMS / "dying_train.py", "1", where, *options) as job:
+        outcome = job.finish(80.0)
+    assert outcome.code == 0, outcome.output
+    assert "worker 1 is lost; the others continue" in outcome.output
+    assert "Greedy evaluation of the" in outcome.output
+    assert status.read_text().splitlines()[-1] == "exit_code=0", outcome.output
+    assert counters(run_directory)["env_steps"] >= 1000
+
+
+def test_a_worker_that_dies_while_a_run_resumes_leaves_the_replay_to_the_others(
+    persistent_ranks: PersistentRanks, tmp_path: Path, injected: Any
+) -> None:
+    """Three workers saved; two get all transitions, so that they learn at once, and begin with all environments."""
+    persistent_ranks.run_well(4, *SHORT, *ASYNCHRONOUS, "--runs-dir", tmp_path)
+    run_directory = tmp_path / "CartPole-v1" / "short"
+    before = counters(run_directory)
+    injected("killed asynchronous worker")
+    options = ("--resume", run_directory, "--total-env-steps", "1400")
+    with surviving(4, PROGRAMS / "dying_train.py", "1", "hvd_dqn.replay.ring:RingReplay.__init__", *options) as job:
+        outcome = job.finish(80.0)
+    assert outcome.code == 0, outcome.output
+    assert "2, controller MPI" in outcome.output
+    after = counters(run_directory)
+    assert after["env_steps"] >= 1400
+    assert after["learner_steps"] - before["learner_steps"] == pytest.approx(200, abs=25)
+
+
+@pytest.mark.parametrize(
     ("strategy", "victim"), [pytest.param(SYNCHRONOUS, 2, marks=only_in_full), (ASYNCHRONOUS, 2), (ASYNCHRONOUS, 0)]
 )
 def test_a_killed_server_and_a_killed_worker_0_end_the_job_soon(
-    strategy: tuple[str, ...], victim: int, tmp_path: Path, injected: Any
+    strategy: tuple[str, ...], victim: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, injected: Any
 ) -> None:
-    """Although mpirun lets all others live; its own exit code is 0 then, however the job ended."""
-    run_directory = tmp_path / "CartPole-v1" / "long"
+    """Although mpirun lets all others live; its own exit code is 0 then, and the status file has the job's."""
+    run_directory, status = tmp_path / "CartPole-v1" / "long", tmp_path / "status"
+    monkeypatch.setenv("HVD_DQN_STATUS_FILE", str(status))
     with surviving(3, TRAIN, *LONG, *strategy, "--runs-dir", tmp_path) as job:
         job.wait_until(lambda: bool(checkpoints(run_directory)))
         injected("killed parameter server")
@@ -175,6 +219,7 @@ def test_a_killed_server_and_a_killed_worker_0_end_the_job_soon(
     assert f"rank {victim} has died: rank" in outcome.output
     assert "resume it with --resume RUN_DIR" in outcome.output
     assert "Traceback" not in outcome.output
+    assert status.read_text().splitlines()[-1] == "exit_code=1"
     assert counters(run_directory)["learner_steps"] > 0
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from hvd_dqn.algorithms.base import Algorithm
 from hvd_dqn.algorithms.dqn import DQN
 from hvd_dqn.learner.flat_network import FlatNetwork
-from hvd_dqn.learner.gradient import Compilation
+from hvd_dqn.learner.gradient import Compilation, UpdateParts
 from hvd_dqn.learner.learner import NUM_STATISTICS, Clock, Learner, Report, StepSettings, no_clock
 from hvd_dqn.learner.tensorflow import TensorFlowLearner
 from hvd_dqn.networks.mlp import build
@@ -90,16 +90,8 @@ def make_learner(
     """Returns the general learner; see `MakeLearner`."""
     rule, settings = split_settings(batch_size, changes)
     flat = flatten(network)
-    return TensorFlowLearner(
-        flat,
-        algorithm or DQN(**rule),
-        flat.initial_parameters(),
-        settings,
-        compilation,
-        allreduce_sum=None if exchange is None else exchange.allreduce_sum,
-        action_shape=action_shape,
-        clock=clock,
-    )
+    parts = UpdateParts(flat, algorithm or DQN(**rule), settings, compilation, action_shape, clock)
+    return TensorFlowLearner(parts, None if exchange is None else exchange.allreduce_sum)
 
 
 def split_settings(batch_size: int, changes: dict[str, Any]) -> tuple[dict[str, Any], StepSettings]:

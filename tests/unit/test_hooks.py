@@ -26,6 +26,7 @@ from hvd_dqn.training.hooks import (
 )
 from hvd_dqn.training.job import Hook, Iteration, Job
 from hvd_dqn.training.signals import Signals
+from hvd_dqn.training.updates import UpdatesAfterCollecting
 
 TOTAL = 1000
 
@@ -39,7 +40,7 @@ def _job(hooks: list[Hook], env_steps: int = 0) -> Job:
         config=config, counters=Counters(env_steps=env_steps), hooks=hooks, evaluation=evaluation, met=Counters()
     )
     parts.records = SimpleNamespace(display=NullDisplay(), warn_of_long_iterations=lambda: None)
-    parts.learning = SimpleNamespace(one_by_one=False)
+    parts.learning = SimpleNamespace(one_by_one=False, updates=UpdatesAfterCollecting())
     return cast(Job, parts)
 
 

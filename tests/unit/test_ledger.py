@@ -52,7 +52,7 @@ def test_learner_steps_are_rows_over_the_global_batch_and_move_the_target() -> N
     counts = ledger()
     follows = [counts.applied(worker, 4) for worker in (0, 1, 1, 2) * 4]
     assert counts.rows == 64
-    assert counts.learner_steps == 5
+    assert counts.counters.learner_steps == 5
     assert [number for number, yes in enumerate(follows, 1) if yes] == [15]
 
 
@@ -70,7 +70,7 @@ def test_the_workers_synchronise_when_a_period_has_passed_or_one_has_a_signal(
     assert not counts.due
     counts.report(1, 2, False)
     assert counts.due == (env_steps in (99, 1000))
-    assert counts.skipped == 2
+    assert counts.counters.skipped_updates == 2
 
 
 def test_synchronisations_are_numbered_once_however_often_they_are_asked_for() -> None:

@@ -17,7 +17,7 @@ from hvd_dqn.errors import UserError
 
 
 def test_closing_takes_no_longer_than_its_limit_whatever_is_being_written() -> None:
-    writing, over = Writing(0), threading.Event()
+    writing, over = Writing(0, ranks=1), threading.Event()
     writing.start("part", over.wait, 20.0)
     writing.start("manifest", over.wait, 20.0)
     since = time.monotonic()
@@ -28,7 +28,7 @@ def test_closing_takes_no_longer_than_its_limit_whatever_is_being_written() -> N
 
 
 def test_closing_without_a_limit_returns_when_nothing_is_written_any_more() -> None:
-    writing, written = Writing(0), threading.Event()
+    writing, written = Writing(0, ranks=1), threading.Event()
 
     def write() -> None:
         assert writing.given_up.wait(20.0)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hvd_dqn.counters import Counters
 from hvd_dqn.distributed.launcher import read_launch
 from hvd_dqn.distributed.runtime import prepare_environment
 
@@ -33,6 +34,7 @@ from hvd_dqn.distributed.relay import RanksChanged  # noqa: E402
 from hvd_dqn.distributed.servers import LivingWorkers, connect  # noqa: E402
 from hvd_dqn.learner.learner import NUM_STATISTICS, StepSettings  # noqa: E402
 from hvd_dqn.learner.served_async import AsynchronousServers, Counts, Push  # noqa: E402
+from hvd_dqn.learner.serving import ServerParts  # noqa: E402
 from hvd_dqn.learner.serving_async import AsynchronousServer  # noqa: E402
 
 FOLDER, PUSHES, STALENESS, KILLED, DELAY = Path(sys.argv[1]), *map(int, sys.argv[2:6])
@@ -104,8 +106,7 @@ def begin(pushing: Pushing) -> None:
             "target_update_period": 100,
             "max_staleness": STALENESS,
         }
-        zeros = dict.fromkeys(("env_steps", "learner_steps", "skipped", "target_updates", "largest_priority"), 0)
-        pushing.servers.begin({"rules": rules, **zeros})
+        pushing.servers.begin({"rules": rules, "counters": Counters().as_dict(), "largest_priority": 0})
     pushing.communicator.barrier()
 
 
@@ -153,7 +154,7 @@ def main() -> None:
 
     communicator, messages = connect(LAUNCH, NUM_SERVERS, leave, asynchronous=True)
     if LAUNCH.rank in ranks:
-        server = WatchedServer(messages, WORKERS, lambda: False, silence_seconds=60.0)
+        server = WatchedServer(ServerParts(messages, WORKERS, lambda: False), silence_seconds=60.0)
         assert server.serve() == 0
         server.note_idle()
         lost.append(server.lost)

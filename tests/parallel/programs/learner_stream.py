@@ -27,15 +27,16 @@ from hvd_dqn.algorithms.base import Algorithm  # noqa: E402
 from hvd_dqn.algorithms.decqn import DecQN  # noqa: E402
 from hvd_dqn.algorithms.dqn import DQN  # noqa: E402
 from hvd_dqn.algorithms.qr import QRDQN  # noqa: E402
+from hvd_dqn.counters import Counters  # noqa: E402
 from hvd_dqn.distributed.communicator import Communicator  # noqa: E402
 from hvd_dqn.distributed.messages import Kind  # noqa: E402
 from hvd_dqn.distributed.servers import LivingWorkers, connect  # noqa: E402
 from hvd_dqn.learner.flat_network import FlatNetwork  # noqa: E402
-from hvd_dqn.learner.gradient import Compilation  # noqa: E402
+from hvd_dqn.learner.gradient import Compilation, UpdateParts  # noqa: E402
 from hvd_dqn.learner.learner import Learner, Report, StepSettings, no_clock, state_of  # noqa: E402
 from hvd_dqn.learner.served import ServedLearner, Servers  # noqa: E402
 from hvd_dqn.learner.served_async import AsynchronousLearner, AsynchronousServers  # noqa: E402
-from hvd_dqn.learner.serving import Server  # noqa: E402
+from hvd_dqn.learner.serving import Server, ServerParts  # noqa: E402
 from hvd_dqn.learner.serving_async import AsynchronousServer  # noqa: E402
 from hvd_dqn.learner.tensorflow import TensorFlowLearner  # noqa: E402
 from hvd_dqn.native.build import NativeAgent  # noqa: E402
@@ -104,18 +105,17 @@ def make_learner(
         rank=rank,
         size=size,
     )
-    initial = network.initial_parameters()
     if KIND == "native":
-        agent = NativeAgent(network.layout, initial, 0, np.dtype(np.float32))
+        agent = NativeAgent(network.layout, network.initial_parameters(), 0, np.dtype(np.float32))
         mpi = communicator.mpi_handles
         rule = algorithm.native_rule or ""
         return agent.learner(settings, rule=rule, loss=loss, mpi=mpi, clock=no_clock)
-    allreduce, compilation = communicator.allreduce_in_graph, Compilation(jit_compile=True)
-    parts, action_shape = (network, algorithm, initial, settings, compilation), (joints,) if joints else ()
+    action_shape = (joints,) if joints else ()
+    parts = UpdateParts(network, algorithm, settings, Compilation(jit_compile=True), action_shape)
     if SERVERS:
         served = AsynchronousLearner if ASYNCHRONOUS else ServedLearner
-        return served(*parts, servers=SERVERS[0], action_shape=action_shape)
-    return TensorFlowLearner(*parts, allreduce_sum=allreduce, action_shape=action_shape)
+        return served(parts, SERVERS[0])
+    return TensorFlowLearner(parts, communicator.allreduce_in_graph)
 
 
 def own_part(communicator: Communicator, batches: Transition) -> tuple[Transition, np.ndarray]:
@@ -146,8 +146,7 @@ def gradient(
         weights *= 1.5 + np.arange(first, first + weights.shape[1], dtype=np.float32) ** 1.5
     if isinstance(learner, AsynchronousLearner):
         rules = {"total_env_steps": 1, "periods": [], "global_batch_size": GLOBAL_BATCH_SIZE, "target_update_period": 0}
-        zeros = dict.fromkeys(("env_steps", "learner_steps", "skipped", "target_updates", "largest_priority"), 0)
-        learner.begin({"rules": rules, **zeros})
+        learner.begin({"rules": rules, "counters": Counters().as_dict(), "largest_priority": 0})
         communicator.barrier()
     report = learner.learn(batches, weights, np.array([1.0, communicator.rank], np.float32))
     if isinstance(learner, AsynchronousLearner):
@@ -200,7 +199,7 @@ def join() -> Communicator | None:
     communicator, messages = connect(LAUNCH, NUM_SERVERS, leave, asynchronous=ASYNCHRONOUS)
     if LAUNCH.rank in ranks:
         server = AsynchronousServer if ASYNCHRONOUS else Server
-        assert server(messages, len(workers), lambda: False).serve() == 0
+        assert server(ServerParts(messages, len(workers), lambda: False)).serve() == 0
         return None
     if isinstance(communicator, LivingWorkers):
         SERVERS.append(AsynchronousServers(messages, ranks, communicator.relay, lambda: None))
