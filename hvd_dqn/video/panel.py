@@ -23,7 +23,8 @@ _SMALL_IMAGE = 240
 _LEAST_CELL = 16
 """Pixels of an enlarged one from which a grid separates them: they are the cells of a board."""
 _HEADER, _CURVE = 122, 66
-_MOST_ROWS, _TALLEST_ROW = 24, 40
+_LEAST_ROW, _TALLEST_ROW = 10, 40
+"""Pixels of a row, of which a name in the smallest font needs 9."""
 _LABEL, _VALUE = 78, 58
 _LONGEST_NAME = 14
 
@@ -108,21 +109,25 @@ class Panel:
             self._draw_end(picture, moment)
         return np.asarray(picture)
 
+    @property
+    def _height_of_rows(self) -> int:
+        return self.size[1] - _MARGIN - _CURVE - _GAP - _HEADER
+
     def bar_box(self, row: int, rows: int) -> tuple[float, float, float, float]:
         """Returns the left, top, right and bottom of the track of a row's bar in pixels."""
         left, right = self._frame_size[0] + _MARGIN + _LABEL, self.size[0] - _MARGIN - _VALUE
-        top, bottom = _HEADER, self.size[1] - _MARGIN - _CURVE - _GAP
-        pitch = min(_TALLEST_ROW, (bottom - top) / rows)
-        start = top + row * pitch
+        pitch = min(_TALLEST_ROW, self._height_of_rows / rows)
+        start = _HEADER + row * pitch
         thickness = max(1.0, 0.62 * pitch)
         return left, start + (pitch - thickness) / 2, right, start + (pitch + thickness) / 2
 
     def shown(self, values: np.ndarray, chosen: Sequence[int]) -> list[int]:
         """Returns the rows that are shown: all, or of many the chosen ones and those with the largest values."""
-        if len(values) <= _MOST_ROWS:
+        most = self._height_of_rows // _LEAST_ROW
+        if len(values) <= most:
             return list(range(len(values)))
         largest = [row for row in np.argsort(-values, kind="stable").tolist() if row not in chosen]
-        return sorted([*chosen, *largest][:_MOST_ROWS])
+        return sorted([*chosen, *largest][:most])
 
     def _enlarged(self, frame: np.ndarray) -> Image.Image:
         from PIL import Image

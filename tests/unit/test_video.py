@@ -109,12 +109,15 @@ def test_pictures_have_even_sides_and_are_large_enough_to_read(shape: tuple[int,
     assert panel.size[1] >= 360
 
 
-def test_of_very_many_actions_the_best_and_the_chosen_one_have_rows() -> None:
-    panel = Panel("Toy-v0", "", [str(n) for n in range(100)], FRAME.shape)
+@pytest.mark.parametrize("shape", [(40, 60, 3), (300, 900, 3)])
+def test_of_very_many_actions_the_best_and_the_chosen_one_have_rows(shape: tuple[int, ...]) -> None:
+    panel = Panel("Toy-v0", "", [str(n) for n in range(100)], shape)
     values = np.arange(100.0)
     rows = panel.shown(values, [3])
-    assert len(rows) == 24
+    assert 10 < len(rows) < 30
     assert rows == sorted(rows)
+    tops = [panel.bar_box(row, len(rows))[1] for row in (0, 1)]
+    assert tops[1] - tops[0] >= 9, "names do not overlap"
     assert {3, 99, 98} <= set(rows)
     panel.draw(_moment(values.tolist(), 3), Scale(0.0, 99.0, np.array([99.0])))
 
