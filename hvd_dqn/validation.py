@@ -190,7 +190,7 @@ def check_learning_starts(config: Config) -> None:
         "or raise the other",
     )
     _require(
-        bool(config.job.resume) or config.env_steps_before_learning < total,
+        bool(config.job.resume) or config.algorithm.n_step == 1 or config.env_steps_before_learning < total,
         f"--n-step {config.algorithm.n_step} in each of {config.environment.num_envs} environments takes "
         f"{config.env_steps_before_learning} env steps, and --total-env-steps is {total}: nothing would be learned; "
         "raise it, or lower --n-step or --num-envs",
