@@ -183,12 +183,13 @@ def command(how: str, ranks: int, program: Path, *arguments: str | Path) -> list
 
 
 def plain(program: Path, arguments: Sequence[str | Path]) -> list[str | Path]:
-    """Returns arguments that ask train.py for plain DQN unless they name a preset or one of ALE's games.
+    """Returns arguments that ask train.py, or a program that runs it, for plain DQN unless they name another preset.
 
-    The laws are of the settings that a test names, not of those that CartPole learns best with.
+    One of ALE's games has a preset, too. The laws are of the settings that a test names, not of those that CartPole
+    learns best with.
     """
     has_own = any(str(argument) == "--preset" or str(argument).startswith("ALE/") for argument in arguments)
-    return [*(() if program != TRAIN or has_own else ("--preset", "dqn")), *arguments]
+    return [*arguments, *(("--preset", "dqn") if program.name.endswith("train.py") and not has_own else ())]
 
 
 def environment_of_ranks() -> dict[str, str]:
