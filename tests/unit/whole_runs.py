@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,12 +68,6 @@ class _Copied(io.StringIO):
     def write(self, text: str) -> int:
         self.copy.write(text)
         return super().write(text)
-
-
-@contextlib.contextmanager
-def _into(printed: io.StringIO) -> Iterator[None]:
-    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
-        yield
 
 
 def contents(folder: Path) -> dict[str, bytes]:
