@@ -109,12 +109,12 @@ def test_pictures_have_even_sides_and_are_large_enough_to_read(shape: tuple[int,
     assert panel.size[1] >= 360
 
 
-@pytest.mark.parametrize("shape", [(40, 60, 3), (300, 900, 3)])
-def test_of_very_many_actions_the_best_and_the_chosen_one_have_rows(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("shape", "count"), [((40, 60, 3), 26), ((300, 900, 3), 14)])
+def test_of_very_many_actions_the_best_and_the_chosen_one_have_rows(shape: tuple[int, ...], count: int) -> None:
     panel = Panel("Toy-v0", "", [str(n) for n in range(100)], shape)
     values = np.arange(100.0)
     rows = panel.shown(values, [3])
-    assert 10 < len(rows) < 30
+    assert len(rows) == count
     assert rows == sorted(rows)
     tops = [panel.bar_box(row, len(rows))[1] for row in (0, 1)]
     assert tops[1] - tops[0] >= 9, "names do not overlap"
