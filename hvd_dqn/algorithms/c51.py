@@ -50,15 +50,10 @@ def project(atom_values: np.ndarray, r_t: tf.Tensor, discount_t: tf.Tensor, p_t:
     """
     check_ranks(r_t=(r_t, 1), discount_t=(discount_t, 1), p_t=(p_t, 2))
     check_same_leading_dim(r_t=r_t, discount_t=discount_t, p_t=p_t)
-    atoms, rows = len(atom_values), tf.shape(p_t)[0]
     moved = r_t[:, None] + discount_t[:, None] * atom_values  # [B, Z]
     moved = tf.clip_by_value(moved, atom_values[0], atom_values[-1])  # [B, Z]
     place = (moved - atom_values[0]) / (atom_values[1] - atom_values[0])  # [B, Z], in atoms from the lowest
-    lower = tf.clip_by_value(tf.floor(place), 0.0, atoms - 2.0)  # [B, Z], of the two neighbours
-    upper_part = p_t * (place - lower)  # [B, Z]
-    # Two sums of B * Z numbers: weights for all pairs of atoms would be B * Z * Z.
-    index = tf.cast(lower, tf.int32) + atoms * tf.range(rows)[:, None]  # [B, Z], in the flat result
-    indices = tf.reshape(tf.stack([index, index + 1]), [-1])
-    masses = tf.reshape(tf.stack([p_t - upper_part, upper_part]), [-1])
-    projected = tf.math.unsorted_segment_sum(masses, indices, rows * atoms)
-    return tf.stop_gradient(tf.reshape(projected, tf.shape(p_t)))  # [B, Z]
+    # A product, though only two of each row's Z parts are not zero: XLA is slow at sums into places that are computed.
+    parts = tf.nn.relu(1.0 - tf.abs(place[:, :, None] - tf.range(len(atom_values), dtype=tf.float32)))  # [B, Z, Z]
+    projected = tf.linalg.matvec(parts, p_t, transpose_a=True)  # [B, Z]
+    return tf.stop_gradient(projected)

@@ -42,21 +42,19 @@ class Noise:
 
         Splits and compilers agree on them to rounding.
         """
-        return _normal(*self._words(self._rows, shape))
+        return _normal(self._words(self._rows, shape))
 
     def shared_normal(self, count: int) -> tf.Tensor:
         """Draws float32 [N] from the standard normal distribution, the same for all rows and ranks."""
-        return _normal(*self._words(self._after_rows, (count,)))[0]
+        return _normal(self._words(self._after_rows, (count,)))[0]
 
-    def _words(self, rows: tf.Tensor, shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns two random words uint32 [B, *shape]."""
+    def _words(self, rows: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
+        """Returns random words, uint32 [2, B, *shape]."""
         self._draws += 1
         key = tf.constant((self._seed + self._draws * _GOLDEN_RATIO) % _WORD, tf.uint32)
         columns = tf.range(math.prod(shape))
         row, column = tf.meshgrid(tf.cast(rows, tf.uint32), tf.cast(columns, tf.uint32), indexing="ij")  # [B, N]
-        words = threefry(key, self._update, row, column)
-        first, second = (tf.reshape(word, [rows.shape[0], *shape]) for word in words)
-        return first, second
+        return tf.reshape(threefry(key, self._update, row, column), [2, rows.shape[0], *shape])
 
 
 def threefry(key_0: tf.Tensor, key_1: tf.Tensor, word_0: tf.Tensor, word_1: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -86,9 +84,16 @@ def threefry(key_0: tf.Tensor, key_1: tf.Tensor, word_0: tf.Tensor, word_1: tf.T
     return word_0, word_1
 
 
-def _normal(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """Returns a normal number for each pair of words (Box & Muller 1958)."""
-    return tf.sqrt(-2.0 * tf.math.log(1.0 - _fraction(first))) * tf.cos(2.0 * math.pi * _fraction(second))
+def _normal(words: tf.Tensor) -> tf.Tensor:
+    """Returns a normal number for each pair of words [2, ...] (Box & Muller 1958).
+
+    The radius and the cosine are rows of one tensor, whose product is a reduction: XLA would compute anything else
+    again wherever the number is used, as for each weight that a noise multiplies.
+    """
+    uniform = _fraction(words)
+    is_radius = tf.reshape([True, False], [2] + [1] * (len(words.shape) - 1))
+    factors = tf.where(is_radius, tf.sqrt(-2.0 * tf.math.log(1.0 - uniform)), tf.cos(2.0 * math.pi * uniform))
+    return tf.reduce_prod(factors, axis=0)
 
 
 def _fraction(word: tf.Tensor) -> tf.Tensor:

@@ -41,10 +41,11 @@ class NoisyNetwork(FlatNetwork):
         weights, deviations = parts[: self._means], parts[self._means :]
         if noise is None:
             return weights
+        sides = [side for kernel, _ in self._layers for side in self.layout.shapes[kernel]]
+        drawn = noise.shared_normal(sum(sides))
+        factors = tf.split(tf.sign(drawn) * tf.sqrt(tf.abs(drawn)), sides)
         for number, (kernel, bias) in enumerate(self._layers):
-            inputs, outputs = weights[kernel].shape
-            drawn = noise.shared_normal(inputs + outputs)
-            rows, columns = tf.split(tf.sign(drawn) * tf.sqrt(tf.abs(drawn)), [inputs, outputs])
+            rows, columns = factors[2 * number : 2 * number + 2]
             weights[kernel] += deviations[2 * number] * rows[:, None] * columns
             weights[bias] += deviations[2 * number + 1] * columns
         return weights
