@@ -152,6 +152,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "decqn": _DECQN,  # on Gymnasium's HalfCheetah, or another robot that --env names
     # Environments.
     "cartpole": {
+        "algorithm": "munchausen",
         "hidden_sizes": (128, 128),
         "n_step": 10,
         "loss": "huber",

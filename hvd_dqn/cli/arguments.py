@@ -35,6 +35,7 @@ DESCRIPTION = """Trains a Deep Q-Network on one or many ranks.
   hvd-dqn train --seeds 0-4 --name first                   five runs, one after the other
 
 All amounts are global: the same flags give the same learning curve on any number of ranks."""
+_OF_SOME_ALGORITHMS = {"double", "learner"}
 
 
 def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, Any]], *, quiet: bool) -> Config:
@@ -68,7 +69,8 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
         flat = _checked(read_run_config(resume), f"{resume}/config.json") | flat
     elif preset is None:
         env = _peek(arguments, "--env") or flat.get("env", Config().environment.env)
-        flat = _settings_for(env, flat, quiet or not {"-h", "--help"}.isdisjoint(arguments)) | flat
+        names = {word.partition("=")[0][2:].replace("-", "_") for word in arguments if word.startswith("--")}
+        flat = _settings_for(env, flat, names, quiet or not {"-h", "--help"}.isdisjoint(arguments)) | flat
     config = _parse_flags(arguments, replace(Config(), flat), quiet)
     if resume is None and _peek(arguments, "--learning-starts") is None and "learning_starts" not in from_file:
         config = _learning_in_time(config)
@@ -76,15 +78,21 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
     return config
 
 
-def _settings_for(env: str, given: dict[str, Any], quiet: bool) -> dict[str, Any]:
-    """Returns the settings that an environment needs in place of the defaults, and says which preset they are."""
+def _settings_for(env: str, given: dict[str, Any], flags: set[str], quiet: bool) -> dict[str, Any]:
+    """Returns the settings that an environment needs in place of the defaults, and says which preset they are.
+
+    Whoever asks for what only some algorithms have gets the default algorithm with the preset's other settings.
+    """
     name = preset_for(env)
     if name is None:
         return {}
-    if not quiet and not PRESETS[name].keys() <= given.keys():
+    settings = dict(PRESETS[name])
+    if not _OF_SOME_ALGORITHMS.isdisjoint(given.keys() | flags):
+        settings.pop("algorithm", None)
+    if not quiet and not settings.keys() <= given.keys():
         note = f"train.py: {env} takes the settings of --preset {name}; other flags override them"
         print(note, file=sys.stderr, flush=True)
-    return PRESETS[name]
+    return settings
 
 
 def _learning_in_time(config: Config) -> Config:

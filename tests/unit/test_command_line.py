@@ -41,6 +41,17 @@ def test_no_arguments_mean_the_settings_of_cartpole_and_the_preset_dqn_the_defau
     assert _parse("--preset", "dqn") == flatten(Config())
 
 
+@pytest.mark.parametrize("flags", [("--double",), ("--learner", "native"), ("--learner=tensorflow",)])
+def test_what_only_some_algorithms_have_is_not_refused_for_an_algorithm_that_nobody_asked_for(
+    flags: tuple[str, ...],
+) -> None:
+    of_cartpole = flatten(replace(Config(), PRESETS["cartpole"]))
+    given = _parse(*flags)
+    assert {name for name in given if given[name] != of_cartpole[name]} == {"algorithm", flags[0][2:].partition("=")[0]}
+    assert given["algorithm"] == "dqn"
+    assert _parse("--name", "double") == of_cartpole | {"name": "double"}
+
+
 def test_flags_override_the_file_which_overrides_the_preset_which_overrides_the_defaults(tmp_path: Path) -> None:
     """The maze preset sets gamma 0.9, epsilon_end 0.5, loss mse; the file the first two; the flag the first."""
     file = tmp_path / "run.toml"
