@@ -118,6 +118,11 @@ IN_MID_RUN = {
             ("exits", "get_state", 0, "rank 1: environment 2 raised SystemExit: 0, in get_state()"),
         )
     },
+    "environment whose process is killed": Mistake(
+        "--env misbehaving_envs:Misbehaves-v0 --vectorization async --env-kwargs "
+        f'{{{{"rank":1,"call":"step","at":30,"what":"dies","saves":true}}}} {QUICK}',
+        ["rank 1: the process of environment 2 has died (killed by SIGKILL)"],
+    ),
     "environment that raises": Mistake(
         f"--env hostile_envs:Raises-v0 {QUICK}",
         ["rank 1: environment 2 raised RuntimeError: the floor gave way, in step() at its step 40", "hostile_envs.py"],

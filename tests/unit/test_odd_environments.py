@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +24,9 @@ import train
 from hvd_dqn.envs import foreign
 from hvd_dqn.envs.guard import Guard
 from hvd_dqn.envs.workers import Workers
+from hvd_dqn.errors import EXIT_REQUEUE, EXIT_USER_ERROR
 from hvd_dqn.run import leaving
+from hvd_dqn.training import evaluation
 
 from .whole_runs import QUICK, Ended, run
 
@@ -141,7 +144,7 @@ def test_a_run_ends_well_whatever_its_environment_leaves_running(tmp_path: Path)
     """A thread, a process of multiprocessing, and a forked child, while which still lives the run is resumed."""
     (tmp_path / "leaves.py").write_text(LEAVES)
     place = ("--env", f"{tmp_path}/leaves.py:Leaves-v0", "--runs-dir", tmp_path, "--name", "a")
-    command = [sys.executable, train.__file__, *QUICK, *place, "--total-env-steps", "60"]
+    command: list[str | Path] = [sys.executable, train.__file__, *QUICK, *place, "--total-env-steps", "60"]
     with (tmp_path / "log").open("w") as log:
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False, timeout=300).returncode
     printed = (tmp_path / "log").read_text()
@@ -177,3 +180,54 @@ def test_a_run_stays_in_its_directory_wherever_the_environment_takes_the_process
     resumed = _planned(lambda step: None, Path("runs"), "--resume", "runs/Odd-v0/a", total=100)
     assert "resumed from the checkpoint at env step 60" in resumed.stdout
     assert resumed.code == 0, resumed.printed
+
+
+REPLACED = (signal.SIGTERM, signal.SIGUSR1)
+
+
+def _deaf(at: int, signalled: int, number: signal.Signals, step: int) -> None:
+    """Is called in each step: ignores the signals, takes longer than a look at the handlers, and sends one."""
+    if step == at:
+        for replaced in REPLACED:
+            signal.signal(replaced, signal.SIG_IGN)
+    if at < step <= signalled:
+        time.sleep(0.15)
+    if step == signalled:
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", REPLACED)
+@pytest.mark.parametrize(
+    ("at", "signalled", "done"),
+    [
+        (0, 1, "stopped and saved at env step 2;"),
+        (11, 13, "stopped and saved at env step 14;"),
+        (61, 63, "stopped during the final evaluation;"),
+    ],
+    ids=["constructor", "training", "final evaluation"],
+)
+def test_a_job_whose_environment_replaces_the_signal_handlers_is_stopped_and_saved(
+    at: int, signalled: int, done: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handlers are installed again at the next look: before the first step, after 0.1 s, or in the next slice."""
+    monkeypatch.setattr(evaluation, "_SLICE_SECONDS", 0.1)
+    ended = _planned(functools.partial(_deaf, at, signalled, number), tmp_path)
+    assert ended.code == EXIT_REQUEUE, ended.printed
+    assert done in ended.stdout
+    resumed = _planned(lambda step: None, tmp_path, "--resume", str(tmp_path / "Odd-v0" / "a"))
+    assert f"resumed from the checkpoint at env step {min(signalled + 1, 60)}" in resumed.stdout
+    assert resumed.code == 0, resumed.printed
+
+
+def test_a_process_of_an_environment_that_is_killed_ends_the_run_and_is_named(tmp_path: Path) -> None:
+    """In the middle of a run whose environments have processes of their own."""
+    own = os.getpid()
+
+    def kill(step: int) -> None:
+        if step == 20 and os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ended = _planned(kill, tmp_path, "--vectorization", "async")
+    assert ended.code == EXIT_USER_ERROR, ended.printed
+    assert ended.printed.count("the process of environment 0 has died (killed by SIGKILL)") == 1
+    assert "Traceback" not in ended.printed
