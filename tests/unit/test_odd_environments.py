@@ -11,12 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
 
-import gymnasium
-import numpy as np
 import pytest
 from hostile_envs import Walk
 
@@ -28,24 +24,7 @@ from hvd_dqn.errors import EXIT_REQUEUE, EXIT_USER_ERROR
 from hvd_dqn.run import leaving
 from hvd_dqn.training import evaluation
 
-from .whole_runs import QUICK, Ended, run
-
-
-class Planned(Walk):
-    """A walk during which something happens; its steps are counted over all environments of the process."""
-
-    happens: ClassVar[Callable[[int], object]]
-    """Called with the number of each step before it is made, and with 0 where an environment is made."""
-    steps: ClassVar[int]
-
-    def __init__(self, length: int = 20) -> None:
-        super().__init__(length)
-        Planned.happens(0)
-
-    def step(self, action: np.int64) -> Any:
-        Planned.steps += 1
-        Planned.happens(Planned.steps)
-        return super().step(action)
+from .whole_runs import QUICK, Planned, run, run_odd, run_planned
 
 
 class ClosesBadly(Walk):
@@ -62,22 +41,10 @@ class ClosesBadly(Walk):
             raise RuntimeError("connection lost")
 
 
-def _run(env: type[Walk], folder: Path, *more: str, total: int = 60) -> Ended:
-    gymnasium.registry.pop("Odd-v0", None)
-    gymnasium.register("Odd-v0", entry_point=env)
-    place = ("--env", "Odd-v0", "--runs-dir", str(folder), "--name", "a")
-    return run(*QUICK, *place, "--total-env-steps", str(total), *more)
-
-
-def _planned(happens: Callable[[int], object], folder: Path, *more: str, total: int = 60) -> Ended:
-    Planned.happens, Planned.steps = happens, 0
-    return _run(Planned, folder, *more, total=total)
-
-
 def test_episodes_that_never_end_are_cut_off_at_the_default_limit_and_warned_about_once(tmp_path: Path) -> None:
     """The last evaluation of the training and the final one have an episode of 27,000 steps each."""
     once = ("--evaluation-period", "60", "--evaluation-episodes", "1", "--env-kwargs", '{"length": 1000000000}')
-    ended = _planned(lambda step: None, tmp_path, *once)
+    ended = run_planned(lambda step: None, tmp_path, *once)
     assert ended.code == 0, ended.printed
     assert Planned.steps == 60 + 2 * 27_000
     warning = "1 of 1 evaluation episodes did not end within --evaluation-step-limit and were cut off there"
@@ -90,7 +57,7 @@ def test_an_environment_that_cannot_be_closed_costs_a_warning_and_not_the_run(
 ) -> None:
     """Nor the next job in its run directory."""
     monkeypatch.setattr(foreign, "_CLOSE_SECONDS", 0.2)
-    ended = _run(ClosesBadly, tmp_path, "--env-kwargs", f'{{"how": "{how}"}}')
+    ended = run_odd(ClosesBadly, tmp_path, "--env-kwargs", f'{{"how": "{how}"}}')
     resumed = run("--resume", tmp_path / "Odd-v0" / "a", "--total-env-steps", "100")
     for job in (ended, resumed):
         assert job.code == 0, job.printed
@@ -171,13 +138,13 @@ def test_a_run_stays_in_its_directory_wherever_the_environment_takes_the_process
     """By its constructor, or in the middle of training."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
-    ended = _planned(lambda step: os.chdir(tmp_path / "elsewhere") if step == at else None, Path("runs"))
+    ended = run_planned(lambda step: os.chdir(tmp_path / "elsewhere") if step == at else None, Path("runs"))
     assert ended.code == 0, ended.printed
     assert f"Run directory: {tmp_path}/runs/Odd-v0/a" in ended.stdout
     assert not list((tmp_path / "elsewhere").iterdir())
     assert {path.name for path in (tmp_path / "runs" / "Odd-v0").iterdir()} == {"a"}
     os.chdir(tmp_path)
-    resumed = _planned(lambda step: None, Path("runs"), "--resume", "runs/Odd-v0/a", total=100)
+    resumed = run_planned(lambda step: None, Path("runs"), "--resume", "runs/Odd-v0/a", total=100)
     assert "resumed from the checkpoint at env step 60" in resumed.stdout
     assert resumed.code == 0, resumed.printed
 
@@ -211,10 +178,10 @@ def test_a_job_whose_environment_replaces_the_signal_handlers_is_stopped_and_sav
 ) -> None:
     """The handlers are installed again at the next look: before the first step, after 0.1 s, or in the next slice."""
     monkeypatch.setattr(evaluation, "_SLICE_SECONDS", 0.1)
-    ended = _planned(functools.partial(_deaf, at, signalled, number), tmp_path)
+    ended = run_planned(functools.partial(_deaf, at, signalled, number), tmp_path)
     assert ended.code == EXIT_REQUEUE, ended.printed
     assert done in ended.stdout
-    resumed = _planned(lambda step: None, tmp_path, "--resume", str(tmp_path / "Odd-v0" / "a"))
+    resumed = run_planned(lambda step: None, tmp_path, "--resume", str(tmp_path / "Odd-v0" / "a"))
     assert f"resumed from the checkpoint at env step {min(signalled + 1, 60)}" in resumed.stdout
     assert resumed.code == 0, resumed.printed
 
@@ -227,7 +194,7 @@ def test_a_process_of_an_environment_that_is_killed_ends_the_run_and_is_named(tm
         if step == 20 and os.getpid() != own:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    ended = _planned(kill, tmp_path, "--vectorization", "async")
+    ended = run_planned(kill, tmp_path, "--vectorization", "async")
     assert ended.code == EXIT_USER_ERROR, ended.printed
     assert ended.printed.count("the process of environment 0 has died (killed by SIGKILL)") == 1
     assert "Traceback" not in ended.printed
