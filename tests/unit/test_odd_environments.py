@@ -23,6 +23,7 @@ from hvd_dqn.envs.workers import Workers
 from hvd_dqn.errors import EXIT_REQUEUE, EXIT_USER_ERROR
 from hvd_dqn.run import leaving
 from hvd_dqn.training import evaluation
+from hvd_dqn.training.job import Job
 
 from .whole_runs import QUICK, Planned, run, run_odd, run_planned
 
@@ -198,3 +199,24 @@ def test_a_process_of_an_environment_that_is_killed_ends_the_run_and_is_named(tm
     assert ended.code == EXIT_USER_ERROR, ended.printed
     assert ended.printed.count("the process of environment 0 has died (killed by SIGKILL)") == 1
     assert "Traceback" not in ended.printed
+
+
+@pytest.mark.parametrize("slow", ["environment", "learner step"])
+def test_a_lone_rank_waits_for_nothing_and_so_has_no_limit(
+    slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step takes twice the limit of ranks that wait for one another."""
+
+    def with_slow_learner(job: Job) -> bool:
+        learn = job.learning.learner.learn
+        delays = iter([0.0] * 4 + [2.0])  # the first calls may compile a graph
+        job.learning.learner.learn = lambda *given: (time.sleep(next(delays, 0.0)), learn(*given))[1]  # type: ignore
+        return trained(job)
+
+    trained = train.train
+    if slow == "learner step":
+        monkeypatch.setattr(train, "train", with_slow_learner)
+    seconds = {30: 2.0} if slow == "environment" else {}
+    ended = run_planned(lambda step: time.sleep(seconds.get(step, 0.0)), tmp_path, "--stall-timeout-seconds", "1")
+    assert ended.code == 0, ended.printed
+    assert "got no further" not in ended.printed
