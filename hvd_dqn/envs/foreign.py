@@ -41,6 +41,13 @@ class ForeignCalls:
         running = self.running
         return f"{running[1]} of {running[0]}" if running else ""
 
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[float]:
+        """Yields how many seconds closing may still take; what the block takes is subtracted for the next."""
+        since = time.monotonic()
+        yield self._close_seconds
+        self._close_seconds = max(0.01, self._close_seconds - (time.monotonic() - since))
+
     def close(self, name: str, close: Callable[[], object]) -> None:
         """Closes an environment; one that raises or does not return costs a warning, never the run."""
         problems: list[str] = []
@@ -52,10 +59,9 @@ class ForeignCalls:
                 problems.append(f"raised {brief(error)}")
 
         thread = threading.Thread(target=run, name="close", daemon=True)  # no thread that the process waits for
-        since = time.monotonic()
-        thread.start()
-        thread.join(self._close_seconds)
-        self._close_seconds = max(0.01, self._close_seconds - (time.monotonic() - since))
+        with self.closing() as seconds:
+            thread.start()
+            thread.join(seconds)
         if thread.is_alive():
             problems.append("does not return")
         if problems and not self._warned:

@@ -17,7 +17,6 @@ from gymnasium.vector.async_vector_env import AsyncState, AsyncVectorEnv, _async
 from hvd_dqn.envs.foreign import ForeignCalls, brief, warn
 from hvd_dqn.errors import JobFault, UserError
 
-_CLOSE_SECONDS = 4.0
 _ANSWER_SECONDS = 5.0
 
 
@@ -54,12 +53,13 @@ class Workers(AsyncVectorEnv[Any, Any]):
         """Asks all processes to end, and kills those that do not."""
         del timeout, terminate
         pipes, processes = getattr(self, "parent_pipes", []), getattr(self, "processes", [])
-        for pipe in pipes:
-            with contextlib.suppress(OSError, UserError):
-                pipe.send(("close", None))
-        deadline = time.monotonic() + _CLOSE_SECONDS
-        for process in processes:
-            process.join(max(0.0, deadline - time.monotonic()))
+        with self._calls.closing() as seconds:
+            for pipe in pipes:
+                with contextlib.suppress(OSError, UserError):
+                    pipe.send(("close", None))
+            deadline = time.monotonic() + seconds
+            for process in processes:
+                process.join(max(0.0, deadline - time.monotonic()))
         alive = [name for name, process in zip(self._names, processes, strict=False) if process.is_alive()]
         if alive:
             warn(f"close() of {', '.join(alive)} does not return: the processes are killed")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from launching import GENERAL, LEARNERS, Outcome, run
+from launching import GENERAL, LEARNERS, PROGRAMS, Outcome, run
 from persistent_ranks import PersistentRanks
 
 pytestmark = pytest.mark.parallel
@@ -118,6 +118,11 @@ IN_MID_RUN = {
             ("exits", "get_state", 0, "rank 1: environment 2 raised SystemExit: 0, in get_state()"),
         )
     },
+    "environment whose process is killed": Mistake(
+        "--env misbehaving_envs:Misbehaves-v0 --vectorization async --env-kwargs "
+        f'{{{{"rank":1,"call":"step","at":30,"what":"dies","saves":true}}}} {QUICK}',
+        ["rank 1: the process of environment 2 has died (killed by SIGKILL)"],
+    ),
     "environment that raises": Mistake(
         f"--env hostile_envs:Raises-v0 {QUICK}",
         ["rank 1: environment 2 raised RuntimeError: the floor gave way, in step() at its step 40", "hostile_envs.py"],
@@ -164,6 +169,20 @@ def test_bad_input_ends_all_ranks_with_one_message(
     before = set(tmp_path.rglob("*"))
     check(mistake, persistent_ranks.run(2, *arguments), tmp_path)
     assert name in IN_MID_RUN or set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("flag", "scheme"), [("--runs-dir", ""), ("--checkpoint-path", "file://")])
+def test_a_folder_that_the_ranks_do_not_share_is_refused_at_the_start(
+    flag: str, scheme: str, persistent_ranks: PersistentRanks, tmp_path: Path
+) -> None:
+    """No file is left in it."""
+    place = {"--runs-dir": f"{tmp_path}/runs"} | {flag: f"{scheme}{tmp_path}/own"}
+    arguments = [part for option in place.items() for part in option]
+    short = (*QUICK.split(), "--total-env-steps", "64")
+    outcome = persistent_ranks.run(2, *arguments, *short, program=PROGRAMS / "unshared_train.py")
+    says = [f"does not see the folder {tmp_path}/own", f"give a {flag} on a file system that all hosts share"]
+    check(Mistake("", says), outcome, tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("name", ["unknown environment", "NaN reward"])

@@ -20,7 +20,8 @@ SHORT = (
     *("--total-env-steps", "2000", "--learning-starts", "200", "--train-period", "8", "--log-period", "100"),
     *("--evaluation-period", "0", "--final-evaluation-episodes", "2", "--progress", "plain"),
 )
-UNACTIVATED = environment_of_ranks() | {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+UNACTIVATED = environment_of_ranks() | {"PATH": "/usr/local/bin:/usr/bin:/bin", "KERAS_BACKEND": "jax"}
+"""With a setting of Keras that is another project's."""
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,12 @@ def test_with_reset_a_checkpoint_is_a_boundary_here_and_in_a_resume(tmp_path: Pa
     assert state["ranks"][0]["open_episodes"] is None
 
 
+@pytest.mark.parametrize("env", ["Forgetful-v0", "Counting-v0"])
 def test_an_environment_that_is_not_deterministic_ends_the_resume_with_the_remedy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = {"env": "Forgetful-v0"}
+    """Or that has a state which outlives its episodes, as one that counts them."""
+    changes = {"env": env}
     _run(tmp_path, **changes)
     (run_directory,) = tmp_path.glob("*/run")
     shutil.rmtree(_checkpoints(tmp_path)[-1])

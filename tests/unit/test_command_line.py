@@ -173,6 +173,7 @@ def test_resume_auto_without_a_name_is_refused() -> None:
         (("--gamma", "high"), "--gamma"),
         (("--num-envs", "-1"), "--num-envs is -1: give at least 1"),
         (("stray",), "stray"),
+        (("--name", "a\nb"), r"--name 'a\nb' holds characters that cannot be shown: choose another name"),
     ],
 )
 def test_a_mistyped_command_line_is_refused_with_the_nearest_match(arguments: tuple[str, ...], words: str) -> None:

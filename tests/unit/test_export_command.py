@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 
 import hvd_dqn
-from hvd_dqn.cli import export, serve_example
+from hvd_dqn.cli import entry, export, serve_example
 from hvd_dqn.export.export import export as write_export
 
 from .learners import FLOAT, INT
@@ -79,6 +80,22 @@ def test_the_command_writes_what_the_trained_agent_computes(trained_run: Path, t
     assert done.stderr == ""
     assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["model.json", "model.onnx", "serve.py"]
     assert f"uvicorn --app-dir {tmp_path}/served serve:app --port 8000" in done.stdout
+
+
+def test_the_command_that_a_finished_run_advises_works_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path has a space."""
+    ended = run(*QUICK, "--total-env-steps", "40", "--runs-dir", tmp_path / "a b", "--name", "c d")
+    (line,) = (line for line in ended.stdout.splitlines() if " export " in line)
+    command = shlex.split(line)
+    assert Path(command[0]).resolve() == COMMAND.resolve()
+    assert os.access(command[0], os.X_OK)
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        entry.main()
+    assert end.value.code == 0
+    assert list((tmp_path / "a b" / "CartPole-v1" / "c d" / "export").iterdir())
 
 
 def test_a_half_precision_run_is_exported_in_float32(trained_run: Path, tmp_path: Path) -> None:

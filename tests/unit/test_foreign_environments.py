@@ -317,7 +317,7 @@ def test_an_environment_that_ends_its_process_is_named(call: str) -> None:
 
 def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Like the ranks, the processes survive SIGTERM."""
-    monkeypatch.setattr("hvd_dqn.envs.workers._CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("hvd_dqn.envs.foreign._CLOSE_SECONDS", 0.2)
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:
         with _three("async", close=threading.Event().wait) as collector:

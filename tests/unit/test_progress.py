@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import itertools
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from hvd_dqn.run.progress import SILENCE_SECONDS, PlainDisplay, make_display
+
+from .whole_runs import QUICK, run
 
 
 class _RecordingStream(io.StringIO):
@@ -86,3 +91,31 @@ def test_a_long_silence_ends_with_a_line_and_a_short_one_does_not(
         now = 1000.0 + second
         display.tick("env steps", 1000 + second, 1_000_000)
     assert capsys.readouterr().out.splitlines() == [f"env steps: {1000 + s:,} of 1,000,000" for s in (21, 42, 63, 84)]
+
+
+def test_a_job_ends_a_long_silence_in_training_and_in_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is made up: each look at it is 25 s after the one before, so every tick shows a line."""
+    clock = SimpleNamespace(monotonic=functools.partial(next, itertools.count(0, 25)))
+    monkeypatch.setattr("hvd_dqn.run.progress.time", clock)
+    seldom = ("--log-period", "1000", "--evaluation-period", "60", "--evaluation-episodes", "2")
+    ended = run(*QUICK, *seldom, "--total-env-steps", "60", "--runs-dir", tmp_path)
+    assert ended.code == 0, ended.printed
+    shown = [line for line in ended.stdout.splitlines() if " of " in line and line.startswith(("env", "evaluation e"))]
+    evaluations = [f"evaluation episodes: {episodes} of {episodes}" for episodes in (2, 1)]
+    assert shown == [*(f"env steps: {n} of 60" for n in range(2, 61, 2)), *evaluations]
+
+
+def test_without_progress_the_head_the_result_and_the_run_directory_are_shown(tmp_path: Path) -> None:
+    often = ("--evaluation-period", "50", "--evaluation-episodes", "1")
+    place = ("--runs-dir", tmp_path, "--name", "a")
+    ended = run(*QUICK, *often, *place, "--total-env-steps", "100", "--progress", "off")
+    assert ended.code == 0, ended.printed
+    directory = tmp_path / "CartPole-v1" / "a"
+    lines = ended.stdout.splitlines()
+    assert lines[0] == f"hvd_dqn on CartPole-v1, run directory {directory}"
+    assert any(line.startswith("  replay capacity ") for line in lines)
+    assert any(line.startswith("Greedy evaluation of the best checkpoint") for line in lines)
+    assert f"Run directory: {directory}" in lines
+    assert "env steps/s" not in ended.printed

@@ -97,6 +97,22 @@ def test_iterations_longer_than_a_launcher_waits_are_warned_about_once(capsys: p
     assert warnings == [0, 0, 0, 0, 1, 0, 0, 0]
 
 
+def test_a_job_warns_of_its_long_iterations_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As if a launcher waited for no time at all."""
+    monkeypatch.setattr("hvd_dqn.training.records._LAUNCHERS_LEAVE_SECONDS", 0.0)
+
+    def launched(job: Job) -> bool:
+        job.records.under_launcher = True
+        return train.train(job)
+
+    config = replace(Config(), CONFIG | {"runs_dir": str(tmp_path)})
+    runtime = Runtime(SingleCommunicator(), 1, "CPU", False)
+    assert run_job(config, runtime, StopRequest(), [train.__file__], launched) == 0
+    assert capsys.readouterr().out.count("mpirun and horovodrun kill their ranks") == 1
+
+
 def test_a_resume_on_a_full_disk_is_refused_and_loses_nothing(tmp_path: Path) -> None:
     config = replace(Config(), CONFIG | {"runs_dir": str(tmp_path)})
     runtime = Runtime(SingleCommunicator(), 1, "CPU", False)

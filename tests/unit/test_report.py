@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 from hvd_dqn.cli.entry import VERBS
 from hvd_dqn.counters import Counters
 from hvd_dqn.run.report import NEXT_VERBS, closing_summary, launcher_command, own_command
+
+from .whole_runs import run_planned
 
 HERE = str(Path(sys.executable).parent)
 
@@ -60,6 +64,26 @@ def test_this_job_and_the_run_are_told_apart() -> None:
     text = "\n".join(_summary("runs/a", ["python"]))
     assert "This job: 40 env steps and 6 learner steps in 1.0 s, evaluations included." in text
     assert "The run: 100 env steps and 10 learner steps." in text
+
+
+def test_the_seconds_of_a_job_include_its_evaluations(tmp_path: Path) -> None:
+    """Both evaluations take 0.3 s: the job takes no less than from its first step in training to its last one."""
+    steps: list[float] = []
+
+    def note(step: int) -> None:
+        if step in (60, 80):
+            time.sleep(0.3)
+        if step > 0:
+            steps.append(time.monotonic())
+
+    once = ("--evaluation-period", "60", "--evaluation-episodes", "1")
+    ended = run_planned(note, tmp_path, *once)
+    assert ended.code == 0, ended.printed
+    assert len(steps) == 58 + 2 * 20, "two of the env steps are resets"
+    records = map(json.loads, (tmp_path / "Odd-v0" / "a" / "metrics.jsonl").read_text().splitlines())
+    (final,) = (record for record in records if record["kind"] == "final_evaluation")
+    assert final["seconds"] >= steps[-1] - steps[0]
+    assert f"learner steps in {final['seconds']:.1f} s, evaluations included" in ended.stdout
 
 
 def test_a_command_is_named_by_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

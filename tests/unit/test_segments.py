@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,19 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hvd_dqn.checkpoint import save
 from hvd_dqn.checkpoint import segments as segments_module
 from hvd_dqn.checkpoint.contents import Checkpoint
 from hvd_dqn.checkpoint.files import sha256
+from hvd_dqn.checkpoint.lease import NoLease
 from hvd_dqn.checkpoint.rank_state import RankState
 from hvd_dqn.checkpoint.segments import Segment, SegmentWriter, decode, encode, read, remove_unnamed
+from hvd_dqn.checkpoint.session import CheckpointSession
 from hvd_dqn.checkpoint.store import CheckpointStore
+from hvd_dqn.distributed.communicator import SingleCommunicator
+from hvd_dqn.distributed.watchdog import Watchdog
 from hvd_dqn.errors import CheckpointError, UserError
+from hvd_dqn.replay.base import Refill
 from hvd_dqn.replay.ring import RingReplay
 from hvd_dqn.replay.rows import Rows
 from hvd_dqn.transition import Transition, TransitionForm
@@ -89,6 +96,62 @@ def test_a_large_replay_is_written_and_read_in_pieces(tmp_path: Path, monkeypatc
     segments = writer.write(Rows(_transitions(0, 35)), 0, oldest=0)
     assert [(segment.first, segment.count) for segment in segments] == [(0, 10), (10, 10), (20, 10), (30, 5)]
     _assert_equal(_read(tmp_path, segments), _transitions(0, 35))
+
+
+def _filled(replay: RingReplay, rows: int) -> None:
+    replay.add(_wide(0, rows))
+
+
+def _resharded(replay: RingReplay, rows: int) -> None:
+    """As a resume on another number of ranks does it."""
+    refill = Refill(replay)
+    refill.begin(rows)
+    for first in range(0, rows, 100):
+        refill.put(np.arange(first, first + 100), _wide(first, 100))
+    refill.finish()
+
+
+def _wide(first: int, count: int) -> Transition:
+    s = np.full((count, 16_000), 7, np.uint8)
+    return Transition(s, *_transitions(first, count)[1:4], s)
+
+
+@pytest.mark.parametrize("fill", [_filled, _resharded])
+def test_a_save_of_a_large_replay_holds_what_may_be_copied_and_a_few_pieces(
+    fill: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 64 MB, none of which is in a segment yet: 4 MB may be copied, and a piece has 1 MB."""
+    replay = RingReplay(2000, TransitionForm((16_000,), np.dtype(np.uint8)), np.random.default_rng(0))
+    fill(replay, 2500)
+    for module in (save, segments_module):
+        monkeypatch.setattr(module, "PIECE_BYTES", 10**6)
+    monkeypatch.setattr(save, "MOST_COPIED_BYTES", 4 * 10**6)
+    lock, communicator = NoLease(), SingleCommunicator()
+    store = CheckpointStore(tmp_path, 1, lock.check)
+    watchdog = Watchdog(0.0, 0, 1, tmp_path, communicator.abort)
+    writer = SegmentWriter(store.replay_folder, 0, 1)
+    session = CheckpointSession(communicator, watchdog, store, lock, writer, None)
+    checkpoint = Checkpoint(1, None, {"online": np.zeros(1, np.float32)}, {"counters": {"env_steps": 1}}, [])
+    tracemalloc.start(1)
+    try:
+        save.begin(
+            session,
+            1,
+            lambda: checkpoint,
+            lambda online: {"online": online},
+            replay=replay,
+            generators={},
+            finished_episodes=[],
+            open_episodes=None,
+        )
+        save.settle(session)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4e6 + 3e6
+    (rank,) = store.newest_good()[0].ranks
+    back = [read(store.replay_folder, segment, replay.empty()).whole().r_t for segment in rank.segments]
+    np.testing.assert_array_equal(np.concatenate(back), np.arange(500, 2500))
 
 
 def test_segments_that_the_replay_has_dropped_are_forgotten(tmp_path: Path) -> None:

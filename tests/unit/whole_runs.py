@@ -7,9 +7,12 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import gymnasium
+import numpy as np
 import pytest
+from hostile_envs import Walk
 
 import train
 from hvd_dqn.distributed.communicator import SingleCommunicator
@@ -68,6 +71,37 @@ class _Copied(io.StringIO):
     def write(self, text: str) -> int:
         self.copy.write(text)
         return super().write(text)
+
+
+class Planned(Walk):
+    """A walk during which something happens; its steps are counted over all environments of the process."""
+
+    happens: ClassVar[Callable[[int], object]]
+    """Called with the number of each step before it is made, and with 0 where an environment is made."""
+    steps: ClassVar[int]
+
+    def __init__(self, length: int = 20) -> None:
+        super().__init__(length)
+        Planned.happens(0)
+
+    def step(self, action: np.int64) -> Any:
+        Planned.steps += 1
+        Planned.happens(Planned.steps)
+        return super().step(action)
+
+
+def run_odd(env: type[Walk], folder: Path, *more: str, total: int = 60) -> Ended:
+    """Runs train.py with an environment, in folder/Odd-v0/a."""
+    gymnasium.registry.pop("Odd-v0", None)
+    gymnasium.register("Odd-v0", entry_point=env)
+    place = ("--env", "Odd-v0", "--runs-dir", folder, "--name", "a")
+    return run(*QUICK, *place, "--total-env-steps", str(total), *more)
+
+
+def run_planned(happens: Callable[[int], object], folder: Path, *more: str, total: int = 60) -> Ended:
+    """Runs train.py with `Planned`."""
+    Planned.happens, Planned.steps = happens, 0
+    return run_odd(Planned, folder, *more, total=total)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -45,6 +45,8 @@ ANYWHERE: dict[str, Callable[[], Any]] = {
     "is slow": lambda: time.sleep(0.3),
 }
 """What may happen in any call, before it does its work."""
+DEATHS: dict[str, Callable[[], Any]] = {"dies": lambda: os.kill(os.getpid(), signal.SIGKILL)}
+"""What may happen in any call of an environment in a process of its own."""
 ANSWERS: dict[str, dict[str, Any]] = {
     "reset": {
         "nothing": None,
@@ -84,7 +86,7 @@ class Misbehaves(Walk):
           rank: that of the misbehaviour.
           call: one of CALLS.
           at: number of the call.
-          what: of ANYWHERE or ANSWERS.
+          what: of ANYWHERE, DEATHS or ANSWERS.
           saves: whether to offer get_state and set_state.
         """
         super().__init__()
@@ -122,8 +124,8 @@ class Misbehaves(Walk):
         if self._plan is None or self._plan[:2] != (call, number):
             return proper
         what = self._plan[2]
-        if what in ANYWHERE:
-            ANYWHERE[what]()
+        if what in ANYWHERE | DEATHS:
+            (ANYWHERE | DEATHS)[what]()
             return proper
         return ANSWERS[call][what]
 
