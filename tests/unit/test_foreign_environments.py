@@ -291,12 +291,19 @@ def test_a_vector_environment_must_say_when_it_resets(mode: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "info", [{"final_observation": 1}, {}, None, {"final_obs": [None, np.zeros(9)]}, {"final_obs": 3}]
+    ("info", "words"),
+    [
+        ({"final_observation": 1}, r"no 'final_obs' at its step 2, only 'final_observation': return .*final_obs"),
+        ({}, r"no 'final_obs' at its step 2, only nothing: return .*final_obs"),
+        (None, r"raised TypeError.* infos of its step 2"),
+        ({"final_obs": [None, np.zeros(9)]}, r"environment 5 returned .*shape \(9,\) at its step 2"),
+        ({"final_obs": 3}, r"raised TypeError.* infos of its step 2"),
+    ],
 )
-def test_a_missing_or_unfit_final_observation_is_named(info: Any) -> None:
+def test_a_missing_or_unfit_final_observation_is_named(info: Any, words: str) -> None:
     collector = _collector(Vector("SameStep", info))
     collector.step(np.zeros(2, np.int64))
-    with pytest.raises(JobFault, match=r"step 2"):
+    with pytest.raises(JobFault, match=rf"(?s){words}"):
         collector.step(np.zeros(2, np.int64))
 
 
