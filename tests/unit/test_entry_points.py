@@ -14,6 +14,7 @@ import pytest
 
 from hvd_dqn.cli.entry import VERBS
 
+from . import whole_runs
 from .whole_runs import QUICK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,16 +159,19 @@ class Mover(CartPoleEnv):
 """
 
 
-def test_an_environment_that_changes_the_folder_leaves_relative_paths_as_they_were(tmp_path: Path) -> None:
+def test_an_environment_that_changes_the_folder_leaves_relative_paths_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of the program, the environment's file and the runs, in a first run and in a resumed one."""
     (tmp_path / "mover.py").write_text(MOVER)
     program = [os.path.relpath(path, tmp_path) for path in (sys.executable, ROOT / "train.py")]
     ended = run(*program, *QUICK, *("--env", "mover.py:Mover", "--total-env-steps", "60", "--name", "a"), cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     (directory,) = (tmp_path / "runs").glob("*/a")
-    relative = directory.relative_to(tmp_path)
-    ended = run(*program, "--resume", relative, "--total-env-steps", "120", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert f"{ROOT / 'train.py'} --resume {directory} --total-env-steps 240" in ended.stdout
+    assert f"{ROOT / 'train.py'} --resume {directory} --total-env-steps 120" in ended.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    resumed = whole_runs.run("--resume", directory.relative_to(tmp_path), "--total-env-steps", "120")
+    assert resumed.code == 0, resumed.printed
     assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"mover.py", "runs"}
     assert (directory / "checkpoints" / f"{120:012d}" / "manifest.json").exists()
