@@ -223,6 +223,22 @@ def test_rewards_of_any_number_are_taken(reward: Any) -> None:
     assert [type(value) for value in env.step(0)[1:4]] == [float, bool, bool]
 
 
+@pytest.mark.parametrize("flag", ["False", b"", float("nan"), [True, False], [], np.zeros(2), {}, object()])
+def test_flags_that_are_neither_true_nor_false_are_named(flag: Any) -> None:
+    """Python takes each object for true or false: "False" would end each step's episode."""
+    for flags in ((flag, False), (False, flag)):
+        answer = (np.zeros(2, np.float32), 1.0, *flags, {})
+        env = Guard(Odd(step=functools.partial(tuple, answer)), "environment 7")
+        with pytest.raises(JobFault, match=r"environment 7 returned an? \w+ as terminated or truncated at its step 1"):
+            env.step(0)
+
+
+@pytest.mark.parametrize("true", [True, 1, 1.0, np.True_, np.array(True), np.array([1]), [True]])
+def test_flags_may_be_of_any_kind_of_number(true: Any) -> None:
+    env = Guard(Odd(step=lambda: (np.zeros(2, np.float32), 1.0, true, None, {})), "environment 7")
+    assert [value is flag for value, flag in zip(env.step(0)[2:4], (True, False), strict=True)] == [True, True]
+
+
 OLD: dict[str, dict[str, Callable[[], Any]]] = {
     "reset gives the observation alone": {"reset": lambda: np.zeros(2, np.float32)},
     "step gives four values": {"step": lambda: (np.zeros(2, np.float32), 1.0, False, {})},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -77,6 +78,20 @@ class SlowStart(Walk):
         time.sleep(0.7)
 
 
+class NoStreams(Walk):
+    """Takes the standard streams away, and in the end raises."""
+
+    def __init__(self, last: int) -> None:
+        self.left = last
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        sys.stdout = sys.stderr = None
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("gone")
+        return super().step(action)
+
+
 class ManyActions(Walk):
     """Has twenty thousand actions."""
 
@@ -148,6 +163,17 @@ def test_a_lone_rank_waits_for_a_constructor(tmp_path: Path) -> None:
     """It takes longer than the limit, which is for ranks that wait for one another."""
     ended = _train(SlowStart, tmp_path, "--num-envs", "1", "--stall-timeout-seconds", "0.1")
     assert "got no further" not in ended.printed
+
+
+@pytest.mark.parametrize("display", ["plain", "off"])
+def test_an_environment_cannot_take_the_jobs_standard_streams(display: str, tmp_path: Path) -> None:
+    """What the run reports is printed to its end, and why it fails."""
+    whole = _train(NoStreams, tmp_path, "--env-kwargs", '{"last": 1000}', "--progress", display)
+    assert "100 env steps and 80 learner steps" in whole.stdout
+    job = ("--env", f"{__name__}:NoStreams", "--runs-dir", str(tmp_path), "--total-env-steps", "100")
+    failed = run(*QUICK, *job, "--env-kwargs", '{"last": 30}')
+    assert failed.code == 2
+    assert "environment 0 raised RuntimeError: gone, in step() at its step 30" in failed.printed
 
 
 @pytest.mark.parametrize("learner", ["native", "tensorflow"])
