@@ -338,6 +338,28 @@ def test_an_environment_that_ends_its_process_is_named(call: str) -> None:
         _begin_and_step("async", **{call: lambda: os._exit(0)})
 
 
+@pytest.mark.parametrize("call", ["reset", "step"])
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_process_that_an_environment_forks_does_not_return_to_the_job(call: str, raises: bool) -> None:
+    """It would train on, in the same run directory."""
+    children, home = list[int](), os.getpid()
+
+    def fork() -> Any:
+        children.append(os.fork())
+        if children[-1] == 0 and raises:
+            raise RuntimeError("lost")
+        observation = np.zeros(2, np.float32)
+        return (observation, {}) if call == "reset" else (observation, 1.0, False, False, {})
+
+    env = Guard(Odd(**{call: fork}), "environment 7")
+    try:
+        getattr(env, call)(*((0,) if call == "step" else ()))
+    finally:
+        if os.getpid() != home:
+            os._exit(42)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 1
+
+
 def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Like the ranks, the processes survive SIGTERM."""
     monkeypatch.setattr("hvd_dqn.envs.workers._CLOSE_SECONDS", 0.2)
