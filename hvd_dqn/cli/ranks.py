@@ -63,8 +63,12 @@ def run_to_exit(program: str, communicator: Communicator, work: Callable[[], int
     Returns:
       The exit code.
     """
+    streams = sys.stdout, sys.stderr
     try:
-        code = work()  # COLLECTIVE
+        try:
+            code = work()  # COLLECTIVE
+        finally:
+            sys.stdout, sys.stderr = streams  # an environment may have replaced them
     except (UserError, RankFailure) as error:
         if communicator.rank == 0:
             print(f"{program}: {error}", file=sys.stderr, flush=True)

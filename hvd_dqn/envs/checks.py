@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import gymnasium as gym
@@ -172,12 +173,15 @@ def checked_flag(flag: Any) -> bool:
     """Returns whether an episode is over.
 
     Raises:
-      Unfit: if the value is neither true nor false.
+      Unfit: if the value is neither true nor false: a text, several values or not a number.
     """
-    try:
+    if flag is None or isinstance(flag, np.bool_):
         return bool(flag)
-    except Exception:
-        raise Unfit(f"a {type(flag).__name__} as terminated or truncated", "return a bool") from None
+    with contextlib.suppress(Exception):
+        value = np.asarray(flag)
+        if value.size == 1 and value.dtype.kind in "biuf" and not (value.dtype.kind == "f" and np.isnan(value)):
+            return bool(value)
+    raise Unfit(f"a {type(flag).__name__} as terminated or truncated", "return a bool")
 
 
 def finite(values: np.ndarray) -> bool:

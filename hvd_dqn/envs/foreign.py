@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -101,6 +102,18 @@ def where(error: BaseException) -> str:
         if not any(folder in Path(frame.filename).parents for folder in _LIBRARIES)
     ]
     return "\n" + "".join(traceback.format_list(own)).rstrip() if own else ""
+
+
+def end_forked(process: int, name: str) -> None:
+    """Ends this process if an environment has forked it: it would go through the job a second time, in its files.
+
+    Args:
+      process: id of the one in which the environment was made.
+      name: of the environment.
+    """
+    if os.getpid() != process:
+        warn(f"{name} has forked a process that returned to the job: the process ends")
+        os._exit(1)
 
 
 def warn(text: str) -> None:

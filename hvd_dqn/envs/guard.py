@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NoReturn
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from hvd_dqn.envs.checks import (
     checked_reward,
     finite,
 )
-from hvd_dqn.envs.foreign import OLD_INTERFACE, ForeignCalls, foreign
+from hvd_dqn.envs.foreign import OLD_INTERFACE, ForeignCalls, end_forked, foreign
 from hvd_dqn.envs.life_losses import LIFE_LOST
 from hvd_dqn.errors import JobFault, UserError
 
@@ -43,13 +44,17 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
         self._calls = calls or ForeignCalls()
         self._step = 0
         self._check = ObservationCheck(env.observation_space)
+        self._process = os.getpid()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets the environment and checks the first observation."""
         self._calls.running = self.name, "reset()"
         try:
-            with foreign(self.name, "reset()"):
-                answer = self.env.reset(seed=seed, options=options)
+            try:
+                with foreign(self.name, "reset()"):
+                    answer = self.env.reset(seed=seed, options=options)
+            finally:
+                end_forked(self._process, self.name)
             self._calls.running = None
             if not isinstance(answer, tuple) or len(answer) != 2:
                 raise JobFault(f"{self.name} returned {_form(answer)} from reset(): {OLD_INTERFACE}")
@@ -66,8 +71,11 @@ class Guard(gym.Wrapper[Any, Any, Any, Any]):
         except Unfit as unfit:
             self._refuse(unfit)
         except BaseException as error:  # no with-block around each step, which costs as much as a small environment
+            end_forked(self._process, self.name)
             with foreign(self.name, f"step() at its step {self._step}"):
                 raise error
+        if os.getpid() != self._process:
+            end_forked(self._process, self.name)
         self._calls.running = None
         try:
             observation, reward, terminated, truncated, info = answer

@@ -74,7 +74,14 @@ class EnvironmentMaker:
     """Makes the environments of one id with one set of keyword arguments; all of them are guarded."""
 
     def __init__(
-        self, env_id: str, arguments: dict[str, Any], vectorization: str, protocol: str = OWN, action_bins: int = 0
+        self,
+        env_id: str,
+        arguments: dict[str, Any],
+        vectorization: str,
+        protocol: str = OWN,
+        action_bins: int = 0,
+        *,
+        watched: Watched = contextlib.nullcontext,
     ) -> None:
         """Finds the id, importing the module that registers it where the id names one.
 
@@ -84,6 +91,7 @@ class EnvironmentMaker:
           vectorization: auto, native, sync, async or envpool.
           protocol: own, or one of `hvd_dqn.envs.atari.PROTOCOLS`.
           action_bins: bins of each number of Box actions; 0 where actions are discrete.
+          watched: what each constructor runs in, and the reset of the environment in which masks are looked for.
 
         Raises:
           UserError: if the module or the id does not exist (with the nearest match), native was asked for and the
@@ -103,14 +111,12 @@ class EnvironmentMaker:
         self._life_losses = protocol != OWN and PROTOCOLS[protocol].life_ends_task
         self._protocol, self._bins = protocol, action_bins
         self._masked: Masked | None = None
+        self._watched = watched
         self.calls = ForeignCalls()
         """Of the environments made here."""
 
-    def find_masks(self, watched: Watched = contextlib.nullcontext) -> None:
+    def find_masks(self) -> None:
         """Finds out which forms give action masks, from a first environment of each; further calls have no effect.
-
-        Args:
-          watched: what the resets of these environments run in.
 
         Raises:
           UserError: if the environment cannot be built.
@@ -118,8 +124,8 @@ class EnvironmentMaker:
         if self._masked is None:
             single, vector = False, False
             if not is_atari(self._id):
-                single = self._gives_masks(self._make_unpacked, watched)
-                vector = self._native and self._gives_masks(lambda: self._make_unpacked_vector(1), watched)
+                single = self._gives_masks(self._make_unpacked)
+                vector = self._native and self._gives_masks(lambda: self._make_unpacked_vector(1))
             self._masked = Masked(single, vector)
 
     def vector(self, num_envs: int, first_env: int = 0) -> VectorEnv[Any, Any, Any]:
@@ -138,10 +144,11 @@ class EnvironmentMaker:
                 lambda: VectorGuard(self._make_native(num_envs), first_env, self.calls, life_losses=self._life_losses)
             )
         names = [f"environment {first_env + index}" for index in range(num_envs)]
-        members = [functools.partial(self._make_member, name) for name in names]
-        if self._async:
+        if self._async:  # the job waits for all processes together, and none of them may end it
+            members = [functools.partial(self._make_member, name, contextlib.nullcontext) for name in names]
             return self._built(lambda: Workers(members, names, self.calls))
-        return self._built(lambda: SyncVectorEnv(members, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP))
+        made = [functools.partial(lambda env: env, self._make_member(name, self._watched)) for name in names]
+        return self._built(lambda: SyncVectorEnv(made, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP))
 
     def single(self, name: str = "an evaluation environment", *, filmed: bool = False) -> gym.Env[Any, Any]:
         """Makes one environment that shows observations as `vector` does.
@@ -228,10 +235,13 @@ class EnvironmentMaker:
         made = gym.make(spec, disable_env_checker=True, **arguments)
         return channels_last(mask_to_infos(with_bins(made, self._id, self._bins)))
 
-    def _make_member(self, name: str) -> gym.Env[Any, Any]:
+    def _make_member(self, name: str, watched: Watched) -> gym.Env[Any, Any]:
         """Makes one environment of several; called in its own process where it has one."""
-        calls, lives = self.calls, self._life_losses
-        return self._built(lambda: SeededEpisodes(Guard(self._make_single(), name, calls, life_losses=lives)), name)
+
+        def build() -> gym.Env[Any, Any]:
+            return SeededEpisodes(Guard(self._make_single(), name, self.calls, life_losses=self._life_losses))
+
+        return self._built(build, name, watched)
 
     def _make_native(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Creates vector environments of other libraries."""
@@ -251,20 +261,21 @@ class EnvironmentMaker:
         made = with_bins_vector(made, self._id, self._bins)
         return channels_last_vector(mask_to_infos_vector(LifeLosses(made) if self._life_losses else made))
 
-    def _gives_masks(self, make: Callable[[], Any], watched: Watched) -> bool:
+    def _gives_masks(self, make: Callable[[], Any]) -> bool:
         name = "a first environment"
         env = self._built(make, name)
         self.calls.running = name, "reset()"
-        with watched():
+        with self._watched():
             found = gives_masks(env)
         self.calls.running = None
         self.calls.close(name, env.close)
         return found
 
-    def _built(self, build: Callable[[], Any], name: str = "an environment") -> Any:
+    def _built(self, build: Callable[[], Any], name: str = "an environment", watched: Watched | None = None) -> Any:
         self.calls.running = name, "the constructor"
         try:
-            return build()
+            with (watched or self._watched)():
+                return build()
         except UserError:
             raise
         except BaseException as error:  # whatever a third party's constructor raises at arguments that it does not like

@@ -110,10 +110,11 @@ class IterationProfile:
 
 
 def resident_bytes() -> int:
-    """Returns this process' resident memory (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
+    """Returns this process' resident memory (Linux), 0 where it cannot be read."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
     return 0
 
 

@@ -61,18 +61,20 @@ class QuietDisplay(NullDisplay):
     """The display of --progress off: messages and warnings, such as the start report and the closing summary."""
 
     def __init__(self, stream: Any = None) -> None:
-        """Takes the stream of the messages; None for standard output."""
-        self._stream = stream
+        """Takes the stream of the messages; None for standard output, as it is now.
+
+        An environment may replace the standard streams.
+        """
+        self._stream, self._errors = stream or sys.stdout, sys.stderr
 
     def message(self, text: str) -> None:
         """Prints a line in a single write, since launchers prefix each write with the rank."""
-        stream = self._stream or sys.stdout
-        stream.write(f"{text}\n")
-        stream.flush()
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
 
     def warn(self, text: str) -> None:
         """Prints a line to standard error."""
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=self._errors, flush=True)
 
 
 class PlainDisplay(QuietDisplay):
@@ -153,10 +155,9 @@ class NotebookDisplay(QuietDisplay):
 
     def _write(self, line: str) -> None:
         """Writes over the line that is shown, which may be longer."""
-        stream = self._stream or sys.stdout
         blank = " " * len(self._shown)
-        stream.write(f"\r{blank}\r{line}" if self._shown else line)
-        stream.flush()
+        self._stream.write(f"\r{blank}\r{line}" if self._shown else line)
+        self._stream.flush()
         self._shown = line
 
 

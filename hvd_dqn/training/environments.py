@@ -29,19 +29,12 @@ def find_environment(
     Args:
       config: the configuration.
       communicator: the job's.
-      limit_seconds: after which a reset that does not return ends the job, as all ranks wait for it; 0 for none.
+      limit_seconds: after which a constructor, or the first reset, that does not return ends the job, as all ranks
+        wait for it; 0 for none.
 
     Raises:
       UserError: if there is no such environment, or it cannot be used.
     """
-    environment = config.environment
-    maker = EnvironmentMaker(
-        environment.env,
-        environment_arguments(config),
-        environment.vectorization,
-        environment.protocol,
-        environment.action_bins,
-    )
 
     @contextlib.contextmanager
     def watched() -> Iterator[None]:
@@ -52,7 +45,16 @@ def find_environment(
         finally:
             watchdog.stop()
 
-    maker.find_masks(watched)
+    environment = config.environment
+    maker = EnvironmentMaker(
+        environment.env,
+        environment_arguments(config),
+        environment.vectorization,
+        environment.protocol,
+        environment.action_bins,
+        watched=watched,
+    )
+    maker.find_masks()
     return maker, maker.spaces().stacking(config.replay.stacked_frames)
 
 

@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from launching import PROGRAMS, environment_of_ranks
+from launching import PROGRAMS, environment_of_ranks, timeless_metrics
 from test_parallel_combinations import LEARNER_STEPS, SHORT
 
 CORES = sorted(os.sched_getaffinity(0))[:2]
@@ -70,3 +71,31 @@ def test_ranks_with_unlike_numbers_of_threads_train_a_convolutional_network_toge
     other = ("-np", "1", "taskset", "-c", str(second), *run)
     placed(tmp_path, *MPIRUN, "--bind-to", "none", *one, ":", *other)
     assert json.loads(out.read_text()) == [["tensorflow", LEARNER_STEPS - lag] for lag in (0, 1)]
+
+
+def test_the_choices_of_a_run_do_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
+    """The learner, the network and all other settings; the native learner's results are the same bits, too."""
+    jobs = tmp_path / "jobs.json"
+    cells = [{"network": "mlp", "learner": "auto"}, {"network": "cnn", "env": "image_envs:Dot-v0", "learner": "auto"}]
+    jobs.write_text(json.dumps([SHORT | cell for cell in cells]))
+    chosen, configurations, records = [], [], []
+    for cores in (CORES[:1], CORES):
+        folder = tmp_path / f"{len(cores)}"
+        folder.mkdir()
+        out = folder / "out.json"
+        within = ("taskset", "-c", ",".join(map(str, cores)))
+        placed(folder, *within, sys.executable, PROGRAMS / "combinations.py", out, jobs, folder)
+        chosen.append(json.loads(out.read_text()))
+        mlp, cnn = folder / "CartPole-v1" / "0", next(folder.glob("*Dot-v0")) / "1"
+        configurations.append([_settings(directory) for directory in (mlp, cnn)])
+        records.append(timeless_metrics(mlp))
+    assert chosen == [[["native", LEARNER_STEPS], ["tensorflow", LEARNER_STEPS]]] * 2
+    assert configurations[0] == configurations[1]
+    assert records[0] == records[1]
+
+
+def _settings(run_directory: Path) -> dict[str, Any]:
+    """Returns what config.json records, but for the time and the place."""
+    recorded = json.loads((run_directory / "config.json").read_text())
+    del recorded["unix_time"], recorded["config"]["runs_dir"]
+    return recorded

@@ -110,26 +110,35 @@ def test_slow_learner_steps_are_no_stall(ranks: int, persistent_ranks: Persisten
 
 
 SLOW = (
-    *("--env", "hostile_envs:SlowReset-v0", "--num-envs", "2", "--learning-starts", "32", "--total-env-steps", "64"),
-    *("--evaluation-period", "0", "--final-evaluation-episodes", "1", "--stall-timeout-seconds", "2", *GENERAL),
+    *("--num-envs", "2", "--learning-starts", "32", "--total-env-steps", "64", "--evaluation-period", "0"),
+    *("--final-evaluation-episodes", "1", "--stall-timeout-seconds", "2", *GENERAL),
 )
 
 
 def test_a_lone_rank_waits_for_its_environments(tmp_path: Path, persistent_ranks: PersistentRanks) -> None:
     """Each reset takes longer than the limit, which is for ranks that wait for one another."""
-    outcome = persistent_ranks.run_well(1, *SLOW, "--env-kwargs", '{"rank": 0, "seconds": 3}', "--runs-dir", tmp_path)
+    slow = ("--env", "hostile_envs:SlowReset-v0", "--env-kwargs", '{"rank": 0, "seconds": 3}')
+    outcome = persistent_ranks.run_well(1, *SLOW, *slow, "--runs-dir", tmp_path)
     assert "got no further" not in outcome.output
 
 
-@pytest.mark.parametrize(("first", "name"), [(0, "a first environment"), (1, "environment 1")])
+@pytest.mark.parametrize(
+    ("env", "first", "call"),
+    [
+        ("SlowReset-v0", 0, "reset() of a first environment"),
+        ("SlowReset-v0", 1, "reset() of environment 1"),
+        ("SlowInit-v0", 0, "the constructor of a first environment"),
+        pytest.param("SlowInit-v0", 2, "the constructor of environment 1", marks=only_in_full),
+    ],
+)
 def test_the_message_names_the_environment_that_a_rank_waits_for(
-    first: int, name: str, tmp_path: Path, injected: Any
+    env: str, first: int, call: str, tmp_path: Path, injected: Any
 ) -> None:
     """Also of the one in which action masks are looked for, before there is a run directory."""
-    slow = f'{{"rank": 1, "seconds": 600, "first": {first}}}'
-    with launched("mpirun", 2, *SLOW, "--env-kwargs", slow, "--runs-dir", tmp_path) as job:
+    slow = ("--env", f"hostile_envs:{env}", "--env-kwargs", f'{{"rank": 1, "seconds": 600, "first": {first}}}')
+    with launched("mpirun", 2, *SLOW, *slow, "--runs-dir", tmp_path) as job:
         injected("environment: slow")
         outcome = job.finish()
     assert outcome.code == 1
-    assert f"starting (reset() of {name} is running)" in outcome.output
+    assert f"starting ({call} is running)" in outcome.output
     assert "--stall-timeout-seconds" in outcome.output

@@ -42,6 +42,22 @@ def test_a_game_is_one_task_whatever_steps_it(vectorization: str) -> None:
     vector.close()
 
 
+@pytest.mark.parametrize("vectorization", ["native", "sync", pytest.param("envpool", marks=pooled)])
+@pytest.mark.parametrize("sticky", [{}, {"repeat_action_probability": 0.0}], ids=["as registered", "not sticky"])
+def test_actions_are_as_sticky_whatever_steps_a_game(vectorization: str, sticky: dict[str, float]) -> None:
+    """The registered quarter of actions that are repeated, or those that were asked for.
+
+    Without a random start, only repeated actions make the games of two seeds differ.
+    """
+    pytest.importorskip("ale_py")
+    no_start = {"noop_max": 1 if vectorization == "envpool" else 0}
+    vector = EnvironmentMaker(GAME, no_start | sticky, vectorization).vector(2)
+    vector.reset(seed=[1, 2] if vectorization == "sync" else 1)
+    images = [vector.step(np.full(2, 1 + step // 10 % 4))[0].copy() for step in range(200)]
+    assert any((first != second).any() for first, second in images) == (not sticky)
+    vector.close()
+
+
 def test_arguments_of_the_vector_form_reach_a_game_stepped_in_either_way() -> None:
     pytest.importorskip("ale_py")
     for vectorization in ("auto", "sync"):

@@ -14,6 +14,9 @@ import pytest
 
 from hvd_dqn.cli.entry import VERBS
 
+from . import whole_runs
+from .whole_runs import QUICK
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("hvd-dqn")
 
@@ -137,3 +140,38 @@ def test_the_command_of_an_installed_wheel_trains(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     recorded = (tmp_path / "runs" / "CartPole-v1" / "run" / "config.json").read_text()
     assert f'"{tmp_path}/site/hvd_dqn/train.py"' in recorded
+
+
+MOVER = """
+import os
+
+from gymnasium.envs.classic_control import CartPoleEnv
+
+
+class Mover(CartPoleEnv):
+    def __init__(self, render_mode=None):
+        os.chdir("/tmp")
+        super().__init__()
+
+    def reset(self, **arguments):
+        os.chdir("/")
+        return super().reset(**arguments)
+"""
+
+
+def test_an_environment_that_changes_the_folder_leaves_relative_paths_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the program, the environment's file and the runs, in a first run and in a resumed one."""
+    (tmp_path / "mover.py").write_text(MOVER)
+    program = [os.path.relpath(path, tmp_path) for path in (sys.executable, ROOT / "train.py")]
+    ended = run(*program, *QUICK, *("--env", "mover.py:Mover", "--total-env-steps", "60", "--name", "a"), cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (directory,) = (tmp_path / "runs").glob("*/a")
+    assert f"{ROOT / 'train.py'} --resume {directory} --total-env-steps 120" in ended.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    resumed = whole_runs.run("--resume", directory.relative_to(tmp_path), "--total-env-steps", "120")
+    assert resumed.code == 0, resumed.printed
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"mover.py", "runs"}
+    assert (directory / "checkpoints" / f"{120:012d}" / "manifest.json").exists()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium as gym
@@ -278,3 +281,33 @@ def test_atari_shows_the_same_stacked_images_in_training_and_evaluation() -> Non
     assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
     vector.close()
     single.close()
+
+
+@pytest.mark.parametrize(
+    ("vectorization", "constructors"),
+    [
+        ("sync", [f"the constructor of environment {n}" for n in (4, 5)]),
+        ("async", ["the constructor of an environment"]),
+        ("native", ["the constructor of an environment"]),
+    ],
+)
+def test_each_constructor_is_watched_alone_and_by_the_job_alone(vectorization: str, constructors: list[str]) -> None:
+    """Many slow ones are no stall, and a process of an environment must not end the job."""
+    watched, home = list[str](), os.getpid()
+
+    @contextlib.contextmanager
+    def watch() -> Iterator[None]:
+        assert os.getpid() == home
+        watched.append(str(maker.calls))
+        assert not nested, "no constructor runs while another one is watched"
+        nested.append(True)
+        yield
+        nested.pop()
+
+    nested = list[bool]()
+    maker = EnvironmentMaker("CartPole-v1", {}, vectorization, watched=watch)
+    maker.spaces()
+    assert watched[0] == "the constructor of a first environment"
+    watched.clear()
+    maker.vector(2, 4).close()
+    assert [call for call in watched if call][: len(constructors)] == constructors

@@ -223,6 +223,22 @@ def test_rewards_of_any_number_are_taken(reward: Any) -> None:
     assert [type(value) for value in env.step(0)[1:4]] == [float, bool, bool]
 
 
+@pytest.mark.parametrize("flag", ["False", b"", float("nan"), [True, False], [], np.zeros(2), {}, object()])
+def test_flags_that_are_neither_true_nor_false_are_named(flag: Any) -> None:
+    """Python takes each object for true or false: "False" would end each step's episode."""
+    for flags in ((flag, False), (False, flag)):
+        answer = (np.zeros(2, np.float32), 1.0, *flags, {})
+        env = Guard(Odd(step=functools.partial(tuple, answer)), "environment 7")
+        with pytest.raises(JobFault, match=r"environment 7 returned an? \w+ as terminated or truncated at its step 1"):
+            env.step(0)
+
+
+@pytest.mark.parametrize("true", [True, 1, 1.0, np.True_, np.array(True), np.array([1]), [True]])
+def test_flags_may_be_of_any_kind_of_number(true: Any) -> None:
+    env = Guard(Odd(step=lambda: (np.zeros(2, np.float32), 1.0, true, None, {})), "environment 7")
+    assert [value is flag for value, flag in zip(env.step(0)[2:4], (True, False), strict=True)] == [True, True]
+
+
 OLD: dict[str, dict[str, Callable[[], Any]]] = {
     "reset gives the observation alone": {"reset": lambda: np.zeros(2, np.float32)},
     "step gives four values": {"step": lambda: (np.zeros(2, np.float32), 1.0, False, {})},
@@ -291,12 +307,19 @@ def test_a_vector_environment_must_say_when_it_resets(mode: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "info", [{"final_observation": 1}, {}, None, {"final_obs": [None, np.zeros(9)]}, {"final_obs": 3}]
+    ("info", "words"),
+    [
+        ({"final_observation": 1}, r"no 'final_obs' at its step 2, only 'final_observation': return .*final_obs"),
+        ({}, r"no 'final_obs' at its step 2, only nothing: return .*final_obs"),
+        (None, r"raised TypeError.* infos of its step 2"),
+        ({"final_obs": [None, np.zeros(9)]}, r"environment 5 returned .*shape \(9,\) at its step 2"),
+        ({"final_obs": 3}, r"raised TypeError.* infos of its step 2"),
+    ],
 )
-def test_a_missing_or_unfit_final_observation_is_named(info: Any) -> None:
+def test_a_missing_or_unfit_final_observation_is_named(info: Any, words: str) -> None:
     collector = _collector(Vector("SameStep", info))
     collector.step(np.zeros(2, np.int64))
-    with pytest.raises(JobFault, match=r"step 2"):
+    with pytest.raises(JobFault, match=rf"(?s){words}"):
         collector.step(np.zeros(2, np.int64))
 
 
@@ -313,6 +336,28 @@ def test_a_killed_process_of_an_environment_is_named() -> None:
 def test_an_environment_that_ends_its_process_is_named(call: str) -> None:
     with pytest.raises(JobFault, match=r"process of environment 1 has died \(exit code 0\)"):
         _begin_and_step("async", **{call: lambda: os._exit(0)})
+
+
+@pytest.mark.parametrize("call", ["reset", "step"])
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_process_that_an_environment_forks_does_not_return_to_the_job(call: str, raises: bool) -> None:
+    """It would train on, in the same run directory."""
+    children, home = list[int](), os.getpid()
+
+    def fork() -> Any:
+        children.append(os.fork())
+        if children[-1] == 0 and raises:
+            raise RuntimeError("lost")
+        observation = np.zeros(2, np.float32)
+        return (observation, {}) if call == "reset" else (observation, 1.0, False, False, {})
+
+    env = Guard(Odd(**{call: fork}), "environment 7")
+    try:
+        getattr(env, call)(*((0,) if call == "step" else ()))
+    finally:
+        if os.getpid() != home:
+            os._exit(42)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 1
 
 
 def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from hvd_dqn.config import Config
 from hvd_dqn.errors import UserError
 from hvd_dqn.learner.flat_network import DEFAULT_FRACTIONS, FlatNetwork
+from hvd_dqn.learner.noisy import NoisyNetwork
 from hvd_dqn.learner.parameters import ParameterLayout
 from hvd_dqn.networks import impala, minatar, mlp, nature
 from hvd_dqn.networks.spec import NetworkSpec, choose_network, flattens_images
@@ -59,18 +60,35 @@ def test_cnn_has_the_papers_parameter_count(num_actions: int) -> None:
     assert tuple(network.output_shape) == (None, num_actions)
 
 
+def _named(*layers: str) -> list[str]:
+    return [f"{layer}/{part}" for layer in layers for part in ("kernel", "bias")]
+
+
 @pytest.mark.parametrize(
     ("build", "names"),
     [
-        (lambda: _mlp((4,), FLOAT), ["dense", "dense_1", "dense_2"]),
-        (lambda: _cnn((84, 84)), ["scaled_conv2d", "scaled_conv2d_1", "scaled_conv2d_2", "dense", "dense_1"]),
+        (lambda: ParameterLayout(_mlp((4,), FLOAT)), _named("dense", "dense_1", "dense_2")),
+        (
+            lambda: ParameterLayout(_cnn((84, 84))),
+            _named("scaled_conv2d", "scaled_conv2d_1", "scaled_conv2d_2", "dense", "dense_1"),
+        ),
+        (lambda: ParameterLayout(_minatar((10, 10, 4))), _named("scaled_conv2d", "dense", "dense_1")),
+        (
+            lambda: ParameterLayout(mlp.build(network_spec(dueling=True))),
+            _named("value", "dense", "value_1", "dense_1"),
+        ),
+        (
+            lambda: NoisyNetwork(mlp.build(network_spec())).layout,
+            [f"{name}{part}" for part in ("", "_sigma") for name in _named("dense", "dense_1")],
+        ),
     ],
+    ids=["mlp", "cnn", "minatar", "dueling", "noisy"],
 )
 def test_weights_have_the_same_names_in_every_network_of_a_process(
-    build: Callable[[], keras.Model], names: list[str]
+    build: Callable[[], ParameterLayout], names: list[str]
 ) -> None:
     for _ in range(2):
-        assert ParameterLayout(build()).names == [f"{name}/{part}" for name in names for part in ("kernel", "bias")]
+        assert build().names == names
 
 
 def test_minatars_network_has_the_papers_parameter_count() -> None:
@@ -159,6 +177,7 @@ Builder = tuple[Callable[[NetworkSpec], keras.Model], tuple[int, ...], np.dtype]
 BUILDERS: dict[str, Builder] = {
     "mlp": (mlp.build, (4,), FLOAT),
     "cnn": (nature.build, (36, 36, 1), BYTE),
+    "minatar": (minatar.build, (10, 10, 4), BYTE),
     "impala": (impala.build, (24, 24, 1), BYTE),
     "impala, normed": (lambda spec: impala.build(spec._replace(spectral_norm=True)), (24, 24, 1), BYTE),
 }
@@ -170,6 +189,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "joints": {"joints": 2},
     "fractions": {"takes_fractions": True},
     "dueling fractions": {"dueling": True, "takes_fractions": True},
+    "noisy": {},
 }
 
 
@@ -181,7 +201,8 @@ def test_the_first_outputs_are_small_beside_the_observations(kind: str, head: st
     build, shape, dtype = BUILDERS[kind]
     rng = np.random.default_rng(0)
     s = np.abs(rng.normal(size=(200, *shape)) * scale).astype(dtype)
-    network = FlatNetwork(build(network_spec(shape, dtype, hidden_sizes=(64, 64), **HEADS[head])))
+    made = NoisyNetwork if head == "noisy" else FlatNetwork
+    network = made(build(network_spec(shape, dtype, hidden_sizes=(64, 64), **HEADS[head])))
     outputs = network(network.initial_parameters(), s).numpy()
     size = np.sqrt(np.square(s / 255.0 if dtype == BYTE else s).mean())
     assert np.sqrt(np.square(outputs).mean()) <= 0.25 * size + 1e-6

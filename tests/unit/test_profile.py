@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
 
-from hvd_dqn.run.profile import PHASES, IterationProfile, over_ranks
+from hvd_dqn.run.profile import PHASES, IterationProfile, over_ranks, resident_bytes
 
 UPDATE = ("gradient", "allreduce", "apply")
 TWO_UPDATES = [10.0, 11.0, 13.0, 16.0, 16.5, 18.5, 21.0]
@@ -55,3 +56,14 @@ def test_a_rank_is_busy_in_all_phases_but_the_allreduce() -> None:
     slow = dict.fromkeys(PHASES, 4.0) | {"allreduce": 5.0}
     summary = over_ranks([waiting, slow])
     assert [summary[f"busy_microseconds_{statistic}"] for statistic in ("min", "median", "max")] == [6.0, 15.0, 24.0]
+
+
+def test_memory_that_cannot_be_read_ends_no_run() -> None:
+    """An environment may have opened all files that the process may open."""
+    assert resident_bytes() > 0
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+    try:
+        assert resident_bytes() == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))

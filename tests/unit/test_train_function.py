@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 import hvd_dqn
 from hvd_dqn.errors import UserError
 
-from .whole_runs import run
+from .whole_runs import QUICK, run
 
 SHORT: dict[str, Any] = {
     **{"total_env_steps": 400, "learning_starts": 50, "num_envs": 2, "global_batch_size": 8, "hidden_sizes": (4,)},
@@ -44,6 +44,17 @@ def test_a_run_of_a_program_is_that_of_the_command_line(tmp_path: Path) -> None:
     observation, _ = made.environment().reset(seed=1)
     assert made.policy(observation) in (0, 1)
     assert len(made.metrics) == 5  # four of training, one of the final evaluation
+
+
+def test_two_runs_of_a_process_give_their_weights_the_same_names(tmp_path: Path) -> None:
+    names = []
+    for name in ("first", "second"):
+        ended = run(*QUICK, "--total-env-steps", "30", "--runs-dir", tmp_path, "--name", name)
+        assert ended.code == 0, ended.printed
+        (model, *_) = (tmp_path / "CartPole-v1" / name).glob("checkpoints/*/model.safetensors")
+        names.append(sorted(load_file(model)))
+    assert names[0] == names[1]
+    assert "dense/kernel" in names[0]
 
 
 def test_callbacks_see_each_line_and_may_stop_the_run_which_then_resumes(tmp_path: Path) -> None:

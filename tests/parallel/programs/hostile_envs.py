@@ -138,9 +138,21 @@ class SlowReset(Walk):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Waits, then starts an episode."""
+        self._wait()
+        return super().reset(seed=seed)
+
+    def _wait(self) -> None:
         time.sleep(self._seconds)
         self._seconds = 0.0
-        return super().reset(seed=seed)
+
+
+class SlowInit(SlowReset):
+    """The constructor takes that time instead."""
+
+    def __init__(self, rank: int, seconds: float, first: int = 0) -> None:
+        """Takes what `SlowReset` takes, and waits."""
+        super().__init__(rank, seconds, first)
+        self._wait()
 
 
 class DictObservation(Walk):
@@ -157,6 +169,6 @@ class TwoLevers(Walk):
 
 for _class in (
     *(UnequalEpisodes, Endless, NanReward, HugeReward, NanObservation, OtherShape, Raises),
-    *(SlowReset, FileInTheWay, DictObservation, TwoLevers),
+    *(SlowReset, SlowInit, FileInTheWay, DictObservation, TwoLevers),
 ):
     gym.register(f"{_class.__name__}-v0", entry_point=_class)
