@@ -28,7 +28,7 @@ def floor() -> float:
 def first_learner_step() -> float:
     """Returns the seconds until train.py on two ranks has logged its first learner step."""
     start = time.time()
-    records = train(launcher(2), "--learning-starts", "16", env_steps=64, log_period=16)
+    records = train(launcher(2), "--preset", "dqn", "--learning-starts", "16", env_steps=64, log_period=16)
     return next(record["unix_time"] for record in records if record["learner_steps"] > 0) - start
 
 

@@ -58,6 +58,14 @@ def test_what_was_measured_is_what_the_results_page_has(name: str) -> None:
     assert ABOUT[name].measured == shown
 
 
+def test_what_cartpole_reaches_is_what_was_recorded() -> None:
+    lines = (ROOT / "bench" / "results" / "learned.jsonl").read_text().splitlines()
+    runs = [run for run in map(json.loads, lines) if run["task"] == "cartpole"]
+    last = [run["evaluations"][-1][1] for run in runs]
+    ranks = ", ".join(sorted({str(run["ranks"]) for run in runs}))
+    assert ABOUT["cartpole"].measured == f"{statistics.mean(last):.1f} at the end ({len(runs)} runs on {ranks} ranks)"
+
+
 def test_the_results_of_minatar_are_those_of_the_page() -> None:
     for game, best in re.findall(r"(\w+) ([\d.]+)", ABOUT["minatar-dqn"].measured.partition(" (")[0]):
         assert re.search(rf"\| {game}, `--preset minatar-dqn` \| 1 \|.*\| {best} \|", RESULTS)
