@@ -69,7 +69,7 @@ def draw(runs: dict[Key, dict[str, Any]], works: dict[str, Work], path: Path) ->
     far = next((name for name in reversed(CONDITIONS) if any(key[2] == name for key in of_size)), "here")
     _draw_curves(axes[0, 0], of_size, "here", 1, "env steps")
     _draw_curves(axes[0, 1], of_size, far, 0, "seconds")
-    _draw_speeds(axes[1, 0], runs, env_steps)
+    _draw_speeds(axes[1, 0], runs)
     if works:
         _draw_model(axes[1, 1], *next(iter(works.items())))
     figure.savefig(path, dpi=130)
@@ -82,20 +82,20 @@ def _draw_curves(axes: Any, runs: dict[Key, dict[str, Any]], condition: str, col
         if curves:
             length = min(map(len, curves))
             mean = np.mean([curve[:length] for curve in curves], axis=0)  # [N, 3]
-            axes.plot(mean[:, column], mean[:, 2], f"C{color}", label=f"{name}, {len(curves)} seeds")
+            axes.plot(mean[:, column], mean[:, 2], f"C{color}", label=f"{name}, seeds: {len(curves)}")
     workers = {key[1] for key in runs}
     axes.set(xlabel=label, ylabel="mean greedy return", title=f"CartPole, {max(workers)} workers, {condition}")
     axes.legend(fontsize=7)
     axes.grid(alpha=0.3)
 
 
-def _draw_speeds(axes: Any, runs: dict[Key, dict[str, Any]], env_steps: int) -> None:
-    """Draws bars of the measured speeds."""
+def _draw_speeds(axes: Any, runs: dict[Key, dict[str, Any]]) -> None:
+    """Draws bars of the measured speeds, whatever the length of the runs."""
     places = sorted({key[1:3] for key in runs}, key=lambda place: (place[0], list(CONDITIONS).index(place[1])))
     width = 0.8 / len(STRATEGIES)
     for color, name in enumerate(STRATEGIES):
         for position, place in enumerate(places):
-            found = [r["env_steps_per_second"] for key, r in runs.items() if key[:4] == (name, *place, env_steps)]
+            found = [r["env_steps_per_second"] for key, r in runs.items() if key[:3] == (name, *place)]
             if found:
                 axes.bar(position + color * width, np.median(found), width, color=f"C{color}")
     labels = [f"{workers}, {condition}".replace(", one", ",\none") for workers, condition in places]
