@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str], read_run_config: Callable[[str], dict[str, A
 def _settings_for(env: str, given: dict[str, Any], flags: set[str], quiet: bool) -> dict[str, Any]:
     """Returns the settings that an environment needs in place of the defaults, and says which preset they are.
 
-    Whoever asks for what only some algorithms have gets the default algorithm with the preset's other settings.
+    A flag that only some algorithms have brings the default algorithm, with the preset's other settings.
     """
     name = preset_for(env)
     if name is None:
